@@ -1,0 +1,80 @@
+// CPU devices: memory from a cache of size classes, everything synchronous, so streams and events are trivial.
+#include <sys/sysinfo.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "base/error.h"
+#include "device/backend.h"
+#include "device/cpu/memory.h"
+#include "device/cpu/parallel.h"
+
+namespace vt {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class CpuBackend final : public Backend {
+ public:
+  int count() override { return device_count(DeviceType::kCPU); }
+
+  DeviceProperties properties(int) override {
+    struct sysinfo info {};
+    sysinfo(&info);
+    DeviceProperties result;
+    result.name = "CPU";
+    result.total_memory = static_cast<size_t>(info.totalram) * info.mem_unit;
+    result.multiprocessors = static_cast<int>(std::thread::hardware_concurrency());
+    return result;
+  }
+
+  MemoryStats memory_stats(int) override { return cpu::memory_stats(); }
+  void reset_peak_memory(int) override { cpu::reset_peak_memory(); }
+  void empty_cache(int) override { cpu::empty_cache(); }
+  void* allocate(int, size_t bytes) override { return cpu::allocate(bytes); }
+  void deallocate(int, void* data, size_t bytes) override { cpu::deallocate(data, bytes); }
+  void record_stream(int, void*, Stream) override {}  // CPU work is done when the call returns
+
+  void copy(void* dst, Device, const void* src, Device, size_t bytes, bool) override {
+    constexpr int64_t kGrain = 1 << 20;
+    parallel_for(static_cast<int64_t>(bytes), kGrain, [&](int64_t begin, int64_t end) {
+      std::memcpy(static_cast<char*>(dst) + begin, static_cast<const char*>(src) + begin, end - begin);
+    });
+  }
+  void zero(int, void* data, size_t bytes) override { std::memset(data, 0, bytes); }
+
+  Stream current_stream(int index) override { return {{DeviceType::kCPU, static_cast<uint8_t>(index)}, nullptr}; }
+  void set_current_stream(Stream) override {}
+  Stream create_stream(int index, int) override { return current_stream(index); }
+  void destroy_stream(Stream) override {}
+  bool query_stream(Stream) override { return true; }
+  void synchronize_stream(Stream) override {}
+  void synchronize(int) override {}
+
+  void* create_event(int, bool) override { return new Clock::time_point(); }
+  void destroy_event(void* event) override { delete static_cast<Clock::time_point*>(event); }
+  void record_event(void* event, Stream) override { *static_cast<Clock::time_point*>(event) = Clock::now(); }
+  void wait_event(Stream, void*) override {}
+  bool query_event(void*) override { return true; }
+  void synchronize_event(void*) override {}
+  double elapsed_ms(void* start, void* end) override {
+    return std::chrono::duration<double, std::milli>(*static_cast<Clock::time_point*>(end) -
+                                                     *static_cast<Clock::time_point*>(start)).count();
+  }
+
+  // Without a GPU any memory will do; with one, tensors are pinned through the CUDA backend.
+  void* allocate_pinned(size_t bytes) override { return cpu::allocate(bytes); }
+  void deallocate_pinned(void* data, size_t bytes) override { cpu::deallocate(data, bytes); }
+  bool is_pinned(const void*) override { return false; }
+};
+
+}  // namespace
+
+Backend& cpu_backend() {
+  static auto* const instance = new CpuBackend;
+  return *instance;
+}
+
+}  // namespace vt

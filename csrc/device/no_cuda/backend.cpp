@@ -1,0 +1,52 @@
+// The CUDA backend of a build without CUDA: there are no devices, and whatever asks for one is told why.
+#include "base/error.h"
+#include "device/backend.h"
+
+namespace vt {
+namespace {
+
+[[noreturn]] void unavailable() { fail(ErrorKind::kRuntime, "cuda: ", cuda_unavailable_reason()); }
+
+class NoCudaBackend final : public Backend {
+ public:
+  int count() override { return 0; }
+  DeviceProperties properties(int) override { unavailable(); }
+  MemoryStats memory_stats(int) override { unavailable(); }
+  void reset_peak_memory(int) override { unavailable(); }
+  void empty_cache(int) override { unavailable(); }
+  void* allocate(int, size_t) override { unavailable(); }
+  void deallocate(int, void*, size_t) override { unavailable(); }
+  void record_stream(int, void*, Stream) override { unavailable(); }
+  void copy(void*, Device, const void*, Device, size_t, bool) override { unavailable(); }
+  void zero(int, void*, size_t) override { unavailable(); }
+  Stream current_stream(int) override { unavailable(); }
+  void set_current_stream(Stream) override { unavailable(); }
+  Stream create_stream(int, int) override { unavailable(); }
+  void destroy_stream(Stream) override { unavailable(); }
+  bool query_stream(Stream) override { unavailable(); }
+  void synchronize_stream(Stream) override { unavailable(); }
+  void synchronize(int) override { unavailable(); }
+  void* create_event(int, bool) override { unavailable(); }
+  void destroy_event(void*) override { unavailable(); }
+  void record_event(void*, Stream) override { unavailable(); }
+  void wait_event(Stream, void*) override { unavailable(); }
+  bool query_event(void*) override { unavailable(); }
+  void synchronize_event(void*) override { unavailable(); }
+  double elapsed_ms(void*, void*) override { unavailable(); }
+  void* allocate_pinned(size_t) override { unavailable(); }
+  void deallocate_pinned(void*, size_t) override { unavailable(); }
+  bool is_pinned(const void*) override { return false; }
+};
+
+}  // namespace
+
+Backend& cuda_backend() {
+  static NoCudaBackend instance;
+  return instance;
+}
+
+std::string cuda_unavailable_reason() {
+  return "this build of vibetensor has no CUDA; install a CUDA toolkit with nvcc and build again, or use cpu devices";
+}
+
+}  // namespace vt

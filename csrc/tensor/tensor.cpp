@@ -1,0 +1,86 @@
+// Making tensors and windows on them.
+#include "tensor/tensor.h"
+
+#include <ostream>
+
+namespace vt {
+namespace {
+
+bool is_row_major(const Dims& sizes, const Dims& strides) {
+  int64_t expected = 1;
+  for (int i = sizes.size() - 1; i >= 0; --i) {
+    if (sizes[i] == 0) return true;
+    if (sizes[i] == 1) continue;
+    if (strides[i] != expected) return false;
+    expected *= sizes[i];
+  }
+  return true;
+}
+
+}  // namespace
+
+TensorImpl::TensorImpl(Ref<Storage> owner, const Dims& sizes_in, const Dims& strides_in, int64_t offset_in, DType type)
+    : storage(std::move(owner)), dtype(type), device(storage->device()) {
+  set_geometry(sizes_in, strides_in, offset_in);
+}
+
+void TensorImpl::set_geometry(const Dims& sizes_in, const Dims& strides_in, int64_t offset_in) {
+  sizes = sizes_in;
+  strides = strides_in;
+  offset = offset_in;
+  numel = sizes.product();
+  data = static_cast<char*>(storage->data()) + offset * static_cast<int64_t>(item_size(dtype));
+  dense = is_row_major(sizes, strides);
+}
+
+int64_t Tensor::size(int64_t d) const { return sizes()[wrap_dim("size", d, dim())]; }
+int64_t Tensor::stride(int64_t d) const { return strides()[wrap_dim("stride", d, dim())]; }
+
+Tensor empty(const Dims& sizes, DType dtype, Device device) {
+  int64_t numel = 1;
+  for (int64_t s : sizes) {
+    VT_CHECK(s >= 0, kRuntime, "empty: sizes must not be negative, got ", sizes);
+    VT_CHECK(!__builtin_mul_overflow(numel, s, &numel) && numel < (int64_t{1} << 56), kRuntime,
+             "empty: a tensor of sizes ", sizes, " has too many elements");
+  }
+  const size_t bytes = static_cast<size_t>(numel) * item_size(dtype);
+  return Tensor(Ref<TensorImpl>::adopt(
+      new TensorImpl(Storage::create(device, bytes), sizes, row_major_strides(sizes), 0, dtype)));
+}
+
+Tensor empty_like(const Tensor& t) { return empty(t.sizes(), t.dtype(), t.device()); }
+
+Tensor view_of(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset) {
+  int64_t last = offset, count = 1;
+  for (int i = 0; i < sizes.size(); ++i) {
+    VT_CHECK(sizes[i] >= 0 && strides[i] >= 0, kRuntime, "view: sizes and strides must not be negative, got ", sizes,
+             " and ", strides);
+    last += (sizes[i] - 1) * strides[i];
+    count *= sizes[i];
+  }
+  const int64_t available = static_cast<int64_t>(t.storage().bytes() / t.item_size());
+  VT_CHECK(offset >= 0 && (count == 0 || last < available), kRuntime, "view: sizes ", sizes, ", strides ", strides,
+           " and offset ", offset, " reach past the storage of ", available, " elements");
+  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(t.impl()->storage, sizes, strides, offset, t.dtype())));
+}
+
+Tensor alias(const Tensor& t) {
+  return Tensor(Ref<TensorImpl>::adopt(
+      new TensorImpl(t.impl()->storage, t.sizes(), t.strides(), t.offset(), t.dtype())));
+}
+
+std::string describe(const Tensor& t) {
+  if (!t.defined()) return "undefined";
+  return str(short_name(t.dtype()), t.sizes(), '@', to_string(t.device()));
+}
+
+std::ostream& operator<<(std::ostream& out, const Tensor& t) { return out << describe(t); }
+
+int wrap_dim(const char* op, int64_t d, int dims) {
+  const int64_t range = dims > 0 ? dims : 1;
+  VT_CHECK(d >= -range && d < range, kIndex, op, ": dimension out of range (expected to be in range of [", -range, ", ",
+           range - 1, "], but got ", d, ")");
+  return static_cast<int>(d < 0 ? d + range : d);
+}
+
+}  // namespace vt
