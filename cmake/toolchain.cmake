@@ -1,0 +1,37 @@
+# What every translation unit is compiled with.
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+# What the core shows is what carries VT_API: two extension modules may load the same C++ library in different versions.
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+# -O3 pays in the vector kernels, which ask for it themselves; elsewhere it costs build time and code size.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wno-unused-parameter>")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(VT_X86 ON)
+  # x86-64-v2 (2009) is what current distributions assume; wider instructions are chosen at run time.
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-march=x86-64-v2>")
+endif()
+
+if(VIBETENSOR_SANITIZE)
+  add_compile_options(
+    "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${VIBETENSOR_SANITIZE};-fno-omit-frame-pointer;-g>")
+  add_link_options("-fsanitize=${VIBETENSOR_SANITIZE}")
+endif()
+
+find_program(VT_CCACHE ccache)
+if(VT_CCACHE)
+  foreach(language C CXX CUDA)
+    set(CMAKE_${language}_COMPILER_LAUNCHER ${VT_CCACHE})
+  endforeach()
+endif()
