@@ -9,7 +9,13 @@ namespace vt {
 
 class Scalar {
  public:
-  enum class Kind : uint8_t { kBool, kInt, kFloat };
+  enum class Kind : uint8_t { kBool, kInt, kFloat, kNone };
+
+  static Scalar none() {
+    Scalar s;
+    s.kind_ = Kind::kNone;
+    return s;
+  }
 
   Scalar() : Scalar(int64_t{0}) {}
   Scalar(bool value) : kind_(Kind::kBool) { payload_.i = value; }
@@ -19,6 +25,7 @@ class Scalar {
   Scalar(float value) : Scalar(static_cast<double>(value)) {}
 
   Kind kind() const { return kind_; }
+  bool is_none() const { return kind_ == Kind::kNone; }  // an optional number that was not given
   bool is_float() const { return kind_ == Kind::kFloat; }
   bool is_bool() const { return kind_ == Kind::kBool; }
 
