@@ -1,0 +1,84 @@
+// The CUDA backend: every piece of this folder behind the one interface that the floors above know.
+#include "device/backend.h"
+
+#include "device/cuda/allocator.h"
+#include "device/cuda/check.h"
+#include "device/cuda/copy.h"
+#include "device/cuda/device.h"
+#include "device/cuda/event.h"
+#include "device/cuda/fault.h"
+#include "device/cuda/pinned.h"
+#include "device/cuda/stream.h"
+
+namespace vt {
+namespace {
+
+class CudaBackend final : public Backend {
+ public:
+  int count() override { return cuda::count(); }
+  DeviceProperties properties(int index) override { return cuda::properties(index); }
+  MemoryStats memory_stats(int index) override { return cuda::memory_stats(index); }
+  void reset_peak_memory(int index) override { cuda::reset_peak_memory(index); }
+  void empty_cache(int index) override { cuda::empty_cache(index); }
+
+  void* allocate(int index, size_t bytes) override { return cuda::allocate(index, bytes); }
+  void deallocate(int index, void* data, size_t) override { cuda::deallocate(index, data); }
+  void record_stream(int index, void* data, Stream stream) override { cuda::record_stream(index, data, stream); }
+
+  void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
+            bool non_blocking) override {
+    cuda::copy_memory(dst, dst_device, src, src_device, bytes, non_blocking);
+  }
+  void zero(int index, void* data, size_t bytes) override {
+    cuda::DeviceGuard guard(index);
+    VT_CUDA(cudaMemsetAsync(data, 0, bytes, cuda::current_stream(index)));
+  }
+
+  Stream current_stream(int index) override {
+    cuda::require_device(index);
+    return {cuda::device_at(index), cuda::current_stream(index)};
+  }
+  void set_current_stream(Stream stream) override { cuda::set_current_stream(stream); }
+  Stream create_stream(int index, int priority) override { return cuda::create_stream(index, priority); }
+  void destroy_stream(Stream stream) override { cuda::destroy_stream(stream); }
+  bool query_stream(Stream stream) override { return cuda::query_stream(stream); }
+  void synchronize_stream(Stream stream) override {
+    cuda::synchronize_stream(stream);
+    cuda::check_faults(stream.device.index);
+  }
+  void synchronize(int index) override {
+    cuda::require_device(index);
+    cuda::DeviceGuard guard(index);
+    VT_CUDA(cudaDeviceSynchronize());
+    cuda::check_faults(index);
+  }
+
+  void* create_event(int index, bool timing) override { return cuda::create_event(index, timing); }
+  void destroy_event(void* event) override { cuda::destroy_event(of(event)); }
+  void record_event(void* event, Stream stream) override { cuda::record_event(*of(event), stream); }
+  void wait_event(Stream stream, void* event) override { cuda::wait_event(stream, *of(event)); }
+  bool query_event(void* event) override { return cuda::query_event(*of(event)); }
+  void synchronize_event(void* event) override {
+    cuda::synchronize_event(*of(event));
+    cuda::check_faults(of(event)->device);
+  }
+  double elapsed_ms(void* start, void* end) override { return cuda::elapsed_ms(*of(start), *of(end)); }
+
+  void* allocate_pinned(size_t bytes) override { return cuda::allocate_pinned(bytes); }
+  void deallocate_pinned(void* data, size_t) override { cuda::deallocate_pinned(data); }
+  bool is_pinned(const void* data) override { return cuda::is_pinned(data); }
+
+ private:
+  static cuda::Event* of(void* event) { return static_cast<cuda::Event*>(event); }
+};
+
+}  // namespace
+
+Backend& cuda_backend() {
+  static auto* const instance = new CudaBackend;
+  return *instance;
+}
+
+std::string cuda_unavailable_reason() { return cuda::unavailable_reason(); }
+
+}  // namespace vt

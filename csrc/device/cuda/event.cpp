@@ -1,0 +1,115 @@
+// The event pool.
+#include "device/cuda/event.h"
+
+#include <mutex>
+#include <vector>
+
+#include "base/error.h"
+#include "device/cuda/check.h"
+#include "device/cuda/device.h"
+#include "device/cuda/stream.h"
+
+namespace vt::cuda {
+namespace {
+
+struct Pool {
+  std::mutex mutex;
+  std::vector<Event*> idle[2];  // without and with timing
+};
+
+Pool& pool(int index) {
+  static auto* const pools = new Pool[kMaxDevices];
+  return pools[index];
+}
+
+}  // namespace
+
+Event* create_event(int index, bool timing) {
+  require_device(index);
+  Pool& own = pool(index);
+  {
+    std::lock_guard lock(own.mutex);
+    auto& idle = own.idle[timing];
+    if (!idle.empty()) {
+      Event* event = idle.back();
+      idle.pop_back();
+      event->recorded = false;
+      return event;
+    }
+  }
+  DeviceGuard guard(index);
+  cudaEvent_t handle = nullptr;
+  VT_CUDA(cudaEventCreateWithFlags(&handle, timing ? cudaEventDefault : cudaEventDisableTiming));
+  return new Event{handle, index, timing, false};
+}
+
+void destroy_event(Event* event) {
+  Pool& own = pool(event->device);
+  std::lock_guard lock(own.mutex);
+  own.idle[event->timing].push_back(event);
+}
+
+void record_event(Event& event, Stream stream) {
+  VT_CHECK(stream.device == device_at(event.device), kRuntime, "event.record: the event belongs to cuda:", event.device,
+           ", the stream to ", stream.device, "; make the event on the stream's device");
+  DeviceGuard guard(event.device);
+  VT_CUDA(cudaEventRecord(event.handle, handle_of(stream)));
+  event.recorded = true;
+}
+
+void wait_event(Stream stream, const Event& event) {
+  if (!event.recorded) return;
+  VT_CHECK(stream.device.is_cuda(), kRuntime, "stream.wait_event: a CUDA event cannot hold up ", stream.device,
+           "; call event.synchronize()");
+  DeviceGuard guard(stream.device.index);
+  VT_CUDA(cudaStreamWaitEvent(handle_of(stream), event.handle, 0));
+}
+
+bool query_event(const Event& event) {
+  if (!event.recorded) return true;
+  DeviceGuard guard(event.device);
+  const cudaError_t code = cudaEventQuery(event.handle);
+  if (code == cudaErrorNotReady) {
+    (void)cudaGetLastError();
+    return false;
+  }
+  VT_CUDA(code);
+  return true;
+}
+
+void synchronize_event(const Event& event) {
+  if (!event.recorded) return;
+  DeviceGuard guard(event.device);
+  VT_CUDA(cudaEventSynchronize(event.handle));
+}
+
+double elapsed_ms(const Event& start, const Event& end) {
+  VT_CHECK(start.timing && end.timing, kRuntime, "event.elapsed_time: make both events with enable_timing=True");
+  VT_CHECK(start.recorded && end.recorded, kRuntime, "event.elapsed_time: record both events first");
+  VT_CHECK(start.device == end.device, kRuntime, "event.elapsed_time: events of cuda:", start.device, " and cuda:",
+           end.device, " have no common clock");
+  DeviceGuard guard(start.device);
+  float ms = 0;
+  const cudaError_t code = cudaEventElapsedTime(&ms, start.handle, end.handle);
+  if (code == cudaErrorNotReady) {
+    (void)cudaGetLastError();
+    fail(ErrorKind::kRuntime, "event.elapsed_time: the work before the events is not done; synchronize first");
+  }
+  VT_CUDA(code);
+  return ms;
+}
+
+void order_streams(Stream earlier, Stream later) {
+  if (earlier == later) return;
+  Event* event = create_event(earlier.device.index, false);
+  try {
+    record_event(*event, earlier);
+    wait_event(later, *event);
+  } catch (...) {
+    destroy_event(event);
+    throw;
+  }
+  destroy_event(event);  // the wait refers to this recording even when the event is recorded again
+}
+
+}  // namespace vt::cuda
