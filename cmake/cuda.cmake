@@ -1,5 +1,5 @@
-# Decides whether the CUDA half is built, and for which GPUs. VT_GPU_ROOM is the folder that a floor then takes: cuda,
-# or no_cuda, whose functions say that this build has no CUDA.
+# Decides whether the CUDA half is built (VT_CUDA), and for which GPUs. A floor then takes its folder cuda/, or else
+# no_cuda/, whose functions say that this build has no CUDA.
 if(VIBETENSOR_CUDA STREQUAL "OFF")
   set(VT_CUDA OFF)
 else()
@@ -37,7 +37,6 @@ function(vt_present_archs out)
 endfunction()
 
 if(VT_CUDA)
-  set(VT_GPU_ROOM cuda)
   if(NOT CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_COMPILER ${VT_NVCC})
   endif()
@@ -58,7 +57,6 @@ if(VT_CUDA)
   add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Xfatbin=-compress-all;--expt-relaxed-constexpr;--extended-lambda;-diag-suppress=2908>")
   message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 else()
-  set(VT_GPU_ROOM no_cuda)
   message(STATUS "CUDA: not built")
 endif()
 

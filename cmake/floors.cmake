@@ -1,17 +1,23 @@
-# A floor is one OBJECT library (objects, not an archive, so that hidden visibility and registrations survive the link).
+# A floor is one OBJECT library: objects, not an archive, so that no registration is lost in the link.
 
-# vt_floor(NAME DIRS... [BELOW floors...] [LINK libraries...]): the sources directly inside DIRS, plus the generated ones.
-function(vt_floor name)
+# The sources below DIR that belong to this build: of cuda/ and no_cuda/ one, and simd/ apart (vt_isa_variants).
+function(vt_sources out dir)
+  # Matched inside the checkout only: the path to it may well have a folder named cuda.
+  file(GLOB_RECURSE found RELATIVE ${CMAKE_SOURCE_DIR}/${dir} CONFIGURE_DEPENDS
+       ${CMAKE_SOURCE_DIR}/${dir}/*.cpp ${CMAKE_SOURCE_DIR}/${dir}/*.cu)
+  if(VT_CUDA)
+    list(FILTER found EXCLUDE REGEX "(^|/)(no_cuda|simd)/")
+  else()
+    list(FILTER found EXCLUDE REGEX "(^|/)(cuda|simd)/|\\.cu$")
+  endif()
+  list(TRANSFORM found PREPEND ${CMAKE_SOURCE_DIR}/${dir}/)
+  set(${out} "${found}" PARENT_SCOPE)
+endfunction()
+
+# vt_floor(NAME DIR [BELOW floors...] [LINK libraries...]): the sources below DIR, plus the generated ones.
+function(vt_floor name dir)
   cmake_parse_arguments(arg "" "" "BELOW;LINK" ${ARGN})
-  set(sources "")
-  foreach(dir IN LISTS arg_UNPARSED_ARGUMENTS)
-    set(patterns ${CMAKE_SOURCE_DIR}/${dir}/*.cpp)
-    if(VT_CUDA)
-      list(APPEND patterns ${CMAKE_SOURCE_DIR}/${dir}/*.cu)
-    endif()
-    file(GLOB found CONFIGURE_DEPENDS ${patterns})
-    list(APPEND sources ${found})
-  endforeach()
+  vt_sources(sources ${dir})
   list(APPEND sources ${VT_GENERATED_${name}})
 
   if(sources)
@@ -24,7 +30,7 @@ function(vt_floor name)
     add_library(vt_${name} INTERFACE)
     set(scope INTERFACE)
   endif()
-  target_include_directories(vt_${name} ${scope} ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/csrc ${VT_GENERATED_DIR})
+  target_include_directories(vt_${name} ${scope} ${VT_INCLUDE_DIRS})
   list(TRANSFORM arg_BELOW PREPEND vt_)
   target_link_libraries(vt_${name} ${scope} ${arg_BELOW} ${arg_LINK} Threads::Threads ${CMAKE_DL_LIBS})
   if(VT_CUDA)
@@ -36,8 +42,8 @@ function(vt_floor name)
 endfunction()
 
 # vt_isa_variants(FLOOR DIR): compiles DIR once for each instruction set, each time in a namespace named VT_ISA; the
-# kernels pick one at run time. Such a source must not define inline functions outside that namespace: the linker keeps
-# one copy of those, perhaps the one that this CPU cannot run.
+# kernels pick one at run time. Of an inline function outside that namespace the linker keeps the first copy it meets:
+# hence the baseline comes first here, and such sources keep away from library templates that a CPU might not run.
 function(vt_isa_variants floor dir)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cpp)
   if(NOT sources)

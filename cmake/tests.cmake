@@ -1,11 +1,11 @@
-# The C++ tests see hidden symbols, so they link the objects of the floors, not the shared library.
+# The C++ tests: one program against the library, one CTest case a test.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/cpp/*.cpp)
 if(sources)
   enable_testing()
   find_package(GTest REQUIRED)
   include(GoogleTest)
   add_executable(vibetensor_tests ${sources})
-  target_link_libraries(vibetensor_tests PRIVATE ${floors} GTest::gtest_main)
+  target_link_libraries(vibetensor_tests PRIVATE vibetensor GTest::gtest_main)
   set_target_properties(vibetensor_tests PROPERTIES LINKER_LANGUAGE CXX)
   gtest_discover_tests(vibetensor_tests DISCOVERY_TIMEOUT 60)
 endif()
