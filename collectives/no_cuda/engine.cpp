@@ -1,0 +1,12 @@
+// The GPU engine of a build without CUDA: says so. A mesh of CUDA devices cannot be made there in the first place.
+#include "base/error.h"
+#include "collectives/engine.h"
+#include "device/backend.h"
+
+namespace vt::collectives {
+
+std::unique_ptr<Engine> make_cuda_engine(const fabric::Mesh&, const Options&) {
+  fail(ErrorKind::kRuntime, "communicator: ", cuda_unavailable_reason());
+}
+
+}  // namespace vt::collectives

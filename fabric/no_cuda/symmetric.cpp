@@ -1,0 +1,11 @@
+// Symmetric GPU memory of a build without CUDA: says so.
+#include "base/error.h"
+#include "fabric/symmetric.h"
+
+namespace vt::fabric::cuda {
+
+std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh&, size_t) {
+  fail(ErrorKind::kRuntime, "symmetric memory: ", cuda_unavailable_reason());
+}
+
+}  // namespace vt::fabric::cuda

@@ -1,0 +1,91 @@
+// Symmetric memory of any kind of device: creation, tensors on it, and the register by which an address is recognised.
+#include "fabric/symmetric.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+
+namespace vt::fabric {
+namespace {
+
+// Where each slot begins, for all living symmetric memory.
+struct Register {
+  std::shared_mutex mutex;
+  std::map<const char*, const SymmetricMemory*> starts;
+};
+
+Register& known() {
+  static auto* const instance = new Register;  // tensors may outlive static destruction
+  return *instance;
+}
+
+struct CpuSlots final : SymmetricSlots {
+  CpuSlots(const Mesh& mesh, size_t bytes) {
+    for (Device device : mesh.ranks()) {
+      owned.push_back(Storage::create(device, bytes));
+      slots.push_back(owned.back()->data());
+      std::memset(slots.back(), 0, bytes);
+    }
+  }
+  std::vector<Ref<Storage>> owned;
+};
+
+}  // namespace
+
+std::unique_ptr<SymmetricSlots> cpu::make_symmetric_slots(const Mesh& mesh, size_t bytes) {
+  return std::make_unique<CpuSlots>(mesh, bytes);
+}
+
+SymmetricMemory::SymmetricMemory(const Mesh& mesh, size_t bytes, std::unique_ptr<SymmetricSlots> memory)
+    : mesh_(mesh), bytes_(bytes), memory_(std::move(memory)) {
+  std::unique_lock lock(known().mutex);
+  for (void* slot : memory_->slots) known().starts.emplace(static_cast<char*>(slot), this);
+}
+
+SymmetricMemory::~SymmetricMemory() {
+  std::unique_lock lock(known().mutex);
+  for (void* slot : memory_->slots) known().starts.erase(static_cast<char*>(slot));
+}
+
+std::shared_ptr<SymmetricMemory> SymmetricMemory::create(const Mesh& mesh, size_t bytes) {
+  bytes = std::max<size_t>(bytes, 1);
+  auto memory = mesh.is_cuda() ? cuda::make_symmetric_slots(mesh, bytes) : cpu::make_symmetric_slots(mesh, bytes);
+  return std::shared_ptr<SymmetricMemory>(new SymmetricMemory(mesh, bytes, std::move(memory)));
+}
+
+bool SymmetricMemory::reachable_from(Device device) const {
+  const auto& devices = mesh_.devices();
+  return std::find(devices.begin(), devices.end(), device) != devices.end();
+}
+
+std::vector<Tensor> symmetric_zeros(const Mesh& mesh, const Dims& sizes, DType dtype) {
+  const int64_t numel = sizes.product();
+  VT_CHECK(std::all_of(sizes.begin(), sizes.end(), [](int64_t s) { return s >= 0; }), kRuntime,
+           "symmetric_zeros: sizes may not be negative, got ", sizes);
+  const size_t bytes = static_cast<size_t>(numel) * item_size(dtype);
+  const auto memory = SymmetricMemory::create(mesh, bytes);
+  std::vector<Tensor> tensors;
+  for (int r = 0; r < mesh.size(); ++r) {
+    auto storage = Storage::wrap(mesh.device(r), memory->slot(r), bytes, [memory] {});
+    tensors.emplace_back(Ref<TensorImpl>::adopt(
+        new TensorImpl(std::move(storage), sizes, row_major_strides(sizes), 0, dtype)));
+  }
+  return tensors;
+}
+
+bool reachable(const Mesh& mesh, Device home, const void* data, size_t bytes) {
+  const auto& devices = mesh.devices();
+  // A device reaches its own memory; CPU devices share theirs.
+  if (!mesh.is_cuda() || bytes == 0 || (devices.size() == 1 && devices[0] == home)) return true;
+  const char* const at = static_cast<const char*>(data);
+  std::shared_lock lock(known().mutex);
+  auto found = known().starts.upper_bound(at);
+  if (found == known().starts.begin()) return false;
+  const auto& [start, memory] = *--found;
+  return at + bytes <= start + memory->bytes() &&
+         std::all_of(devices.begin(), devices.end(), [m = memory](Device d) { return m->reachable_from(d); });
+}
+
+}  // namespace vt::fabric
