@@ -1,4 +1,4 @@
-"""Shared by all tests: a test marked `cuda` is skipped, with the reason, where there are too few GPUs."""
+"""Shared by all tests: skips what is marked `cuda`, with the reason, where GPUs are missing."""
 
 from __future__ import annotations
 
