@@ -1,0 +1,69 @@
+// Gradient accumulation: the first gradient is taken over, not copied, where nobody else holds it.
+#include "autograd/accumulate.h"
+
+#include "autograd/grad_mode.h"
+#include "ops/ops.h"
+
+namespace vt {
+namespace {
+
+// Nobody but the engine's buffer can see this tensor's memory.
+bool is_exclusive(const Tensor& t) {
+  return t.impl()->use_count() == 1 && t.storage().use_count() == 1 && t.is_dense();
+}
+
+}  // namespace
+
+AccumulateGrad::AccumulateGrad(const Dims& sizes, DType dtype, Device device)
+    : Node(device, 1, 0), sizes_(sizes), dtype_(dtype) {}
+
+void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
+  {
+    std::lock_guard lock(mutex_);
+    Tensor& incoming = grads[0];
+    if (place_.defined()) {
+      if (grad_.defined()) {
+        raw::add_(grad_, incoming, 1);
+      } else {
+        raw::copy_(place_, incoming, false);
+        grad_ = place_;
+      }
+    } else if (!grad_.defined()) {
+      if (grad_enabled()) grad_ = incoming;  // create_graph: keep its history
+      else grad_ = is_exclusive(incoming) ? std::move(incoming) : raw::clone(incoming);
+    } else if (grad_enabled()) {
+      grad_ = add(grad_, incoming, 1);
+    } else {
+      raw::add_(grad_, incoming, 1);
+    }
+  }
+  if (post_hook_) post_hook_();
+}
+
+Tensor AccumulateGrad::grad() const {
+  std::lock_guard lock(mutex_);
+  return grad_;
+}
+
+void AccumulateGrad::set_grad(const Tensor& grad) {
+  std::lock_guard lock(mutex_);
+  if (grad.defined() && place_.defined() && !grad.same(place_)) {
+    raw::copy_(place_, grad, false);
+    grad_ = place_;
+  } else {
+    grad_ = grad;
+  }
+}
+
+void AccumulateGrad::bind(const Tensor& place) {
+  VT_CHECK(place.sizes() == sizes_ && place.dtype() == dtype_, kRuntime, "bind_grad: the place is ", place,
+           ", the parameter has shape ", sizes_, " and type ", vt::name(dtype_));
+  std::lock_guard lock(mutex_);
+  if (grad_.defined()) {
+    raw::copy_(place, grad_, false);
+    grad_ = place;
+  }
+  place_ = place;
+}
+
+}  // namespace vt

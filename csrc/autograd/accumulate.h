@@ -1,0 +1,41 @@
+// The end of a backward path: collects the gradient of one leaf.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "autograd/node.h"
+
+namespace vt {
+
+class AccumulateGrad final : public Node {
+ public:
+  AccumulateGrad(const Dims& sizes, DType dtype, Device device);
+
+  const char* name() const override { return "AccumulateGrad"; }
+  void apply(std::span<Tensor> grads, std::span<Tensor> out) override;
+  void release_saved() override {}
+
+  Tensor grad() const;
+  void set_grad(const Tensor& grad);  // undefined clears it
+  // A fixed place for the gradient, such as a piece of a flat arena: the first gradient after `clear` is copied there,
+  // later ones are added.
+  void bind(const Tensor& place);
+  Tensor bound() const { return place_; }
+  // Runs after each accumulation, on the thread that accumulated.
+  void set_post_hook(std::function<void()> hook) { post_hook_ = std::move(hook); }
+
+  const Dims& sizes() const { return sizes_; }
+  DType dtype() const { return dtype_; }
+
+ private:
+  Dims sizes_;
+  DType dtype_;
+  mutable std::mutex mutex_;
+  Tensor grad_;   // undefined: none yet
+  Tensor place_;  // see bind
+  std::function<void()> post_hook_;
+};
+
+}  // namespace vt

@@ -1,0 +1,1 @@
+"""Turns the operator table into C++, Python stubs and documentation."""

@@ -1,0 +1,69 @@
+"""Type stubs of the operators, appended to the hand-written part of _C.pyi."""
+
+from __future__ import annotations
+
+import keyword
+
+from .emit_ops import has_inplace
+from .emit_python import groups
+from .schema import Op
+from .table import Table
+
+RETURNS = {"Tensor": "Tensor", "Tensor[]": "tuple[Tensor, ...]"}
+
+
+def _returns(op: Op) -> str:
+    visible = op.visible
+    if len(visible) == 1:
+        return RETURNS[visible[0].type]
+    return "tuple[" + ", ".join(RETURNS[r.type] for r in visible) + "]"
+
+
+def _definition(op: Op, indent: str, *, method: bool, suffix: str, overloaded: bool) -> str:
+    pieces = []
+    star = False
+    for i, p in enumerate(op.parameters):
+        if p.keyword_only and not star:
+            pieces.append("*")
+            star = True
+        stub = "self" if method and i == 0 else p.stub
+        if keyword.iskeyword(p.name):
+            stub = stub.replace(p.name, p.name + "_", 1) if not stub.startswith(p.name + "_") else stub
+        if p.type == "int...":
+            stub = f"*{p.name}: int | Sequence[int]"
+            star = True
+        pieces.append(stub)
+    if op.kind == "pointwise" and not suffix and op.places:
+        pieces += ([] if star else ["*"]) + ["out: Tensor | None = None"]
+    head = f"{indent}@overload\n" if overloaded else ""
+    doc = op.entry.get("doc", "")
+    name = f"{op.python_name}{suffix}"
+    if keyword.iskeyword(name):
+        return ""
+    return f'{head}{indent}def {name}({", ".join(pieces)}) -> {_returns(op)}:\n{indent}    """{doc}"""\n'
+
+
+def methods(table: Table) -> str:
+    out = []
+    for ops in groups(table).values():
+        chosen = [op for op in ops if "method" in op.places]
+        for suffix in ("", "_"):
+            picked = [op for op in chosen if not suffix or has_inplace(op)]
+            for op in picked:
+                out.append(_definition(op, "    ", method=True, suffix=suffix, overloaded=len(picked) > 1))
+    return "".join(out)
+
+
+def functions(table: Table) -> str:
+    out = []
+    for ops in groups(table).values():
+        for op in ops:
+            out.append(_definition(op, "    ", method=False, suffix="", overloaded=len(ops) > 1).replace("def ", "def ", 1))
+    return "".join(out)
+
+
+def stub(table: Table, handwritten: str) -> str:
+    """The whole stub: the hand-written text with its two markers replaced."""
+    static = functions(table)
+    static = "\n".join(f"    @staticmethod\n{line}" if line.startswith("    def ") else line for line in static.splitlines())
+    return handwritten.replace("    # {methods}\n", methods(table)).replace("    # {functions}\n", static + "\n")
