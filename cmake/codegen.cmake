@@ -1,5 +1,6 @@
 # Runs the generator of csrc/ops at build time. Nothing generated is committed: VT_GENERATED_<floor> lists the sources
-# that a floor takes from the build tree, and the headers are included as "ops/...", "kernels/...".
+# that a floor takes from the build tree (VT_GENERATED_<floor>_simd those for each instruction set), and the headers are
+# included as "ops/...", "kernels/...". Folders mean here what they mean in the checkout.
 set(VT_GENERATED_DIR ${CMAKE_BINARY_DIR}/generated)
 
 function(vt_generate)
@@ -19,11 +20,15 @@ function(vt_generate)
   set(outputs "")
   foreach(file IN LISTS files)
     list(APPEND outputs ${VT_GENERATED_DIR}/${file})
-    if(file MATCHES "^([a-z_]+)/.*\\.cpp$")
-      set(floor ${CMAKE_MATCH_1})
-      list(APPEND VT_GENERATED_${floor} ${VT_GENERATED_DIR}/${file})
-      set(VT_GENERATED_${floor} "${VT_GENERATED_${floor}}" PARENT_SCOPE)
+    if(NOT file MATCHES "\\.(cpp|cu)$" OR (file MATCHES "/cuda/" AND NOT VT_CUDA))
+      continue()
     endif()
+    string(REGEX REPLACE "/.*" "" floor ${file})
+    if(file MATCHES "/simd/")
+      string(APPEND floor _simd)
+    endif()
+    list(APPEND VT_GENERATED_${floor} ${VT_GENERATED_DIR}/${file})
+    set(VT_GENERATED_${floor} "${VT_GENERATED_${floor}}" PARENT_SCOPE)
   endforeach()
   # The generator leaves a file alone whose text is unchanged, so a change of one operator rebuilds little.
   add_custom_command(OUTPUT ${outputs} COMMAND ${command} WORKING_DIRECTORY ${ops} DEPENDS ${generator} ${table}
