@@ -1,0 +1,394 @@
+// What each elementwise operator computes on one element: one functor a name in ops/table/pointwise.yaml, shared by CPU
+// and CUDA. C is the type computed in: bool, an integer, float (also for the 16-bit floats) or double. A functor is
+// built from the operator's scalars in the order of its signature, and called with its tensors in that order.
+// Comparisons return bool, which makes the output bool. Bits of kBoolInputs mark inputs that are bool whatever C is.
+#pragma once
+#include <limits>
+#include <type_traits>
+
+#include "base/scalar.h"
+#include "kernels/math.h"
+
+namespace vt::functor {
+
+// Functors are built on the host only, and inlined: the linker must not share code between instruction sets.
+#define VT_INIT __attribute__((always_inline))
+
+template <class C> inline constexpr bool kIsFloat = std::is_floating_point_v<C>;
+template <class C> inline constexpr bool kIsBool = std::is_same_v<C, bool>;
+
+// Integer arithmetic wraps, as PyTorch's does; done unsigned, where C++ defines it.
+template <class C> struct Wrapping { using type = std::make_unsigned_t<C>; };
+template <> struct Wrapping<bool> { using type = unsigned; };
+template <> struct Wrapping<float> { using type = float; };
+template <> struct Wrapping<double> { using type = double; };
+template <class C> using wrapping_t = typename Wrapping<C>::type;
+
+template <class C> VT_HD C wrap_add(C a, C b) {
+  return static_cast<C>(static_cast<wrapping_t<C>>(a) + static_cast<wrapping_t<C>>(b));
+}
+template <class C> VT_HD C wrap_sub(C a, C b) {
+  return static_cast<C>(static_cast<wrapping_t<C>>(a) - static_cast<wrapping_t<C>>(b));
+}
+template <class C> VT_HD C wrap_mul(C a, C b) {
+  return static_cast<C>(static_cast<wrapping_t<C>>(a) * static_cast<wrapping_t<C>>(b));
+}
+template <class C> VT_HD bool is_nan(C a) {
+  if constexpr (kIsFloat<C>) return a != a;
+  else return false;
+}
+
+// A functor without scalars.
+struct Plain {
+  Plain() = default;
+  VT_INIT explicit Plain(const Scalar*) {}
+};
+#define VT_PLAIN(Name)                       \
+  Name() = default;                          \
+  VT_INIT explicit Name(const Scalar* p) : Plain(p) {}
+
+template <class C> struct Add {
+  C alpha;
+  VT_INIT explicit Add(const Scalar* p) : alpha(p[0].to<C>()) {}
+  VT_HD C operator()(C a, C b) const {
+    if constexpr (kIsBool<C>) return a | (alpha & b);
+    else return wrap_add(a, wrap_mul(alpha, b));
+  }
+};
+template <class C> struct Sub {
+  C alpha;
+  VT_INIT explicit Sub(const Scalar* p) : alpha(p[0].to<C>()) {}
+  VT_HD C operator()(C a, C b) const { return wrap_sub(a, wrap_mul(alpha, b)); }
+};
+template <class C> struct RSub {
+  C alpha;
+  VT_INIT explicit RSub(const Scalar* p) : alpha(p[0].to<C>()) {}
+  VT_HD C operator()(C a, C b) const { return wrap_sub(b, wrap_mul(alpha, a)); }
+};
+template <class C> struct Mul : Plain {
+  VT_PLAIN(Mul)
+  VT_HD C operator()(C a, C b) const {
+    if constexpr (kIsBool<C>) return a & b;
+    else return wrap_mul(a, b);
+  }
+};
+template <class C> struct Div : Plain {
+  VT_PLAIN(Div)
+  VT_HD C operator()(C a, C b) const { return a / b; }
+};
+template <class C> struct RDiv {
+  C other;
+  VT_INIT explicit RDiv(const Scalar* p) : other(p[0].to<C>()) {}
+  VT_HD C operator()(C a) const { return other / a; }
+};
+
+// Rounded towards minus infinity. Integers: 0 for a zero divisor, which the CPU reports as an error.
+template <class C> struct FloorDiv : Plain {
+  VT_PLAIN(FloorDiv)
+  static constexpr bool kDivides = true;
+  VT_HD C operator()(C a, C b) const {
+    if constexpr (kIsFloat<C>) {
+      const C modulo = math::fmod(a, b);
+      C quotient = (a - modulo) / b;
+      if (modulo != 0 && (b < 0) != (modulo < 0)) quotient -= 1;
+      C result = math::floor(quotient);
+      if (quotient - result > C(0.5)) result += 1;
+      result = quotient == 0 ? math::copysign(C(0), a / b) : result;
+      return b == 0 ? a / b : result;
+    } else if constexpr (std::is_signed_v<C>) {
+      if (b == 0) return 0;
+      if (b == -1) return wrap_sub(C(0), a);  // the one quotient that overflows
+      const C quotient = a / b;
+      return (a % b != 0 && (a < 0) != (b < 0)) ? quotient - 1 : quotient;
+    } else {
+      return b == 0 ? 0 : a / b;
+    }
+  }
+};
+// With the sign of the divisor, as Python's %.
+template <class C> struct Remainder : Plain {
+  VT_PLAIN(Remainder)
+  static constexpr bool kDivides = true;
+  VT_HD C operator()(C a, C b) const {
+    if constexpr (kIsFloat<C>) {
+      const C modulo = math::fmod(a, b);
+      return modulo != 0 && (b < 0) != (modulo < 0) ? modulo + b : modulo;
+    } else if constexpr (std::is_signed_v<C>) {
+      if (b == 0 || b == -1) return 0;
+      const C modulo = a % b;
+      return modulo != 0 && (b < 0) != (modulo < 0) ? modulo + b : modulo;
+    } else {
+      return b == 0 ? 0 : a % b;
+    }
+  }
+};
+
+template <class C> VT_HD C power(C base, C exponent) {
+  if constexpr (kIsFloat<C>) {
+    return math::pow(base, exponent);
+  } else {
+    if constexpr (std::is_signed_v<C>) {
+      if (exponent < 0) {  // 1 / base^-exponent, rounded towards zero
+        if (base == 1) return 1;
+        if (base == -1) return exponent % 2 == 0 ? 1 : -1;
+        return 0;
+      }
+    }
+    C result = 1;
+    for (; exponent != 0; exponent /= 2) {
+      if (exponent % 2 != 0) result = wrap_mul(result, base);
+      base = wrap_mul(base, base);
+    }
+    return result;
+  }
+}
+template <class C> struct Pow : Plain {
+  VT_PLAIN(Pow)
+  VT_HD C operator()(C a, C b) const { return power(a, b); }
+};
+template <class C> struct RPow {
+  C base;
+  VT_INIT explicit RPow(const Scalar* p) : base(p[0].to<C>()) {}
+  VT_HD C operator()(C a) const { return power(base, a); }
+};
+
+template <class C> struct Maximum : Plain {
+  VT_PLAIN(Maximum)
+  VT_HD C operator()(C a, C b) const {
+    if constexpr (kIsBool<C>) return a | b;
+    else return (a > b) | is_nan(a) ? a : b;
+  }
+};
+template <class C> struct Minimum : Plain {
+  VT_PLAIN(Minimum)
+  VT_HD C operator()(C a, C b) const {
+    if constexpr (kIsBool<C>) return a & b;
+    else return (a < b) | is_nan(a) ? a : b;
+  }
+};
+
+// Limits of clamp; an open end is the type's own limit, a number outside an integer type is moved to its end.
+template <class C> struct Limits {
+  C low, high;
+  VT_INIT static C bound(const Scalar& s, bool upper) {
+    using L = std::numeric_limits<C>;
+    if constexpr (kIsFloat<C>) {
+      return s.is_none() ? (upper ? L::infinity() : -L::infinity()) : s.to<C>();
+    } else {
+      if (s.is_none()) return upper ? L::max() : L::lowest();
+      const double value = s.to<double>();
+      if (value <= static_cast<double>(L::lowest())) return L::lowest();
+      return value >= static_cast<double>(L::max()) ? L::max() : s.to<C>();
+    }
+  }
+  VT_INIT explicit Limits(const Scalar* p) : low(bound(p[0], false)), high(bound(p[1], true)) {}
+};
+template <class C> struct Clamp {
+  Limits<C> limits;
+  VT_INIT explicit Clamp(const Scalar* p) : limits(p) {}
+  VT_HD C operator()(C a) const {
+    C result = (a < limits.low) | is_nan(limits.low) ? limits.low : a;
+    result = (result > limits.high) | is_nan(limits.high) ? limits.high : result;
+    return is_nan(a) ? a : result;
+  }
+};
+template <class C> struct ClampBackward {
+  Limits<C> limits;
+  VT_INIT explicit ClampBackward(const Scalar* p) : limits(p) {}
+  VT_HD C operator()(C grad, C a) const {
+    return (a >= limits.low) & (a <= limits.high) ? grad : C(0);
+  }
+};
+
+#define VT_PREDICATE2(Name, expression)                              \
+  template <class C> struct Name : Plain {                           \
+    VT_PLAIN(Name)                                                   \
+    VT_HD bool operator()(C a, C b) const { return expression; }     \
+  };
+#define VT_PREDICATE1(Name, expression)                              \
+  template <class C> struct Name : Plain {                           \
+    VT_PLAIN(Name)                                                   \
+    VT_HD bool operator()(C a) const { return expression; }          \
+  };
+VT_PREDICATE2(Eq, a == b)
+VT_PREDICATE2(Ne, a != b)
+VT_PREDICATE2(Lt, a < b)
+VT_PREDICATE2(Le, a <= b)
+VT_PREDICATE2(Gt, a > b)
+VT_PREDICATE2(Ge, a >= b)
+VT_PREDICATE2(LogicalAnd, (a != C(0)) & (b != C(0)))
+VT_PREDICATE2(LogicalOr, (a != C(0)) | (b != C(0)))
+VT_PREDICATE1(LogicalNot, a == C(0))
+VT_PREDICATE1(IsNan, is_nan(a))
+#undef VT_PREDICATE1
+#undef VT_PREDICATE2
+template <class C> struct IsInf : Plain {
+  VT_PLAIN(IsInf)
+  VT_HD bool operator()(C a) const {
+    if constexpr (kIsFloat<C>) return math::abs(a) == std::numeric_limits<C>::infinity();
+    else return false;
+  }
+};
+template <class C> struct IsFinite : Plain {
+  VT_PLAIN(IsFinite)
+  VT_HD bool operator()(C a) const {
+    if constexpr (kIsFloat<C>) return math::abs(a) < std::numeric_limits<C>::infinity();
+    else return true;
+  }
+};
+
+template <class C> struct BitAnd : Plain {
+  VT_PLAIN(BitAnd)
+  VT_HD C operator()(C a, C b) const { return a & b; }
+};
+template <class C> struct BitOr : Plain {
+  VT_PLAIN(BitOr)
+  VT_HD C operator()(C a, C b) const { return a | b; }
+};
+template <class C> struct BitXor : Plain {
+  VT_PLAIN(BitXor)
+  VT_HD C operator()(C a, C b) const { return a ^ b; }
+};
+template <class C> struct BitNot : Plain {
+  VT_PLAIN(BitNot)
+  VT_HD C operator()(C a) const {
+    if constexpr (kIsBool<C>) return !a;
+    else return ~a;
+  }
+};
+
+template <class C> struct Where : Plain {
+  VT_PLAIN(Where)
+  static constexpr unsigned kBoolInputs = 1;
+  VT_HD C operator()(bool condition, C a, C b) const { return condition ? a : b; }
+};
+template <class C> struct MaskedFill {
+  C value;
+  static constexpr unsigned kBoolInputs = 2;
+  VT_INIT explicit MaskedFill(const Scalar* p) : value(p[0].to<C>()) {}
+  VT_HD C operator()(C a, bool mask) const { return mask ? value : a; }
+};
+template <class C> struct AddCMul {
+  C value;
+  VT_INIT explicit AddCMul(const Scalar* p) : value(p[0].to<C>()) {}
+  VT_HD C operator()(C a, C b, C c) const { return wrap_add(a, wrap_mul(wrap_mul(value, b), c)); }
+};
+template <class C> struct AddCDiv {
+  C value;
+  VT_INIT explicit AddCDiv(const Scalar* p) : value(p[0].to<C>()) {}
+  VT_HD C operator()(C a, C b, C c) const { return a + value * b / c; }
+};
+// From the nearer end, so that weights 0 and 1 give the ends exactly.
+template <class C> struct Lerp {
+  C weight;
+  VT_INIT explicit Lerp(const Scalar* p) : weight(p[0].to<C>()) {}
+  VT_HD C operator()(C a, C b) const {
+    return math::abs(weight) < C(0.5) ? a + weight * (b - a) : b - (b - a) * (C(1) - weight);
+  }
+};
+
+template <class C> struct Neg : Plain {
+  VT_PLAIN(Neg)
+  VT_HD C operator()(C a) const {
+    if constexpr (kIsFloat<C>) return -a;
+    else return wrap_sub(C(0), a);
+  }
+};
+template <class C> struct Abs : Plain {
+  VT_PLAIN(Abs)
+  VT_HD C operator()(C a) const {
+    if constexpr (kIsFloat<C>) return math::abs(a);
+    else if constexpr (std::is_signed_v<C>) return a < 0 ? wrap_sub(C(0), a) : a;
+    else return a;
+  }
+};
+template <class C> struct Sign : Plain {
+  VT_PLAIN(Sign)
+  VT_HD C operator()(C a) const { return static_cast<C>((a > C(0)) - (a < C(0))); }
+};
+template <class C> struct Square : Plain {
+  VT_PLAIN(Square)
+  VT_HD C operator()(C a) const { return wrap_mul(a, a); }
+};
+
+#define VT_UNARY(Name, expression)                            \
+  template <class C> struct Name : Plain {                    \
+    VT_PLAIN(Name)                                            \
+    VT_HD C operator()(C a) const { return expression; }      \
+  };
+VT_UNARY(Floor, math::floor(a))
+VT_UNARY(Ceil, math::ceil(a))
+VT_UNARY(Round, math::rint(a))
+VT_UNARY(Trunc, math::trunc(a))
+VT_UNARY(Exp, math::exp(a))
+VT_UNARY(Expm1, math::expm1(a))
+VT_UNARY(Log, math::log(a))
+VT_UNARY(Log2, math::log2(a))
+VT_UNARY(Log1p, math::log1p(a))
+VT_UNARY(Sqrt, math::sqrt(a))
+VT_UNARY(Rsqrt, math::rsqrt(a))
+VT_UNARY(Reciprocal, C(1) / a)
+VT_UNARY(Sin, math::sin(a))
+VT_UNARY(Cos, math::cos(a))
+VT_UNARY(Tanh, math::tanh(a))
+VT_UNARY(Erf, math::erf(a))
+VT_UNARY(Sigmoid, math::sigmoid(a))
+VT_UNARY(Relu, a <= C(0) ? C(0) : a)  // NaN stays
+VT_UNARY(Silu, a * math::sigmoid(a))
+#undef VT_UNARY
+
+template <class C> struct TanhBackward : Plain {
+  VT_PLAIN(TanhBackward)
+  VT_HD C operator()(C grad, C output) const { return grad * (C(1) - output * output); }
+};
+template <class C> struct SigmoidBackward : Plain {
+  VT_PLAIN(SigmoidBackward)
+  VT_HD C operator()(C grad, C output) const { return grad * (C(1) - output) * output; }
+};
+template <class C> struct ReluBackward : Plain {
+  VT_PLAIN(ReluBackward)
+  VT_HD C operator()(C grad, C output) const { return output <= C(0) ? C(0) : grad; }
+};
+template <class C> struct SiluBackward : Plain {
+  VT_PLAIN(SiluBackward)
+  VT_HD C operator()(C grad, C a) const {
+    const C s = math::sigmoid(a);
+    return grad * s * (C(1) + a * (C(1) - s));
+  }
+};
+
+// Hendrycks and Gimpel, "Gaussian error linear units" (2016): x Phi(x), or its tanh approximation.
+inline constexpr double kSqrtHalf = 0.70710678118654752440;
+inline constexpr double kInvSqrt2Pi = 0.39894228040143267794;
+inline constexpr double kSqrt2OverPi = 0.79788456080286535588;
+inline constexpr double kGeluCubic = 0.044715;
+template <class C> struct Gelu {
+  bool tanh_form;
+  VT_INIT explicit Gelu(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
+  VT_HD C operator()(C a) const {
+    if (tanh_form) {
+      const C inner = C(kSqrt2OverPi) * (a + C(kGeluCubic) * (a * a * a));
+      return C(0.5) * a * (C(1) + math::tanh(inner));
+    }
+    return C(0.5) * a * (C(1) + math::erf(a * C(kSqrtHalf)));
+  }
+};
+template <class C> struct GeluBackward {
+  bool tanh_form;
+  VT_INIT explicit GeluBackward(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
+  VT_HD C operator()(C grad, C a) const {
+    if (tanh_form) {
+      const C square = a * a;
+      const C t = math::tanh(C(kSqrt2OverPi) * (a + C(kGeluCubic) * (square * a)));
+      const C slope = C(kSqrt2OverPi) * (C(1) + C(3 * kGeluCubic) * square);
+      return grad * (C(0.5) * (C(1) + t) + C(0.5) * a * (C(1) - t * t) * slope);
+    }
+    const C cdf = C(0.5) * (C(1) + math::erf(a * C(kSqrtHalf)));
+    const C pdf = C(kInvSqrt2Pi) * math::exp(C(-0.5) * a * a);
+    return grad * (cdf + a * pdf);
+  }
+};
+#undef VT_PLAIN
+#undef VT_INIT
+
+}  // namespace vt::functor
