@@ -64,6 +64,6 @@ $(VENV)/.installed-test: EXTRA := test
 $(VENV)/.installed-lint: EXTRA := lint
 $(VENV)/.installed-%: pyproject.toml tools/requirements.py | $(BIN)/python
 	@echo "Installing the Python packages ($*)"
-	$(BIN)/python tools/requirements.py build run $(EXTRA) > $@.txt
+	$(BIN)/python tools/requirements.py build cmake run $(EXTRA) > $@.txt
 	$(BIN)/pip install --quiet -r $@.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""Prints requirements of pyproject.toml, one a line: `build`, `run`, or the name of an extra."""
+"""Prints requirements of pyproject.toml, one a line: `build`, `run`, an extra or a group."""
 
 import sys
 from pathlib import Path
@@ -16,6 +16,7 @@ def main(groups: list[str]) -> None:
         "build": table["build-system"]["requires"],
         "run": table["project"]["dependencies"],
         **table["project"]["optional-dependencies"],
+        **table["dependency-groups"],
     }
     for group in groups:
         print(*known[group], sep="\n")
