@@ -52,7 +52,7 @@ wheel: $(VENV)/.installed-run
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) build dist vibetensor/*.so vibetensor/_C.pyi
+	rm -rf $(VENV) build dist vibetensor/*.so vibetensor/*.LICENSE vibetensor/_C.pyi
 
 $(BIN)/python:
 	PYTHON=$(PYTHON) tools/system_packages.sh
