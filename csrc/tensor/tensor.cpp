@@ -50,6 +50,21 @@ Tensor empty(const Dims& sizes, DType dtype, Device device) {
 
 Tensor empty_like(const Tensor& t) { return empty(t.sizes(), t.dtype(), t.device()); }
 
+Tensor empty_in_order_of(const Tensor& t, DType dtype) {
+  const Dims& sizes = t.sizes();
+  int order[kMaxDims];
+  for (int i = 0; i < sizes.size(); ++i) order[i] = i;
+  std::stable_sort(order, order + sizes.size(), [&](int a, int b) { return t.strides()[a] > t.strides()[b]; });
+  Dims strides = sizes;
+  int64_t step = 1;
+  for (int i = sizes.size() - 1; i >= 0; --i) {
+    strides[order[i]] = step;
+    step *= std::max<int64_t>(sizes[order[i]], 1);
+  }
+  const size_t bytes = static_cast<size_t>(t.numel()) * item_size(dtype);
+  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(Storage::create(t.device(), bytes), sizes, strides, 0, dtype)));
+}
+
 Tensor view_of(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset) {
   int64_t last = offset, count = 1;
   for (int i = 0; i < sizes.size(); ++i) {

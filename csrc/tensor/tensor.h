@@ -76,6 +76,8 @@ class Tensor {
 // Uninitialised and dense.
 Tensor empty(const Dims& sizes, DType dtype, Device device);
 Tensor empty_like(const Tensor& t);
+// Uninitialised, with the dimensions in memory in the order of t's, without gaps.
+Tensor empty_in_order_of(const Tensor& t, DType dtype);
 // Another window on the same storage, without autograd. Bounds are checked.
 Tensor view_of(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset);
 // The same window, without autograd.
