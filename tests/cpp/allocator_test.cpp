@@ -38,10 +38,7 @@ class FakeMemory : public MemorySource {
   struct Fence {
     bool done = false;
   };
-  void* make_fence(void*) noexcept override {
-    fences.insert(new Fence);
-    return *std::prev(fences.end());
-  }
+  void* make_fence(void*) noexcept override { return *fences.insert(new Fence).first; }
   bool passed(void* fence) noexcept override { return all_passed || static_cast<Fence*>(fence)->done; }
   void wait(void* fence) noexcept override {
     ++waits;
