@@ -118,7 +118,7 @@ VT_HD LogParts log_parts(float u) {
 VT_HD float log_limits(float x, float result) {
   result = x == kInf ? kInf : result;
   result = x == 0.0f ? -kInf : result;
-  return x < 0.0f || x != x ? kNan : result;
+  return (x < 0.0f) | (x != x) ? kNan : result;
 }
 VT_HD float log(float x) {
   const LogParts l = log_parts(x);
@@ -217,13 +217,13 @@ VT_HD float pow(float x, float y) {
   const float bounded = size_y < 16777216.0f ? size_y : 0.0f;
   const float whole = static_cast<float>(static_cast<int32_t>(bounded));
   const bool integral = whole == bounded;
-  const bool odd = integral && (static_cast<int32_t>(bounded) & 1) != 0;
-  const bool negative = (bits_of(x) >> 31) != 0;
-  result = negative && odd ? -result : result;
-  result = negative && !integral && a != 0.0f && a != kInf ? kNan : result;
-  result = x != x || y != y ? kNan : result;
-  result = a == 1.0f && size_y == kInf ? 1.0f : result;
-  return x == 1.0f || y == 0.0f ? 1.0f : result;
+  const uint32_t sign = bits_of(x) & 0x80000000u;
+  const uint32_t odd = integral ? static_cast<uint32_t>(static_cast<int32_t>(bounded)) << 31 : 0u;
+  result = float_of_bits(bits_of(result) ^ (sign & odd));
+  const bool no_power = (sign != 0) & !integral & (a != 0.0f) & (a != kInf);
+  result = no_power | (x != x) | (y != y) ? kNan : result;
+  result = (a == 1.0f) & (size_y == kInf) ? 1.0f : result;
+  return (x == 1.0f) | (y == 0.0f) ? 1.0f : result;
 }
 
 }  // namespace host

@@ -145,6 +145,19 @@ template <class C> VT_HD C power(C base, C exponent) {
 template <class C> struct Pow : Plain {
   VT_PLAIN(Pow)
   VT_HD C operator()(C a, C b) const { return power(a, b); }
+  // The exponents that people write, as PyTorch computes them. False where there is no shorter way.
+  template <class Loop>
+  VT_INIT static bool resolve_number(C exponent, Loop&& loop) {
+    if constexpr (kIsFloat<C>) {
+      if (exponent == C(2)) return loop([](C a, C) { return a * a; }), true;
+      if (exponent == C(3)) return loop([](C a, C) { return a * a * a; }), true;
+      if (exponent == C(0.5)) return loop([](C a, C) { return math::sqrt(a); }), true;
+      if (exponent == C(-0.5)) return loop([](C a, C) { return math::rsqrt(a); }), true;
+      if (exponent == C(-1)) return loop([](C a, C) { return C(1) / a; }), true;
+      if (exponent == C(-2)) return loop([](C a, C) { return C(1) / (a * a); }), true;
+    }
+    return false;
+  }
 };
 template <class C> struct RPow {
   C base;
@@ -362,30 +375,47 @@ inline constexpr double kSqrtHalf = 0.70710678118654752440;
 inline constexpr double kInvSqrt2Pi = 0.39894228040143267794;
 inline constexpr double kSqrt2OverPi = 0.79788456080286535588;
 inline constexpr double kGeluCubic = 0.044715;
+template <class C> struct GeluErf {
+  VT_HD C operator()(C a) const { return C(0.5) * a * (C(1) + math::erf(a * C(kSqrtHalf))); }
+};
+template <class C> struct GeluTanh {
+  VT_HD C operator()(C a) const {
+    const C inner = C(kSqrt2OverPi) * (a + C(kGeluCubic) * (a * a * a));
+    return C(0.5) * a * (C(1) + math::tanh(inner));
+  }
+};
+template <class C> struct GeluErfBackward {
+  VT_HD C operator()(C grad, C a) const {
+    const C cdf = C(0.5) * (C(1) + math::erf(a * C(kSqrtHalf)));
+    const C pdf = C(kInvSqrt2Pi) * math::exp(C(-0.5) * a * a);
+    return grad * (cdf + a * pdf);
+  }
+};
+template <class C> struct GeluTanhBackward {
+  VT_HD C operator()(C grad, C a) const {
+    const C square = a * a;
+    const C t = math::tanh(C(kSqrt2OverPi) * (a + C(kGeluCubic) * (square * a)));
+    const C slope = C(kSqrt2OverPi) * (C(1) + C(3 * kGeluCubic) * square);
+    return grad * (C(0.5) * (C(1) + t) + C(0.5) * a * (C(1) - t * t) * slope);
+  }
+};
+// Loops call `resolve` once to get the formula, where a choice in the loop would keep it from being vector code.
 template <class C> struct Gelu {
   bool tanh_form;
   VT_INIT explicit Gelu(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
-  VT_HD C operator()(C a) const {
-    if (tanh_form) {
-      const C inner = C(kSqrt2OverPi) * (a + C(kGeluCubic) * (a * a * a));
-      return C(0.5) * a * (C(1) + math::tanh(inner));
-    }
-    return C(0.5) * a * (C(1) + math::erf(a * C(kSqrtHalf)));
-  }
+  VT_HD C operator()(C a) const { return tanh_form ? GeluTanh<C>{}(a) : GeluErf<C>{}(a); }
+  template <class Loop>
+  VT_INIT void resolve(Loop&& loop) const { tanh_form ? loop(GeluTanh<C>{}) : loop(GeluErf<C>{}); }
 };
 template <class C> struct GeluBackward {
   bool tanh_form;
   VT_INIT explicit GeluBackward(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
   VT_HD C operator()(C grad, C a) const {
-    if (tanh_form) {
-      const C square = a * a;
-      const C t = math::tanh(C(kSqrt2OverPi) * (a + C(kGeluCubic) * (square * a)));
-      const C slope = C(kSqrt2OverPi) * (C(1) + C(3 * kGeluCubic) * square);
-      return grad * (C(0.5) * (C(1) + t) + C(0.5) * a * (C(1) - t * t) * slope);
-    }
-    const C cdf = C(0.5) * (C(1) + math::erf(a * C(kSqrtHalf)));
-    const C pdf = C(kInvSqrt2Pi) * math::exp(C(-0.5) * a * a);
-    return grad * (cdf + a * pdf);
+    return tanh_form ? GeluTanhBackward<C>{}(grad, a) : GeluErfBackward<C>{}(grad, a);
+  }
+  template <class Loop>
+  VT_INIT void resolve(Loop&& loop) const {
+    tanh_form ? loop(GeluTanhBackward<C>{}) : loop(GeluErfBackward<C>{});
   }
 };
 #undef VT_PLAIN

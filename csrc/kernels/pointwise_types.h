@@ -5,10 +5,10 @@
 namespace vt {
 
 inline constexpr unsigned kBoolBit = 1, kIntBit = 2, kFloatBit = 4;
-inline constexpr unsigned kNum = kIntBit | kFloatBit;             // over: num
-inline constexpr unsigned kAll = kBoolBit | kIntBit | kFloatBit;  // over: all
-inline constexpr unsigned kInt = kBoolBit | kIntBit;              // over: int
-inline constexpr unsigned kFloat = kFloatBit;                     // over: float
+inline constexpr unsigned kNumTypes = kIntBit | kFloatBit;             // over: num
+inline constexpr unsigned kAllTypes = kBoolBit | kIntBit | kFloatBit;  // over: all
+inline constexpr unsigned kIntTypes = kBoolBit | kIntBit;              // over: int
+inline constexpr unsigned kFloatTypes = kFloatBit;                     // over: float
 
 constexpr bool covers(unsigned types, DType t) {
   return (types & (is_float(t) ? kFloatBit : t == DType::kBool ? kBoolBit : kIntBit)) != 0;
