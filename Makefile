@@ -12,16 +12,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/pip install -v --no-deps --no-build-isolation -Cbuild-dir=$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev lint format wheel clean
+.PHONY: help demo test sanitize dev lint format wheel clean
 
 help:
-	@echo "make demo    train a character model on all devices of this machine"
-	@echo "make test    build, then run the C++ and Python tests"
-	@echo "make dev     build and install for development, tests and linters included"
-	@echo "make lint    ruff, mypy, clang-format"
-	@echo "make format  let ruff and clang-format rewrite the sources"
-	@echo "make wheel   a wheel for this Python in dist/"
-	@echo "make clean   remove .venv and build products"
+	@echo "make demo      train a character model on all devices of this machine"
+	@echo "make test      build, then run the C++ and Python tests"
+	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
+	@echo "make dev       build and install for development, tests and linters included"
+	@echo "make lint      ruff, mypy, clang-format"
+	@echo "make format    let ruff and clang-format rewrite the sources"
+	@echo "make wheel     a wheel for this Python in dist/"
+	@echo "make clean     remove .venv and build products"
 
 demo: $(VENV)/.installed-run
 	$(INSTALL) -Ccmake.define.VIBETENSOR_TESTS=OFF -e .
@@ -31,6 +32,16 @@ test: $(VENV)/.installed-test
 	$(INSTALL) -Ccmake.define.VIBETENSOR_TESTS=ON -e .
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+sanitize: $(VENV)/.installed-test $(BUILD)-asan $(BUILD)-tsan
+$(BUILD)-asan: SANITIZERS := address,undefined
+$(BUILD)-tsan: SANITIZERS := thread
+.PHONY: $(BUILD)-asan $(BUILD)-tsan
+$(BUILD)-asan $(BUILD)-tsan: $(VENV)/.installed-test
+	$(BIN)/cmake -S . -B $@ -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DVIBETENSOR_CUDA=OFF \
+	  -DVIBETENSOR_TESTS=ON -DVIBETENSOR_SANITIZE=$(SANITIZERS) -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	$(BIN)/cmake --build $@ --target vibetensor_tests
+	$(BIN)/ctest --test-dir $@ --output-on-failure
 
 dev: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(INSTALL) -Ccmake.define.VIBETENSOR_TESTS=ON -e .
