@@ -1,0 +1,75 @@
+"""Limits on gradients, from all parameters together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from vibetensor import _C
+from vibetensor.autograd import no_grad
+
+Tensor = _C.Tensor
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm"]
+
+
+def get_total_norm(
+    tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """The norm of all tensors as if they were one vector: a 0-d tensor.
+
+    Raises:
+        RuntimeError: `error_if_nonfinite` and the norm is nan or infinite.
+    """
+    with no_grad():
+        found = list(tensors)
+        if not found:
+            return _C.tensor(0.0)
+        device = found[0].device
+        if norm_type == math.inf:
+            parts = [tensor.abs().max().to(device) for tensor in found]
+            total = _C.ops.stack(parts).max()
+        else:
+            parts = [_power_sum(tensor, norm_type).to(device) for tensor in found]
+            total = _C.ops.stack(parts).sum().pow(1.0 / norm_type)
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise RuntimeError(
+            f"The total norm of order {norm_type} for gradients is non-finite ({total.item()}), so "
+            "it cannot be clipped. To scale by it anyway, set `error_if_nonfinite=False`"
+        )
+    return total
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scales all gradients in place so that their joint norm is at most `max_norm`.
+
+    Returns the norm before scaling, a 0-d tensor; nothing waits for the device.
+    """
+    grads = _grads(parameters)
+    total = get_total_norm(grads, norm_type, error_if_nonfinite)
+    with no_grad():
+        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad.mul_(scale.to(device=grad.device, dtype=grad.dtype))
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Clamps every element of every gradient to [-clip_value, clip_value] in place."""
+    with no_grad():
+        for grad in _grads(parameters):
+            grad.copy_(grad.clamp(-clip_value, clip_value))
+
+
+def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    params = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [param.grad for param in params if param.grad is not None]
+
+
+def _power_sum(tensor: Tensor, p: float) -> Tensor:
+    return _C.ops.sum_of_squares(tensor) if p == 2.0 else tensor.float().abs().pow(p).sum()

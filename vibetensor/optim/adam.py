@@ -1,0 +1,94 @@
+"""Adam and AdamW, one fused call for a whole arena."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vibetensor import _C
+from vibetensor.optim.block import Piece
+from vibetensor.optim.optimizer import Optimizer
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay, as torch.optim.AdamW; updates are always fused.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        if not group["eps"] >= 0:
+            raise ValueError(f"Invalid epsilon value: {group['eps']}")
+        for i, beta in enumerate(group["betas"]):
+            if not 0 <= beta < 1:
+                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def _update(
+        self, group: dict[str, Any], piece: Piece, step: int, grad_scale: _C.Tensor | None
+    ) -> None:
+        self._adam(group, piece, piece.grad, group["weight_decay"], step, grad_scale)
+
+    def _adam(
+        self,
+        group: dict[str, Any],
+        piece: Piece,
+        grad: _C.Tensor,
+        weight_decay: float,
+        step: int,
+        grad_scale: _C.Tensor | None,
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        _C.ops.adamw_(
+            piece.param,
+            grad,
+            piece.state["exp_avg"],
+            piece.state["exp_avg_sq"],
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=weight_decay,
+            step=step,
+            grad_scale=grad_scale,
+            master=piece.master,
+        )
+
+
+class Adam(AdamW):
+    """Adam, as torch.optim.Adam: weight decay is added to the gradient."""
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+    def _update(
+        self, group: dict[str, Any], piece: Piece, step: int, grad_scale: _C.Tensor | None
+    ) -> None:
+        grad, decay = piece.grad, group["weight_decay"]
+        if decay:
+            if grad_scale is not None:
+                grad = grad * grad_scale.to(grad.dtype)
+                grad_scale = None
+            grad = grad.add(piece.param, alpha=decay)
+        self._adam(group, piece, grad, 0.0, step, grad_scale)

@@ -1,0 +1,105 @@
+"""Block: an arena with the optimizer state that belongs to it, laid out alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from vibetensor import _C
+from vibetensor.optim.arena import Arena
+
+Tensor = _C.Tensor
+
+_KEPT_PIECES = 64
+
+
+class Piece(NamedTuple):
+    """The same range of every flat tensor of a block.
+
+    `state` holds the range of each tensor of state by name; `master` is None unless parameters are
+    in a 16-bit type.
+    """
+
+    param: Tensor
+    grad: Tensor
+    state: dict[str, Tensor]
+    master: Tensor | None
+
+
+class Block:
+    """An arena, its flat optimizer state, and how many updates each parameter has had.
+
+    Parameters in a 16-bit type get a float32 master copy, and state is float32: an average or a
+    weight in 16 bits stops moving once updates are small.
+    """
+
+    def __init__(self, arena: Arena, state_names: tuple[str, ...]) -> None:
+        self.arena = arena
+        half = arena.dtype in (_C.float16, _C.bfloat16)
+        wide = _C.float32 if half else arena.dtype
+        self.flats = {name: arena.new_flat(wide) for name in state_names}
+        self.master = arena.flat.to(_C.float32) if half else None
+        self.steps = [0] * len(arena.params)
+        self._version = arena.flat._version
+        self._pieces: dict[tuple[int, int], Piece] = {}
+
+    def runs(self) -> Iterator[tuple[Piece, int]]:
+        """What to update now: pieces with the number, from 1, of their update.
+
+        Parameters without a gradient are left out; neighbours with the same count of updates make
+        one piece, so where all parameters have gradients there is one.
+        """
+        self._follow_parameters()
+        present = self.arena.present()
+        count = len(present)
+        i = 0
+        while i < count:
+            if not present[i]:
+                i += 1
+                continue
+            start, step = i, self.steps[i] + 1
+            while i < count and present[i] and self.steps[i] + 1 == step:
+                self.steps[i] = step
+                i += 1
+            yield self._piece(self.arena.offsets[start], self.arena.end(i - 1)), step
+        self._version = self.arena.flat._version
+
+    def views(self) -> dict[str, list[Tensor]]:
+        """Every tensor of state, the master included, as one view for each parameter."""
+        flats = dict(self.flats)
+        if self.master is not None:
+            flats["master"] = self.master
+        return {name: self.arena.pieces(flat) for name, flat in flats.items()}
+
+    def load(self, i: int, state: dict[str, Any]) -> None:
+        """Takes the state of parameter i, as `Optimizer.state_dict` gives it."""
+        # An optimizer that counts no steps gives none: state at all means that there was an update.
+        self.steps[i] = int(state.get("step", 1 if state else 0))
+        for name, pieces in self.views().items():
+            if state.get(name) is not None:
+                pieces[i].copy_(state[name])
+
+    def _piece(self, start: int, end: int) -> Piece:
+        piece = self._pieces.get((start, end))
+        if piece is None:
+            if len(self._pieces) >= _KEPT_PIECES:
+                self._pieces.clear()
+
+            def cut(flat: Tensor) -> Tensor:
+                return flat.narrow(0, start, end - start)
+
+            piece = Piece(
+                cut(self.arena.flat),
+                cut(self.arena.grad),
+                {name: cut(flat) for name, flat in self.flats.items()},
+                None if self.master is None else cut(self.master),
+            )
+            self._pieces[start, end] = piece
+        return piece
+
+    def _follow_parameters(self) -> None:
+        """Takes values into the master that were written to the parameters since the last step."""
+        flat = self.arena.flat
+        if self.master is not None and flat._version != self._version:
+            changed = self.master.to(flat.dtype).ne(flat)
+            self.master.copy_(_C.ops.where(changed, flat.to(_C.float32), self.master))

@@ -1,0 +1,64 @@
+"""SGD: stochastic gradient descent with momentum, one fused call for a whole arena."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vibetensor import _C
+from vibetensor.optim.block import Piece
+from vibetensor.optim.optimizer import Optimizer
+
+
+class SGD(Optimizer):
+    """As torch.optim.SGD; updates are always fused.
+
+    Raises:
+        ValueError: an option out of range, or nesterov without momentum or with dampening.
+    """
+
+    _counts_steps = False
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        super().__init__(params, defaults)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        if not group["momentum"] >= 0:
+            raise ValueError(f"Invalid momentum value: {group['momentum']}")
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def _update(
+        self, group: dict[str, Any], piece: Piece, step: int, grad_scale: _C.Tensor | None
+    ) -> None:
+        _C.ops.sgd_(
+            piece.param,
+            piece.grad,
+            piece.state.get("momentum_buffer"),
+            lr=group["lr"],
+            momentum=group["momentum"],
+            dampening=group["dampening"],
+            weight_decay=group["weight_decay"],
+            nesterov=group["nesterov"],
+            first=step == 1,
+            grad_scale=grad_scale,
+            master=piece.master,
+        )

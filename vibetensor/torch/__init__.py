@@ -1,0 +1,101 @@
+"""The face that reads like PyTorch: `import vibetensor.torch as torch`.
+
+Operators come from the table by loop (`_C.exposed`); the rest is named here.
+"""
+
+# ruff: noqa: F401, F811 - names are imported to be seen here, and some read like builtins
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from vibetensor import _C, autograd, cuda, nn, optim
+from vibetensor._C import (
+    FabricError,
+    OutOfMemoryError,
+    Tensor,
+    __version__,
+    device,
+    dtype,
+    from_dlpack,
+    from_numpy,
+    get_num_threads,
+    is_grad_enabled,
+    set_num_threads,
+    tensor,
+)
+from vibetensor.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
+from vibetensor.data import Generator
+from vibetensor.io import load, save
+from vibetensor.torch import utils
+from vibetensor.torch.info import finfo, iinfo
+from vibetensor.torch.random import get_rng_state, initial_seed, manual_seed, set_rng_state
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
+
+
+bool = _C.bool
+uint8 = _C.uint8
+int8 = _C.int8
+int32 = int = _C.int32
+int64 = long = _C.int64
+float16 = half = _C.float16
+bfloat16 = _C.bfloat16
+float32 = float = _C.float32
+float64 = double = _C.float64
+
+Size = tuple[int, ...]
+inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
+strided = "strided"
+
+# `import vibetensor.torch.nn.functional as F` finds the module that `torch.nn.functional` is.
+sys.modules.update(
+    {
+        f"{__name__}.{name}": module
+        for name, module in {
+            "autograd": autograd,
+            "cuda": cuda,
+            "nn": nn,
+            "nn.functional": nn.functional,
+            "nn.init": nn.init,
+            "nn.parameter": nn.parameter,
+            "nn.utils": nn.utils,
+            "optim": optim,
+            "optim.lr_scheduler": optim.lr_scheduler,
+            "utils.data": utils.data,
+        }.items()
+    }
+)
+
+# Every operator that the table places in `torch`.
+globals().update({name: getattr(_C.ops, name) for name in _C.exposed["torch"]})
+
+
+def is_tensor(obj: Any) -> Any:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def numel(input: Tensor) -> Any:
+    """How many elements a tensor has."""
+    return input.numel()
+
+
+def get_default_dtype() -> dtype:
+    """The dtype of tensors made from Python floats: float32, always."""
+    return float32
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` itself if it is such a tensor, a view of a NumPy array, else a new tensor."""
+    if hasattr(data, "__array_interface__") and not isinstance(data, Tensor):
+        data = from_numpy(data)
+    if not isinstance(data, Tensor):
+        return tensor(data, dtype=dtype, device=device)
+    return data.to(
+        dtype=data.dtype if dtype is None else dtype,
+        device=data.device if device is None else device,
+    )

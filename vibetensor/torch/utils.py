@@ -1,0 +1,5 @@
+"""`torch.utils`: its data loading."""
+
+from vibetensor import data
+
+__all__ = ["data"]
