@@ -28,7 +28,8 @@ std::string_view name(ReduceOp op) { return kOps[static_cast<int>(op)]; }
 ReduceOp parse_reduce_op(std::string_view text) {
   for (int i = 0; i < 5; ++i)
     if (kOps[i] == text) return static_cast<ReduceOp>(i);
-  fail(ErrorKind::kValue, "all_reduce: unknown op '", text, "'; expected sum, avg, prod, min or max");
+  fail(ErrorKind::kValue, "all_reduce: unknown op '", text,
+       "'; expected sum, avg, prod, min or max");
 }
 
 std::string describe(const Call& call) {
@@ -41,18 +42,22 @@ std::string describe(const Call& call) {
 void check_call(const fabric::Mesh& mesh, int rank, const Call& call) {
   if (call.kind == Kind::kBarrier) return;
   const auto op = name(call.kind);
-  VT_CHECK(call.input.defined() && call.output.defined(), kValue, op, ": rank ", rank, " brings no tensor");
+  VT_CHECK(call.input.defined() && call.output.defined(), kValue, op, ": rank ", rank,
+           " brings no tensor");
   for (const Tensor* t : {&call.input, &call.output}) {
-    VT_CHECK(t->device() == mesh.device(rank), kRuntime, op, ": rank ", rank, " is on ", mesh.device(rank),
-             ", but its tensor is ", *t, "; pass one tensor a rank, in the order of the mesh ", mesh);
-    VT_CHECK(t->is_dense(), kValue, op, ": rank ", rank, " brings ", *t, " with strides ", t->strides(),
-             "; collectives need dense tensors, call .contiguous() first");
+    VT_CHECK(t->device() == mesh.device(rank), kRuntime, op, ": rank ", rank, " is on ",
+             mesh.device(rank), ", but its tensor is ", *t,
+             "; pass one tensor a rank, in the order of the mesh ", mesh);
+    VT_CHECK(t->is_dense(), kValue, op, ": rank ", rank, " brings ", *t, " with strides ",
+             t->strides(), "; collectives need dense tensors, call .contiguous() first");
   }
-  VT_CHECK(call.input.numel() == call.output.numel() && call.input.dtype() == call.output.dtype(), kValue, op,
-           ": rank ", rank, " brings ", call.input, " as input and ", call.output, " as output; they must agree");
+  VT_CHECK(call.input.numel() == call.output.numel() && call.input.dtype() == call.output.dtype(),
+           kValue, op, ": rank ", rank, " brings ", call.input, " as input and ", call.output,
+           " as output; they must agree");
   if (call.kind == Kind::kAllReduce)
-    VT_CHECK(call.input.dtype() != DType::kBool, kType, op, ": bool tensors cannot be reduced, rank ", rank,
-             " brings ", call.input, "; convert to uint8 and take max (any) or min (all)");
+    VT_CHECK(call.input.dtype() != DType::kBool, kType, op,
+             ": bool tensors cannot be reduced, rank ", rank, " brings ", call.input,
+             "; convert to uint8 and take max (any) or min (all)");
   else
     VT_CHECK(call.root >= 0 && call.root < mesh.size(), kValue, op, ": root ", call.root,
              " is out of range, the mesh has ranks 0 to ", mesh.size() - 1);
@@ -65,8 +70,8 @@ std::string mismatch(int rank_a, const Call& a, int rank_b, const Call& b) {
   if (same && a.kind != Kind::kBarrier)
     same = a.input.numel() == b.input.numel() && a.input.dtype() == b.input.dtype();
   if (same) return "";
-  return str("collective: rank ", rank_a, " calls ", describe(a), ", but rank ", rank_b, " calls ", describe(b),
-             "; all ranks must make the same calls in the same order");
+  return str("collective: rank ", rank_a, " calls ", describe(a), ", but rank ", rank_b, " calls ",
+             describe(b), "; all ranks must make the same calls in the same order");
 }
 
 void check_overlap(const Unit& unit) {
@@ -75,12 +80,14 @@ void check_overlap(const Unit& unit) {
     const Call& own = unit.calls[a];
     const Range output = range_of(own.output);
     VT_CHECK(own.input.data() == own.output.data() || !output.overlaps(range_of(own.input)), kValue,
-             name(own.kind), ": input and output of rank ", a, " overlap in part; use one tensor or two separate ones");
+             name(own.kind), ": input and output of rank ", a,
+             " overlap in part; use one tensor or two separate ones");
     for (int b = 0; b < unit.ranks(); ++b) {
       if (a == b) continue;
       const Call& other = unit.calls[b];
-      VT_CHECK(!output.overlaps(range_of(other.output)) && !output.overlaps(range_of(other.input)), kValue,
-               name(own.kind), ": ranks ", a, " and ", b, " share memory; give each rank a tensor of its own");
+      VT_CHECK(!output.overlaps(range_of(other.output)) && !output.overlaps(range_of(other.input)),
+               kValue, name(own.kind), ": ranks ", a, " and ", b,
+               " share memory; give each rank a tensor of its own");
     }
   }
 }

@@ -1,4 +1,5 @@
-// What a collective is: its kind, its reduction, and the unit of work that the calls of all ranks add up to.
+// What a collective is: its kind, its reduction, and the unit of work that the calls of all ranks
+// add up to.
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -30,7 +31,8 @@ struct Call {
 // "all_reduce sum of f32[2, 3]@cpu:0", as error messages show a call.
 std::string describe(const Call& call);
 
-// The calls of all ranks, matched: what an engine runs. calls[0] speaks for kind, op, root, dtype and numel of all.
+// The calls of all ranks, matched: what an engine runs. calls[0] speaks for kind, op, root, dtype
+// and numel of all.
 struct Unit {
   uint64_t sequence = 0;
   std::vector<Call> calls;     // by rank
@@ -44,8 +46,8 @@ struct Unit {
   size_t bytes() const { return calls[0].input.defined() ? calls[0].input.bytes() : 0; }
 };
 
-// What one rank brings must make sense by itself: dense tensors of one shape on the rank's device, a dtype that the
-// reduction knows. ValueError or FabricError otherwise.
+// What one rank brings must make sense by itself: dense tensors of one shape on the rank's device,
+// a dtype that the reduction knows. ValueError or FabricError otherwise.
 void check_call(const fabric::Mesh& mesh, int rank, const Call& call);
 // "" if the calls of two ranks belong together, else the sentence that names both.
 std::string mismatch(int rank_a, const Call& a, int rank_b, const Call& b);

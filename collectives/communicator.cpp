@@ -48,9 +48,7 @@ void Communicator::check_usable() {
     try {
       engine_->check();
       return;
-    } catch (const Error&) {
-      broken_ = std::current_exception();
-    }
+    } catch (const Error&) { broken_ = std::current_exception(); }
     progress_.notify_all();
   }
   std::rethrow_exception(broken_);
@@ -66,7 +64,8 @@ Unit& Communicator::unit_at(uint64_t sequence) {
   return pending_[sequence - first_];
 }
 
-// Adds the rank's call to the unit; a call that does not belong there fails the unit for all its ranks.
+// Adds the rank's call to the unit; a call that does not belong there fails the unit for all its
+// ranks.
 void Communicator::place(Unit& unit, int rank, Call call) {
   if (!unit.failure && unit.arrived) {
     const int other = std::countr_zero(unit.arrived);
@@ -79,9 +78,7 @@ void Communicator::place(Unit& unit, int rank, Call call) {
   if (!unit.failure && unit.arrived == all_ranks(mesh_)) {
     try {
       check_overlap(unit);
-    } catch (const Error&) {
-      unit.failure = std::current_exception();
-    }
+    } catch (const Error&) { unit.failure = std::current_exception(); }
   }
   if (!unit.failure) return;
   for (int r = 0; r < mesh_.size(); ++r)
@@ -89,7 +86,8 @@ void Communicator::place(Unit& unit, int rank, Call call) {
   progress_.notify_all();
 }
 
-// Runs what is complete, in order. One thread at a time is in here; the others leave their units to it.
+// Runs what is complete, in order. One thread at a time is in here; the others leave their units to
+// it.
 void Communicator::run_ready(std::unique_lock<std::mutex>& lock) {
   if (running_) return;
   running_ = true;
@@ -102,9 +100,7 @@ void Communicator::run_ready(std::unique_lock<std::mutex>& lock) {
         engine_->run(unit);
         for (const Call& call : unit.calls)
           if (call.output.defined()) call.output.bump_version();
-      } catch (...) {
-        failure = std::current_exception();
-      }
+      } catch (...) { failure = std::current_exception(); }
     }
     for (int r = 0; r < mesh_.size(); ++r)
       if (unit.marks[r]) engine_->drop_mark(r, unit.marks[r]);
@@ -121,8 +117,8 @@ void Communicator::run_ready(std::unique_lock<std::mutex>& lock) {
 }
 
 void Communicator::arrive(int rank, Call call) {
-  VT_CHECK(rank >= 0 && rank < mesh_.size(), kValue, "arrive: rank ", rank, " is out of range, the mesh has ",
-           mesh_.size(), " ranks");
+  VT_CHECK(rank >= 0 && rank < mesh_.size(), kValue, "arrive: rank ", rank,
+           " is out of range, the mesh has ", mesh_.size(), " ranks");
   check_call(mesh_, rank, call);
   std::unique_lock lock(mutex_);
   check_usable();
@@ -160,10 +156,11 @@ void Communicator::await(std::unique_lock<std::mutex>& lock, int rank) {
       progress_.wait(lock);  // everybody came; a unit that runs has deadlines of its own
       continue;
     }
-    broken_ = error(ErrorKind::kFabricTimeout,
-                    str(describe(unit->calls[rank]), ": ", list(mesh_, all_ranks(mesh_) & ~unit->arrived),
-                        " did not arrive within ", options_.timeout_seconds, " s (call ", unit->sequence, "), ",
-                        list(mesh_, unit->arrived), " did; reset() makes the communicator usable again"));
+    broken_ = error(
+        ErrorKind::kFabricTimeout,
+        str(describe(unit->calls[rank]), ": ", list(mesh_, all_ranks(mesh_) & ~unit->arrived),
+            " did not arrive within ", options_.timeout_seconds, " s (call ", unit->sequence, "), ",
+            list(mesh_, unit->arrived), " did; reset() makes the communicator usable again"));
     progress_.notify_all();
   }
   if (auto failure = std::exchange(failures_[rank], nullptr)) std::rethrow_exception(failure);
@@ -171,8 +168,8 @@ void Communicator::await(std::unique_lock<std::mutex>& lock, int rank) {
 }
 
 void Communicator::wait(int rank) {
-  VT_CHECK(rank >= 0 && rank < mesh_.size(), kValue, "wait: rank ", rank, " is out of range, the mesh has ",
-           mesh_.size(), " ranks");
+  VT_CHECK(rank >= 0 && rank < mesh_.size(), kValue, "wait: rank ", rank,
+           " is out of range, the mesh has ", mesh_.size(), " ranks");
   std::unique_lock lock(mutex_);
   await(lock, rank);
   engine_->join(rank);
@@ -190,7 +187,8 @@ void Communicator::group(std::vector<Call> calls) {
   for (int r = 1; r < mesh_.size(); ++r)
     VT_CHECK(next_[r] == next_[0], kFabric, op, ": ranks ", next_[r] < next_[0] ? 0 : r, " and ",
              next_[r] < next_[0] ? r : 0, " have made ", std::max(next_[r], next_[0]), " and ",
-             std::min(next_[r], next_[0]), " calls by themselves; let all ranks arrive and wait before a group call");
+             std::min(next_[r], next_[0]),
+             " calls by themselves; let all ranks arrive and wait before a group call");
   Unit& unit = unit_at(next_[0]);
   for (int r = 0; r < mesh_.size(); ++r) {
     place(unit, r, std::move(calls[r]));
@@ -202,18 +200,21 @@ void Communicator::group(std::vector<Call> calls) {
   for (int r = 0; r < mesh_.size(); ++r) engine_->join(r);
 }
 
-void Communicator::all_reduce(std::span<const Tensor> inputs, std::span<const Tensor> outputs, ReduceOp op) {
+void Communicator::all_reduce(std::span<const Tensor> inputs, std::span<const Tensor> outputs,
+                              ReduceOp op) {
   const size_t n = mesh_.size();
-  VT_CHECK(inputs.size() == n && outputs.size() == n, kValue, "all_reduce: the mesh ", mesh_, " has ", n,
-           " ranks, got ", inputs.size(), " inputs and ", outputs.size(), " outputs; pass one tensor a rank");
+  VT_CHECK(inputs.size() == n && outputs.size() == n, kValue, "all_reduce: the mesh ", mesh_,
+           " has ", n, " ranks, got ", inputs.size(), " inputs and ", outputs.size(),
+           " outputs; pass one tensor a rank");
   std::vector<Call> calls;
   for (size_t r = 0; r < n; ++r) calls.push_back({Kind::kAllReduce, op, 0, inputs[r], outputs[r]});
   group(std::move(calls));
 }
 
 void Communicator::broadcast(std::span<const Tensor> tensors, int root) {
-  VT_CHECK(tensors.size() == static_cast<size_t>(mesh_.size()), kValue, "broadcast: the mesh ", mesh_, " has ",
-           mesh_.size(), " ranks, got ", tensors.size(), " tensors; pass one tensor a rank");
+  VT_CHECK(tensors.size() == static_cast<size_t>(mesh_.size()), kValue, "broadcast: the mesh ",
+           mesh_, " has ", mesh_.size(), " ranks, got ", tensors.size(),
+           " tensors; pass one tensor a rank");
   std::vector<Call> calls;
   for (const Tensor& t : tensors) calls.push_back({Kind::kBroadcast, ReduceOp::kSum, root, t, t});
   group(std::move(calls));
@@ -228,9 +229,7 @@ void Communicator::synchronize() {
     try {
       engine_->synchronize();
       return;
-    } catch (const Error&) {
-      broken_ = std::current_exception();
-    }
+    } catch (const Error&) { broken_ = std::current_exception(); }
     progress_.notify_all();
   }
   std::rethrow_exception(broken_);

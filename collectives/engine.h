@@ -1,4 +1,5 @@
-// What runs a unit on one kind of device. The communicator above has matched the calls; an engine only moves and reduces.
+// What runs a unit on one kind of device. The communicator above has matched the calls; an engine
+// only moves and reduces.
 #pragma once
 #include <memory>
 
@@ -6,14 +7,15 @@
 
 namespace vt::collectives {
 
-// How a unit is carried out on GPUs; kAuto chooses by size. The results have the same bits either way.
+// How a unit is carried out on GPUs; kAuto chooses by size. The results have the same bits either
+// way.
 enum class Algorithm : uint8_t { kAuto, kPackets, kTwoShot };
 
 struct Options {
-  double timeout_seconds;           // how long a rank waits for the others
+  double timeout_seconds;  // how long a rank waits for the others
   Algorithm algorithm = Algorithm::kAuto;
-  bool always_stage = false;        // pass through the staging buffer even what all devices could reach
-  int max_blocks = 0;               // of a rank's kernel; 0: as many as pay
+  bool always_stage = false;  // pass through the staging buffer even what all devices could reach
+  int max_blocks = 0;         // of a rank's kernel; 0: as many as pay
 };
 
 class Engine {
@@ -23,7 +25,8 @@ class Engine {
   // On the thread of the arriving rank: notes what the rank's part of the unit has to wait for.
   virtual void* mark_arrival(int rank) { return nullptr; }
   virtual void drop_mark(int rank, void* mark) {}
-  // Carries the unit out, or queues it on the devices. One call at a time, in the order of the sequence.
+  // Carries the unit out, or queues it on the devices. One call at a time, in the order of the
+  // sequence.
   virtual void run(const Unit& unit) = 0;
   // Orders the calling thread's later work on the rank's device after all units run so far.
   virtual void join(int rank) {}
@@ -36,6 +39,7 @@ class Engine {
 };
 
 std::unique_ptr<Engine> make_cpu_engine(const fabric::Mesh& mesh);
-std::unique_ptr<Engine> make_cuda_engine(const fabric::Mesh& mesh, const Options& options);  // cuda/ or no_cuda/
+std::unique_ptr<Engine> make_cuda_engine(const fabric::Mesh& mesh,
+                                         const Options& options);  // cuda/ or no_cuda/
 
 }  // namespace vt::collectives

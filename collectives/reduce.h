@@ -1,5 +1,5 @@
-// The arithmetic of reductions, shared by CPU and GPU code: 16-bit floats are combined in float, and always in the order
-// of the ranks, so every backend gives the same bits.
+// The arithmetic of reductions, shared by CPU and GPU code: 16-bit floats are combined in float,
+// and always in the order of the ranks, so every backend gives the same bits.
 #pragma once
 #include <type_traits>
 
@@ -8,7 +8,8 @@
 
 namespace vt::collectives {
 
-// Integers wrap around, as they do in every other operation; unsigned arithmetic is how C++ spells that.
+// Integers wrap around, as they do in every other operation; unsigned arithmetic is how C++ spells
+// that.
 template <class T, bool = std::is_integral_v<T>>
 struct Wrapping {
   using type = T;
@@ -49,7 +50,8 @@ struct Max {
   }
 };
 
-// Divides instead of multiplying by 1/n: that is exact wherever the mean can be written. Integers round towards zero.
+// Divides instead of multiplying by 1/n: that is exact wherever the mean can be written. Integers
+// round towards zero.
 template <class T>
 VT_HD T average(T sum, int ranks) {
   return static_cast<T>(sum / static_cast<T>(ranks));

@@ -9,17 +9,19 @@
 namespace vt::fabric {
 
 Mesh::Mesh(std::vector<Device> ranks) : ranks_(std::move(ranks)) {
-  VT_CHECK(!ranks_.empty(), kValue, "mesh: the list of devices is empty; name at least one, as in mesh(['cpu:0'])");
+  VT_CHECK(!ranks_.empty(), kValue,
+           "mesh: the list of devices is empty; name at least one, as in mesh(['cpu:0'])");
   const bool cuda = ranks_[0].is_cuda();
   const size_t limit = cuda ? kMaxCudaRanks : kMaxRanks;
-  VT_CHECK(ranks_.size() <= limit, kValue, "mesh: at most ", limit, cuda ? " CUDA" : " CPU", " ranks, got ",
-           ranks_.size());
+  VT_CHECK(ranks_.size() <= limit, kValue, "mesh: at most ", limit, cuda ? " CUDA" : " CPU",
+           " ranks, got ", ranks_.size());
   for (size_t r = 0; r < ranks_.size(); ++r) {
     const Device device = ranks_[r];
-    VT_CHECK(device.type == ranks_[0].type, kValue, "mesh: rank 0 is on ", ranks_[0], " and rank ", r, " on ", device,
-             "; all ranks of a mesh must be of one device type");
+    VT_CHECK(device.type == ranks_[0].type, kValue, "mesh: rank 0 is on ", ranks_[0], " and rank ",
+             r, " on ", device, "; all ranks of a mesh must be of one device type");
     check_device(device);
-    if (std::find(devices_.begin(), devices_.end(), device) == devices_.end()) devices_.push_back(device);
+    if (std::find(devices_.begin(), devices_.end(), device) == devices_.end())
+      devices_.push_back(device);
   }
 }
 

@@ -1,5 +1,5 @@
-// The mesh: an ordered list of ranks, each on a device. Several ranks may share a device, so that every protocol runs
-// with any number of ranks on a machine with one device.
+// The mesh: an ordered list of ranks, each on a device. Several ranks may share a device, so that
+// every protocol runs with any number of ranks on a machine with one device.
 #pragma once
 #include <ostream>
 #include <vector>
@@ -13,7 +13,8 @@ inline constexpr int kMaxCudaRanks = 8;  // what the flag layout of the GPU prot
 
 class Mesh {
  public:
-  // Checks that every device exists, that all are of one type, and that there are 1 to 16 of them (8 on GPUs).
+  // Checks that every device exists, that all are of one type, and that there are 1 to 16 of them
+  // (8 on GPUs).
   explicit Mesh(std::vector<Device> ranks);
 
   int size() const { return static_cast<int>(ranks_.size()); }
@@ -22,7 +23,9 @@ class Mesh {
   DeviceType type() const { return ranks_[0].type; }
   bool is_cuda() const { return type() == DeviceType::kCUDA; }
 
-  const std::vector<Device>& devices() const { return devices_; }  // each one once, in order of first use
+  const std::vector<Device>& devices() const {
+    return devices_;
+  }  // each one once, in order of first use
   int ranks_on(Device device) const;
   int max_ranks_on_a_device() const;
   bool operator==(const Mesh& other) const { return ranks_ == other.ranks_; }

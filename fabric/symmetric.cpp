@@ -1,4 +1,5 @@
-// Symmetric memory of any kind of device: creation, tensors on it, and the register by which an address is recognised.
+// Symmetric memory of any kind of device: creation, tensors on it, and the register by which an
+// address is recognised.
 #include "fabric/symmetric.h"
 
 #include <algorithm>
@@ -38,7 +39,8 @@ std::unique_ptr<SymmetricSlots> cpu::make_symmetric_slots(const Mesh& mesh, size
   return std::make_unique<CpuSlots>(mesh, bytes);
 }
 
-SymmetricMemory::SymmetricMemory(const Mesh& mesh, size_t bytes, std::unique_ptr<SymmetricSlots> memory)
+SymmetricMemory::SymmetricMemory(const Mesh& mesh, size_t bytes,
+                                 std::unique_ptr<SymmetricSlots> memory)
     : mesh_(mesh), bytes_(bytes), memory_(std::move(memory)) {
   std::unique_lock lock(known().mutex);
   for (void* slot : memory_->slots) known().starts.emplace(static_cast<char*>(slot), this);
@@ -51,7 +53,8 @@ SymmetricMemory::~SymmetricMemory() {
 
 std::shared_ptr<SymmetricMemory> SymmetricMemory::create(const Mesh& mesh, size_t bytes) {
   bytes = std::max<size_t>(bytes, 1);
-  auto memory = mesh.is_cuda() ? cuda::make_symmetric_slots(mesh, bytes) : cpu::make_symmetric_slots(mesh, bytes);
+  auto memory = mesh.is_cuda() ? cuda::make_symmetric_slots(mesh, bytes)
+                               : cpu::make_symmetric_slots(mesh, bytes);
   return std::shared_ptr<SymmetricMemory>(new SymmetricMemory(mesh, bytes, std::move(memory)));
 }
 
@@ -85,7 +88,8 @@ bool reachable(const Mesh& mesh, Device home, const void* data, size_t bytes) {
   if (found == known().starts.begin()) return false;
   const auto& [start, memory] = *--found;
   return at + bytes <= start + memory->bytes() &&
-         std::all_of(devices.begin(), devices.end(), [m = memory](Device d) { return m->reachable_from(d); });
+         std::all_of(devices.begin(), devices.end(),
+                     [m = memory](Device d) { return m->reachable_from(d); });
 }
 
 }  // namespace vt::fabric

@@ -1,5 +1,6 @@
-// Symmetric memory: a buffer of equal size on every rank of a mesh which all its devices can read and write directly.
-// Collectives work on such tensors in place; all others pass through a staging buffer that is itself symmetric.
+// Symmetric memory: a buffer of equal size on every rank of a mesh which all its devices can read
+// and write directly. Collectives work on such tensors in place; all others pass through a staging
+// buffer that is itself symmetric.
 #pragma once
 #include <memory>
 #include <vector>
@@ -9,7 +10,8 @@
 
 namespace vt::fabric {
 
-// The memory of one kind of device behind a SymmetricMemory: one slot a rank, released by the destructor.
+// The memory of one kind of device behind a SymmetricMemory: one slot a rank, released by the
+// destructor.
 struct SymmetricSlots {
   virtual ~SymmetricSlots() = default;
   std::vector<void*> slots;
@@ -17,7 +19,8 @@ struct SymmetricSlots {
 
 class SymmetricMemory {
  public:
-  // At least `bytes` a rank, zeroed and visible to all devices of the mesh when it returns. Does not look at vetoes.
+  // At least `bytes` a rank, zeroed and visible to all devices of the mesh when it returns. Does
+  // not look at vetoes.
   static std::shared_ptr<SymmetricMemory> create(const Mesh& mesh, size_t bytes);
   ~SymmetricMemory();
 
@@ -38,7 +41,8 @@ class SymmetricMemory {
   std::unique_ptr<SymmetricSlots> memory_;
 };
 
-// One dense tensor a rank in new symmetric memory, all zeros; the memory lives as long as any of them.
+// One dense tensor a rank in new symmetric memory, all zeros; the memory lives as long as any of
+// them.
 std::vector<Tensor> symmetric_zeros(const Mesh& mesh, const Dims& sizes, DType dtype);
 
 // May every device of `mesh` read and write these bytes of `home` directly?

@@ -1,5 +1,6 @@
-// The CPU engine: one pass over memory in pieces that fit the cache, always added in the order of the ranks, so that the
-// result has the same bits for any number of threads and any cut of the data. It is the reference for all others.
+// The CPU engine: one pass over memory in pieces that fit the cache, always added in the order of
+// the ranks, so that the result has the same bits for any number of threads and any cut of the
+// data. It is the reference for all others.
 #include "collectives/engine.h"
 
 #include <cstring>
@@ -31,7 +32,8 @@ void reduce_range(const Unit& unit, int64_t begin, int64_t end) {
     if (unit.call().op == ReduceOp::kAvg)
       for (int64_t i = 0; i < count; ++i) sum[i] = average(sum[i], ranks);
     for (int64_t i = 0; i < count; ++i) result[i] = static_cast<T>(sum[i]);
-    for (const Call& call : unit.calls) std::memcpy(call.output.data<T>() + at, result, count * sizeof(T));
+    for (const Call& call : unit.calls)
+      std::memcpy(call.output.data<T>() + at, result, count * sizeof(T));
   }
 }
 
@@ -69,6 +71,8 @@ class CpuEngine final : public Engine {
 
 }  // namespace
 
-std::unique_ptr<Engine> make_cpu_engine(const fabric::Mesh&) { return std::make_unique<CpuEngine>(); }
+std::unique_ptr<Engine> make_cpu_engine(const fabric::Mesh&) {
+  return std::make_unique<CpuEngine>();
+}
 
 }  // namespace vt::collectives

@@ -1,6 +1,7 @@
-// The GPU engine of a build without CUDA: says so. A mesh of CUDA devices cannot be made there in the first place.
-#include "base/error.h"
+// The GPU engine of a build without CUDA: says so. A mesh of CUDA devices cannot be made there in
+// the first place.
 #include "collectives/engine.h"
+#include "base/error.h"
 #include "device/backend.h"
 
 namespace vt::collectives {

@@ -1,6 +1,6 @@
 // Symmetric GPU memory of a build without CUDA: says so.
-#include "base/error.h"
 #include "fabric/symmetric.h"
+#include "base/error.h"
 
 namespace vt::fabric::cuda {
 

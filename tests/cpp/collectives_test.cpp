@@ -1,5 +1,5 @@
-// The communicator on CPU devices, and on GPUs where there are any: values against an f64 oracle, matching of calls that
-// arrive in any order, and what happens when ranks disagree or do not come.
+// The communicator on CPU devices, and on GPUs where there are any: values against an f64 oracle,
+// matching of calls that arrive in any order, and what happens when ranks disagree or do not come.
 #include "collectives/communicator.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,8 @@ fabric::Mesh make_mesh(DeviceType type, int ranks) {
   if (type == DeviceType::kCPU && device_count(type) < ranks) set_cpu_devices(16);
   std::vector<Device> devices;
   for (int r = 0; r < ranks; ++r)
-    devices.push_back({type, static_cast<uint8_t>(type == DeviceType::kCPU ? r : r % device_count(type))});
+    devices.push_back(
+        {type, static_cast<uint8_t>(type == DeviceType::kCPU ? r : r % device_count(type))});
   return fabric::Mesh(devices);
 }
 
@@ -45,7 +46,8 @@ std::vector<T> random_values(int64_t count, uint32_t seed) {
   std::vector<T> values(count);
   for (T& v : values) {
     const int x = small(engine);
-    if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) v = T(static_cast<float>(x) * 0.125f);
+    if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>)
+      v = T(static_cast<float>(x) * 0.125f);
     else if constexpr (std::is_integral_v<T>) v = static_cast<T>(std::is_signed_v<T> ? x : x + 8);
     else v = static_cast<T>(x) * static_cast<T>(0.3);
   }
@@ -54,7 +56,8 @@ std::vector<T> random_values(int64_t count, uint32_t seed) {
 
 template <class T>
 double value(T v) {
-  if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) return static_cast<float>(v);
+  if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>)
+    return static_cast<float>(v);
   else return static_cast<double>(v);
 }
 
@@ -93,13 +96,16 @@ void expect_all_reduce(Communicator& comm, int64_t count, ReduceOp op, bool in_p
     std::vector<double> column;
     for (int r = 0; r < n; ++r) column.push_back(value(values[r][i]));
     double want = reduce(column, op);
-    if constexpr (std::is_integral_v<T>) want = static_cast<T>(static_cast<int64_t>(want));  // wraps, truncates
+    if constexpr (std::is_integral_v<T>)
+      want = static_cast<T>(static_cast<int64_t>(want));  // wraps, truncates
     ASSERT_NEAR(value(first[i]), want, tolerance<T>() * (1 + std::abs(want)))
-        << name(op) << " " << short_name(DTypeOf<T>::value) << " n=" << n << " count=" << count << " at " << i;
+        << name(op) << " " << short_name(DTypeOf<T>::value) << " n=" << n << " count=" << count
+        << " at " << i;
   }
   for (int r = 1; r < n; ++r) {
     const auto other = to_host<T>(outputs[r]);
-    ASSERT_EQ(0, std::memcmp(first.data(), other.data(), count * sizeof(T))) << "rank " << r << " has other bits";
+    ASSERT_EQ(0, std::memcmp(first.data(), other.data(), count * sizeof(T)))
+        << "rank " << r << " has other bits";
   }
 }
 
@@ -128,7 +134,8 @@ TEST_P(OnDevice, AllReduceMatchesTheOracle) {
 
 TEST_P(OnDevice, EveryTypeAndOp) {
   Communicator comm(make_mesh(GetParam(), 3));
-  for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kAvg, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax})
+  for (ReduceOp op :
+       {ReduceOp::kSum, ReduceOp::kAvg, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax})
     for (int64_t count : {5, 1031}) {
       expect_all_reduce<double>(comm, count, op, true);
       expect_all_reduce<float>(comm, count, op, true);
@@ -136,7 +143,8 @@ TEST_P(OnDevice, EveryTypeAndOp) {
       expect_all_reduce<BFloat16>(comm, count, op, true);
       expect_all_reduce<int64_t>(comm, count, op, true);
       expect_all_reduce<int32_t>(comm, count, op, true);
-      if (op == ReduceOp::kProd || op == ReduceOp::kAvg) continue;  // 8-bit intermediates wrap; tested by value below
+      if (op == ReduceOp::kProd || op == ReduceOp::kAvg)
+        continue;  // 8-bit intermediates wrap; tested by value below
       expect_all_reduce<int8_t>(comm, count, op, true);
       expect_all_reduce<uint8_t>(comm, count, op, true);
     }
@@ -159,7 +167,8 @@ TEST_P(OnDevice, UnalignedViewsAndNeighboursAreLeftAlone) {
         const auto values = to_host<float>(whole[r]);
         const int64_t at = offset + (offset == 3 ? r : 0);
         for (int64_t i = 0; i < kCount + 8; ++i)
-          ASSERT_EQ(values[i], i >= at && i < at + kCount ? n : 1.0f) << "rank " << r << " at " << i;
+          ASSERT_EQ(values[i], i >= at && i < at + kCount ? n : 1.0f)
+              << "rank " << r << " at " << i;
       }
     }
   }
@@ -171,9 +180,11 @@ TEST_P(OnDevice, NaNSurvivesMinAndMax) {
     for (int holder = 0; holder < 3; ++holder) {
       std::vector<Tensor> tensors;
       for (int r = 0; r < 3; ++r)
-        tensors.push_back(to_device(std::vector<float>{r == holder ? NAN : 1.0f}, comm.mesh().device(r)));
+        tensors.push_back(
+            to_device(std::vector<float>{r == holder ? NAN : 1.0f}, comm.mesh().device(r)));
       comm.all_reduce(tensors, op);
-      for (const Tensor& t : tensors) EXPECT_TRUE(std::isnan(to_host<float>(t)[0])) << name(op) << holder;
+      for (const Tensor& t : tensors)
+        EXPECT_TRUE(std::isnan(to_host<float>(t)[0])) << name(op) << holder;
     }
 }
 
@@ -183,12 +194,14 @@ TEST_P(OnDevice, BroadcastFromEveryRoot) {
     for (int root = 0; root < n; ++root)
       for (int64_t count : {0, 1, 13, 30011}) {
         std::vector<Tensor> tensors;
-        for (int r = 0; r < n; ++r) tensors.push_back(to_device(random_values<Half>(count, r), comm.mesh().device(r)));
+        for (int r = 0; r < n; ++r)
+          tensors.push_back(to_device(random_values<Half>(count, r), comm.mesh().device(r)));
         comm.broadcast(tensors, root);
         const auto want = random_values<Half>(count, root);
         for (const Tensor& t : tensors) {
           const auto got = to_host<Half>(t);
-          ASSERT_EQ(0, std::memcmp(got.data(), want.data(), count * 2)) << "n=" << n << " root=" << root;
+          ASSERT_EQ(0, std::memcmp(got.data(), want.data(), count * 2))
+              << "n=" << n << " root=" << root;
         }
       }
   }
@@ -206,7 +219,8 @@ TEST_P(OnDevice, RanksArriveFromThreadsInAnyOrder) {
       for (int c = 0; c < kCalls; ++c) {
         std::this_thread::sleep_for(std::chrono::microseconds(engine() % 300));
         const int64_t count = (c * 977) % 5000;  // the same at every rank
-        mine.push_back(to_device(std::vector<float>(count, static_cast<float>(r + c)), comm.mesh().device(r)));
+        mine.push_back(
+            to_device(std::vector<float>(count, static_cast<float>(r + c)), comm.mesh().device(r)));
         comm.arrive(r, {Kind::kAllReduce, ReduceOp::kSum, 0, mine[c], mine[c]});
         if (engine() % 4 == 0) comm.wait(r);
       }
@@ -257,11 +271,13 @@ TEST_P(OnDevice, SharedMemoryAndForeignDevicesAreRefused) {
   const Tensor a = to_device(std::vector<float>(8, 1.0f), mesh.device(0));
   if (mesh.device(0) == mesh.device(1)) {
     std::vector<Tensor> twice{a, a};
-    EXPECT_NE(message_of(ErrorKind::kValue, [&] { comm.all_reduce(twice, ReduceOp::kSum); }).find("share memory"),
+    EXPECT_NE(message_of(ErrorKind::kValue, [&] { comm.all_reduce(twice, ReduceOp::kSum); })
+                  .find("share memory"),
               std::string::npos);
   } else {
     std::vector<Tensor> wrong{a, a};
-    EXPECT_NE(message_of(ErrorKind::kRuntime, [&] { comm.all_reduce(wrong, ReduceOp::kSum); }).find("rank 1"),
+    EXPECT_NE(message_of(ErrorKind::kRuntime, [&] { comm.all_reduce(wrong, ReduceOp::kSum); })
+                  .find("rank 1"),
               std::string::npos);
   }
 }
@@ -270,12 +286,15 @@ TEST_P(OnDevice, ARankThatNeverComesIsNamedAndTheNextCallWorks) {
   const auto mesh = make_mesh(GetParam(), 3);
   Communicator comm(mesh, Options{.timeout_seconds = 0.2});
   std::vector<Tensor> tensors;
-  for (int r = 0; r < 3; ++r) tensors.push_back(to_device(std::vector<float>(9, 1.0f), mesh.device(r)));
+  for (int r = 0; r < 3; ++r)
+    tensors.push_back(to_device(std::vector<float>(9, 1.0f), mesh.device(r)));
   const auto start = std::chrono::steady_clock::now();
-  for (int r = 0; r < 2; ++r) comm.arrive(r, {Kind::kAllReduce, ReduceOp::kSum, 0, tensors[r], tensors[r]});
+  for (int r = 0; r < 2; ++r)
+    comm.arrive(r, {Kind::kAllReduce, ReduceOp::kSum, 0, tensors[r], tensors[r]});
   const auto message = message_of(ErrorKind::kFabricTimeout, [&] { comm.wait(0); });
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
-  EXPECT_NE(message.find(str("rank 2 (", mesh.device(2), ") did not arrive")), std::string::npos) << message;
+  EXPECT_NE(message.find(str("rank 2 (", mesh.device(2), ") did not arrive")), std::string::npos)
+      << message;
   message_of(ErrorKind::kFabricTimeout, [&] { comm.wait(1); });
   message_of(ErrorKind::kFabricTimeout, [&] { comm.all_reduce(tensors, ReduceOp::kSum); });
   comm.reset();

@@ -1,0 +1,59 @@
+// Broadcast and barrier. Every rank reads one slice from the root and writes it to all others, so
+// that the root's link carries the data once, not once for each rank.
+#include "collectives/cuda/kernel.h"
+#include "collectives/cuda/vector.cuh"
+#include "fabric/cuda/signal.cuh"
+
+namespace vt::collectives::gpu {
+namespace {
+
+__global__ void __launch_bounds__(kThreads, 2) broadcast(const __grid_constant__ DirectArgs args) {
+  const Clique& clique = args.clique;
+  const int rank = clique.rank, ranks = clique.ranks;
+  uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
+  const uint32_t epoch = passed;
+  if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
+
+  const char* source = static_cast<const char*>(args.in[args.root]);
+  const int64_t begin = args.count * rank / ranks, end = args.count * (rank + 1) / ranks;
+  const int64_t thread = blockIdx.x * blockDim.x + threadIdx.x,
+                step = int64_t{gridDim.x} * blockDim.x;
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(source + begin) % 16;
+  bool alike = true;
+  for (int p = 0; p < ranks; ++p)
+    alike &= reinterpret_cast<uintptr_t>(static_cast<char*>(args.out[p]) + begin) % 16 == offset;
+  // [begin, head) and [tail, end) byte by byte, 16-byte words in between
+  const int64_t head = alike ? min(end, begin + static_cast<int64_t>((16 - offset) % 16)) : end;
+  const int64_t tail = head + (end - head) / 16 * 16;
+  for (int64_t i = head + thread * 16; i < tail; i += step * 16) {
+    const uint4 word = load16(source + i);
+    for (int p = 0; p < ranks; ++p)
+      if (p != args.root) store16(static_cast<char*>(args.out[p]) + i, word);
+  }
+  const auto copy_bytes = [&](int64_t from, int64_t to) {
+    for (int64_t i = from + thread; i < to; i += step) {
+      const char byte = load_one(source + i);
+      for (int p = 0; p < ranks; ++p)
+        if (p != args.root) static_cast<char*>(args.out[p])[i] = byte;
+    }
+  };
+  copy_bytes(begin, head);
+  copy_bytes(tail, end);
+
+  if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
+  if (threadIdx.x == 0) passed = epoch + 2;
+}
+
+__global__ void barrier(const __grid_constant__ DirectArgs args) {
+  uint32_t& passed = args.clique.pads[args.clique.rank]->barrier_epoch[blockIdx.x].value;
+  const uint32_t epoch = passed;
+  if (!fabric::meet(args.clique, epoch + 1, fabric::Phase::kStart)) return;
+  if (threadIdx.x == 0) passed = epoch + 1;
+}
+
+}  // namespace
+
+const void* broadcast_kernel() { return reinterpret_cast<const void*>(&broadcast); }
+const void* barrier_kernel() { return reinterpret_cast<const void*>(&barrier); }
+
+}  // namespace vt::collectives::gpu

@@ -1,0 +1,117 @@
+// One-shot all-reduce by packets, for small messages: each rank sends its whole input to all
+// others, data and flag in one store, and reduces what arrives. No barrier: a packet that carries
+// the epoch is complete by itself.
+#pragma once
+#include "collectives/cuda/kernel.h"
+#include "collectives/cuda/vector.cuh"
+#include "fabric/cuda/signal.cuh"
+
+namespace vt::collectives::gpu {
+
+// Note [Packet mailboxes]
+// A mailbox has two halves, used in turn by the parity of the block's epoch. A rank that writes
+// epoch e has finished epoch e-1, for which it had packets from every peer; a peer sends those
+// after it has read all packets of e-2. So the half of e-2 is free, without a barrier. This holds
+// because every block that runs has at least one packet.
+
+__device__ inline void send(Packet* to, uint64_t data, uint32_t epoch) {
+  const uint64_t flag = static_cast<uint64_t>(epoch) << 32;
+  const uint64_t low = flag | (data & 0xffffffffu), high = flag | (data >> 32);
+  asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(low), "l"(high)
+               : "memory");
+}
+
+// Each half is one 8-byte access, so a half with the right epoch has the right data.
+__device__ inline bool receive(const Packet* from, uint32_t epoch, uint64_t& data) {
+  uint64_t low, high;
+  asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
+               : "=l"(low), "=l"(high)
+               : "l"(from)
+               : "memory");
+  data = (low & 0xffffffffu) | (high << 32);
+  return static_cast<uint32_t>(low >> 32) == epoch && static_cast<uint32_t>(high >> 32) == epoch;
+}
+
+// The i-th 8 bytes of a buffer; zeros behind its end.
+template <class T>
+__device__ inline uint64_t load_packet(const void* buffer, int64_t i, int64_t count) {
+  constexpr int kLanes = kPacketBytes / sizeof(T);
+  const T* at = static_cast<const T*>(buffer) + i * kLanes;
+  if (reinterpret_cast<uintptr_t>(at) % kPacketBytes == 0 && (i + 1) * kLanes <= count)
+    return *reinterpret_cast<const uint64_t*>(at);
+  T values[kLanes] = {};
+  for (int k = 0; k < kLanes; ++k)
+    if (i * kLanes + k < count) values[k] = at[k];
+  uint64_t data;
+  memcpy(&data, values, kPacketBytes);
+  return data;
+}
+
+template <class T>
+__device__ inline void store_packet(void* buffer, int64_t i, int64_t count, uint64_t data) {
+  constexpr int kLanes = kPacketBytes / sizeof(T);
+  T* at = static_cast<T*>(buffer) + i * kLanes;
+  if (reinterpret_cast<uintptr_t>(at) % kPacketBytes == 0 && (i + 1) * kLanes <= count) {
+    *reinterpret_cast<uint64_t*>(at) = data;
+    return;
+  }
+  T values[kLanes];
+  memcpy(values, &data, kPacketBytes);
+  for (int k = 0; k < kLanes; ++k)
+    if (i * kLanes + k < count) at[k] = values[k];
+}
+
+template <class T, class Op>
+__global__ void __launch_bounds__(kThreads, 2)
+    packet_all_reduce(const __grid_constant__ PacketArgs args) {
+  constexpr int kLanes = kPacketBytes / sizeof(T);
+  const Clique& clique = args.clique;
+  const int rank = clique.rank, ranks = clique.ranks;
+  uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
+  const uint32_t epoch = done + 1;
+  const int64_t total = (args.count + kLanes - 1) / kLanes;
+  const int64_t first = blockIdx.x * args.packets_per_block;
+  const int64_t mine = min(args.packets_per_block, total - first);
+  // [ranks][kPacketsPerBlock] of this block and this epoch, in everybody's mailbox
+  const int64_t half = ((epoch & 1) * kMaxBlocks + blockIdx.x) * int64_t{ranks} * kPacketsPerBlock;
+
+  for (int64_t i = threadIdx.x; i < mine; i += blockDim.x) {
+    const uint64_t data = load_packet<T>(args.in, first + i, args.count);
+    for (int k = 1; k < ranks; ++k) {
+      const int peer = rank + k < ranks ? rank + k : rank + k - ranks;
+      send(args.mailboxes[peer] + half + rank * kPacketsPerBlock + i, data, epoch);
+    }
+  }
+
+  bool here = true;
+  for (int64_t i = threadIdx.x; i < mine && here; i += blockDim.x) {
+    const uint64_t own = load_packet<T>(args.in, first + i, args.count);
+    Lanes<T, Op, kPacketBytes> sum;
+    for (int p = 0; p < ranks && here; ++p) {
+      uint64_t data = own;
+      if (p != rank) {
+        const Packet* from = args.mailboxes[rank] + half + p * kPacketsPerBlock + i;
+        fabric::Deadline deadline(clique, fabric::Phase::kPacket, p);
+        while (here && !receive(from, epoch, data)) here = !deadline.passed();
+      }
+      if (p == 0) sum.set(data);
+      else sum.combine(data);
+    }
+    if (here)
+      store_packet<T>(args.out, first + i, args.count,
+                      sum.template get<uint64_t>(args.average, ranks));
+  }
+  if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
+}
+
+template <class T>
+const void* choose_packet(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kProd: return reinterpret_cast<const void*>(&packet_all_reduce<T, Prod>);
+    case ReduceOp::kMin: return reinterpret_cast<const void*>(&packet_all_reduce<T, Min>);
+    case ReduceOp::kMax: return reinterpret_cast<const void*>(&packet_all_reduce<T, Max>);
+    default: return reinterpret_cast<const void*>(&packet_all_reduce<T, Sum>);
+  }
+}
+
+}  // namespace vt::collectives::gpu

@@ -1,0 +1,79 @@
+// Reading the fault board.
+#include "collectives/cuda/fault_board.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "device/cuda/check.h"
+#include "device/cuda/unit_lock.h"
+
+namespace vt::collectives::gpu {
+namespace {
+
+using fabric::FaultRecord;
+
+// A kernel may be writing: the record counts from the moment its last word is there.
+bool present(const FaultRecord& record) {
+  return __atomic_load_n(&record.present, __ATOMIC_ACQUIRE) != 0;
+}
+
+constexpr const char* kPhases[] = {"to begin", "to finish", "to send its part"};
+
+}  // namespace
+
+FaultMemory::FaultMemory() {
+  std::lock_guard lock(cuda::launch_unit_mutex());
+  void* memory = nullptr;
+  VT_CUDA(cudaHostAlloc(&memory, sizeof(fabric::FaultBoard),
+                        cudaHostAllocMapped | cudaHostAllocPortable));
+  board_ = static_cast<fabric::FaultBoard*>(memory);
+  clear();
+}
+
+FaultMemory::~FaultMemory() {
+  std::lock_guard lock(cuda::launch_unit_mutex());
+  (void)cudaFreeHost(board_);
+}
+
+void FaultMemory::clear() {
+  std::memset(static_cast<void*>(board_), 0, sizeof(fabric::FaultBoard));
+}
+
+bool FaultMemory::any(const fabric::Mesh& mesh) const {
+  for (int r = 0; r < mesh.size(); ++r)
+    for (const FaultRecord& record : board_->records[r])
+      if (present(record)) return true;
+  return false;
+}
+
+std::string FaultMemory::sentence(const fabric::Mesh& mesh) const {
+  const FaultRecord* first = nullptr;
+  int waiting = 0;
+  uint32_t missing = 0;
+  for (int r = 0; r < mesh.size(); ++r)
+    for (const FaultRecord& record : board_->records[r]) {
+      if (!present(record)) continue;
+      if (!first || static_cast<int32_t>(record.sequence - first->sequence) < 0) {
+        first = &record;
+        waiting = r;
+        missing = 0;
+      }
+      if (record.sequence == first->sequence) missing |= 1u << record.peer;
+    }
+  // A rank that itself waited in the same unit was there: it is not the one that is missing.
+  for (int r = 0; r < mesh.size(); ++r)
+    for (const FaultRecord& record : board_->records[r])
+      if (present(record) && record.sequence == first->sequence && (missing & ~(1u << r)))
+        missing &= ~(1u << r);
+  std::string names;
+  for (int r = 0; r < mesh.size(); ++r)
+    if (missing >> r & 1) names += str(names.empty() ? "" : ", ", r, " (", mesh.device(r), ")");
+  return str("collective ", first->sequence, ": rank ", waiting, " (", mesh.device(waiting),
+             ") waited ", first->waited_ms, " ms for rank ", names, ' ',
+             kPhases[std::min<int>(first->phase, 2)]);
+}
+
+}  // namespace vt::collectives::gpu

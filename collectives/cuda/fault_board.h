@@ -1,0 +1,30 @@
+// The host's end of the kernels' deadlines: the memory that they report to, and the sentence that
+// comes out of it.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "fabric/cuda/pad.h"
+
+namespace vt::collectives::gpu {
+
+class FaultMemory {
+ public:
+  FaultMemory();
+  ~FaultMemory();
+  FaultMemory(const FaultMemory&) = delete;
+  FaultMemory& operator=(const FaultMemory&) = delete;
+
+  fabric::FaultBoard* board() const { return board_; }
+  bool any(const fabric::Mesh& mesh) const;
+  // Who waited for whom, in which unit and for how long; of the unit that failed first.
+  std::string sentence(const fabric::Mesh& mesh) const;
+  void abort() { board_->abort = 1; }
+  void clear();
+
+ private:
+  fabric::FaultBoard* board_ = nullptr;
+};
+
+}  // namespace vt::collectives::gpu

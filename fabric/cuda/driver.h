@@ -1,0 +1,27 @@
+// The driver calls for mapped memory, opened at run time: the library must load where there is no
+// driver.
+#pragma once
+#include <cuda.h>
+
+namespace vt::fabric::cuda {
+
+struct Driver {
+  decltype(&cuGetErrorName) get_error_name;
+  decltype(&cuDeviceGetAttribute) device_get_attribute;
+  decltype(&cuMemGetAllocationGranularity) mem_get_allocation_granularity;
+  decltype(&cuMemAddressReserve) mem_address_reserve;
+  decltype(&cuMemAddressFree) mem_address_free;
+  decltype(&cuMemCreate) mem_create;
+  decltype(&cuMemRelease) mem_release;
+  decltype(&cuMemMap) mem_map;
+  decltype(&cuMemUnmap) mem_unmap;
+  decltype(&cuMemSetAccess) mem_set_access;
+};
+
+// Null if this driver lacks one of the calls.
+const Driver* driver();
+
+// Throws: OutOfMemory where the device is full, Runtime for the rest.
+void check_driver(const char* call, CUresult code);
+
+}  // namespace vt::fabric::cuda

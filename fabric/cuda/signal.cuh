@@ -1,0 +1,85 @@
+// Device side of the signal pads: flags, barriers between the ranks' kernels, and the deadline in
+// every wait.
+#pragma once
+#include "fabric/cuda/pad.h"
+
+namespace vt::fabric {
+
+// Note [Flags between ranks]
+// A flag lives in the memory of the rank that polls it. The writer's block first synchronises, so
+// that one thread's release covers the stores of all; the reader's block synchronises after one
+// thread's acquire. Flags carry epochs that only grow (compared so that wrapping does no harm) and
+// that live in device memory, advanced by the kernel itself, so a captured graph can be replayed
+// between ordinary calls. Block b talks to block b of the peers only, so a block never waits for
+// one that cannot be resident yet.
+
+__device__ inline void release_store(uint32_t* flag, uint32_t value) {
+  asm volatile("fence.acq_rel.sys; st.relaxed.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value)
+               : "memory");
+}
+
+__device__ inline uint32_t relaxed_load(const uint32_t* flag) {
+  uint32_t value;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
+  return value;
+}
+
+__device__ inline void acquire_fence() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+
+__device__ inline uint64_t now_ns() {
+  uint64_t t;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+  return t;
+}
+
+// The clock and the abort word of one wait, looked at every 256th poll: both cost far more than a
+// poll of a flag.
+class Deadline {
+ public:
+  __device__ Deadline(const Clique& clique, Phase phase, int peer)
+      : clique_(clique), phase_(phase), peer_(peer) {}
+
+  // True when it is time to leave; a record for the host has then been written.
+  __device__ bool passed() {
+    if (++polls_ % 256 != 0) return false;
+    const uint64_t now = now_ns();
+    if (start_ == 0) start_ = now;
+    const bool late = now - start_ > clique_.timeout_ns;
+    if (late) {
+      const uint32_t what =
+          static_cast<uint32_t>(phase_) | blockIdx.x << 16 | static_cast<uint32_t>(peer_) << 24;
+      const uint32_t waited = static_cast<uint32_t>((now - start_) / 1000000);
+      asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
+                       &clique_.board->records[clique_.rank][blockIdx.x]),
+                   "r"(clique_.sequence), "r"(what), "r"(waited), "r"(1u)
+                   : "memory");
+      __threadfence_system();
+    }
+    return late || clique_.board->abort != 0;
+  }
+
+ private:
+  const Clique& clique_;
+  Phase phase_;
+  int peer_;
+  uint32_t polls_ = 0;
+  uint64_t start_ = 0;
+};
+
+// All blocks of this index, one a rank, meet. What any thread of them wrote before is seen by all
+// of them afterwards. False, for the whole block, when a peer did not come in time.
+__device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
+  bool here = true;
+  __syncthreads();
+  const int peer = threadIdx.x;
+  if (peer < clique.ranks && peer != clique.rank) {
+    release_store(&clique.pads[peer]->arrived[blockIdx.x][clique.rank].value, epoch);
+    const uint32_t* flag = &clique.pads[clique.rank]->arrived[blockIdx.x][peer].value;
+    Deadline deadline(clique, phase, peer);
+    while (here && static_cast<int32_t>(relaxed_load(flag) - epoch) < 0) here = !deadline.passed();
+    acquire_fence();
+  }
+  return __syncthreads_and(here);
+}
+
+}  // namespace vt::fabric

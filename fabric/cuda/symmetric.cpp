@@ -1,0 +1,167 @@
+// Symmetric GPU memory: one range of addresses with an equal slot a rank, each slot's pages on its
+// rank's device and mapped for all devices of the mesh. Ordinary tensors stay out of it: mapping
+// everything into every peer would make each allocation wait for all devices. All calls are made
+// under the lock of Note [Launch units].
+#include "fabric/symmetric.h"
+
+#include <algorithm>
+
+#include "device/cuda/check.h"
+#include "device/cuda/device.h"
+#include "device/cuda/unit_lock.h"
+#include "fabric/cuda/driver.h"
+
+namespace vt::fabric::cuda {
+namespace {
+
+using vt::cuda::DeviceGuard;
+
+void check(const char* call, CUresult code) { check_driver(call, code); }
+
+// A peer's kernel may still be at work on memory that is about to go.
+void finish_all(const Mesh& mesh) {
+  for (Device device : mesh.devices()) {
+    DeviceGuard guard(device.index);
+    (void)cudaDeviceSynchronize();
+  }
+}
+
+void zero(const Mesh& mesh, const std::vector<void*>& slots, size_t bytes) {
+  for (int r = 0; r < mesh.size(); ++r) {
+    DeviceGuard guard(mesh.device(r).index);
+    VT_CUDA(cudaMemset(slots[r], 0, bytes));
+    VT_CUDA(cudaStreamSynchronize(nullptr));
+  }
+}
+
+CUmemAllocationProp on_device(int index) {
+  CUmemAllocationProp prop{};
+  prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, index};
+  return prop;
+}
+
+bool has_mapped_memory(const Mesh& mesh) {
+  if (!driver()) return false;
+  return std::all_of(mesh.devices().begin(), mesh.devices().end(), [](Device device) {
+    int supported = 0;
+    const auto code = driver()->device_get_attribute(
+        &supported, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, device.index);
+    return code == CUDA_SUCCESS && supported;
+  });
+}
+
+class MappedSlots final : public SymmetricSlots {
+ public:
+  MappedSlots(const Mesh& mesh, size_t bytes) : mesh_(mesh) {
+    size_t unit = 1;
+    for (Device device : mesh.devices()) {
+      DeviceGuard guard(device.index);
+      VT_CUDA(cudaFree(nullptr));  // starts the device's context
+      const CUmemAllocationProp prop = on_device(device.index);
+      size_t own = 0;
+      check("cuMemGetAllocationGranularity", driver()->mem_get_allocation_granularity(
+                                                 &own, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+      unit = std::max(unit, own);
+    }
+    slot_ = (bytes + unit - 1) / unit * unit;
+    check("cuMemAddressReserve",
+          driver()->mem_address_reserve(&base_, slot_ * mesh.size(), unit, 0, 0));
+    try {
+      for (int r = 0; r < mesh.size(); ++r) map(r);
+      zero(mesh, slots, bytes);
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  ~MappedSlots() override {
+    std::lock_guard lock(vt::cuda::launch_unit_mutex());
+    release();
+  }
+
+ private:
+  void map(int rank) {
+    const CUdeviceptr at = base_ + slot_ * rank;
+    const CUmemAllocationProp prop = on_device(mesh_.device(rank).index);
+    CUmemGenericAllocationHandle handle = 0;
+    check("cuMemCreate", driver()->mem_create(&handle, slot_, &prop, 0));
+    const CUresult mapped = driver()->mem_map(at, slot_, 0, handle, 0);
+    (void)driver()->mem_release(handle);  // the mapping keeps the pages
+    check("cuMemMap", mapped);
+    slots.push_back(reinterpret_cast<void*>(at));
+    std::vector<CUmemAccessDesc> access;
+    for (Device device : mesh_.devices())
+      access.push_back(
+          {{CU_MEM_LOCATION_TYPE_DEVICE, device.index}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE});
+    check("cuMemSetAccess", driver()->mem_set_access(at, slot_, access.data(), access.size()));
+  }
+
+  void release() {
+    finish_all(mesh_);
+    for (void* slot : slots) (void)driver()->mem_unmap(reinterpret_cast<CUdeviceptr>(slot), slot_);
+    (void)driver()->mem_address_free(base_, slot_ * mesh_.size());
+  }
+
+  Mesh mesh_;
+  CUdeviceptr base_ = 0;
+  size_t slot_ = 0;
+};
+
+// For drivers without mapped memory.
+class PeerSlots final : public SymmetricSlots {
+ public:
+  PeerSlots(const Mesh& mesh, size_t bytes) : mesh_(mesh) {
+    try {
+      for (Device from : mesh.devices()) {
+        DeviceGuard guard(from.index);
+        for (Device to : mesh.devices())
+          if (from != to) enable(to.index);
+      }
+      for (Device device : mesh.ranks()) {
+        DeviceGuard guard(device.index);
+        void* slot = nullptr;
+        VT_CUDA(cudaMalloc(&slot, bytes));
+        slots.push_back(slot);
+      }
+      zero(mesh, slots, bytes);
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  ~PeerSlots() override {
+    std::lock_guard lock(vt::cuda::launch_unit_mutex());
+    release();
+  }
+
+ private:
+  static void enable(int peer) {
+    const cudaError_t code = cudaDeviceEnablePeerAccess(peer, 0);
+    if (code == cudaErrorPeerAccessAlreadyEnabled) {
+      (void)cudaGetLastError();
+      return;
+    }
+    VT_CUDA(code);
+  }
+
+  void release() {
+    finish_all(mesh_);
+    for (size_t r = 0; r < slots.size(); ++r) {
+      DeviceGuard guard(mesh_.device(static_cast<int>(r)).index);
+      (void)cudaFree(slots[r]);
+    }
+  }
+
+  Mesh mesh_;
+};
+
+}  // namespace
+
+std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh& mesh, size_t bytes) {
+  std::lock_guard lock(vt::cuda::launch_unit_mutex());
+  if (has_mapped_memory(mesh)) return std::make_unique<MappedSlots>(mesh, bytes);
+  return std::make_unique<PeerSlots>(mesh, bytes);
+}
+
+}  // namespace vt::fabric::cuda
