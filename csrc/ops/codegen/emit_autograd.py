@@ -27,7 +27,7 @@ class Saved:
 
 
 def _uses(formula: str, name: str) -> bool:
-    return re.search(rf"\b{name}\b(?!\s*\.(?:meta|metas|sizes)\b)", formula) is not None
+    return re.search(rf"(?<![.\w]){name}\b(?!\s*\.(?:meta|metas|sizes)\b)", formula) is not None
 
 
 def _uses_meta(formula: str, name: str) -> bool:

@@ -25,7 +25,7 @@ def ops_h(table: Table) -> str:
                 raw.append(f"Tensor& {op.name}_out(Tensor& out, {op.cpp_parameters()});")
             if has_inplace(op):
                 raw.append(f"const Tensor& {inplace_name(op)}({op.cpp_parameters()});")
-        public.append(f"{op.return_type(raw=False)} {op.name}({op.cpp_parameters()});")
+        public.append(f"{op.return_type(raw=False)} {op.name}({op.cpp_declaration()});")
         if has_inplace(op):
             public.append(f"const Tensor& {inplace_name(op)}({op.cpp_parameters()});")
     return (

@@ -142,6 +142,15 @@ class Op:
     def cpp_parameters(self) -> str:
         return ", ".join(p.cpp for p in self.parameters)
 
+    def cpp_declaration(self) -> str:
+        """The parameters with their defaults, where all later ones have defaults too."""
+        pieces: list[str] = []
+        open_end = self.entry.get("cpp_defaults", True)
+        for p in reversed(self.parameters):
+            open_end = open_end and p.default is not None
+            pieces.append(f"{p.cpp} = {p.cpp_default}" if open_end else p.cpp)
+        return ", ".join(reversed(pieces))
+
     def cpp_arguments(self) -> str:
         return ", ".join(p.name for p in self.parameters)
 

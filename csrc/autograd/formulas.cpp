@@ -1,0 +1,268 @@
+// Derivative formulas that are longer than a line of the table.
+#include "autograd/formulas.h"
+
+#include <cmath>
+
+#include "kernels/table.h"
+#include "ops/ops.h"
+#include "ops/raw/dense.h"
+#include "ops/raw/reduce.h"
+
+namespace vt {
+
+Tensor unbroadcast(const Tensor& grad, const TensorMeta& input) {
+  Tensor result = grad;
+  if (VT_UNLIKELY(!(grad.sizes() == input.sizes))) {
+    const int extra = grad.dim() - input.sizes.size();
+    Dims dims;
+    for (int i = 0; i < grad.dim(); ++i)
+      if (i < extra || (input.sizes[i - extra] == 1 && grad.sizes()[i] != 1)) dims.push_back(i);
+    if (!dims.empty()) result = sum(result, dims, true, {});
+    if (extra > 0) result = reshape(result, input.sizes);
+  }
+  if (VT_UNLIKELY(result.dtype() != input.dtype)) result = to_dtype(result, input.dtype);
+  if (VT_UNLIKELY(result.device() != input.device)) result = to_device(result, input.device, false);
+  return result;
+}
+
+Tensor scaled(const Tensor& grad, Scalar factor) { return factor.equals(1) ? grad : mul(grad, factor); }
+
+Tensor pow_backward_self(const Tensor& grad, const Tensor& self, const OperandValue& exponent) {
+  if (!exponent.tensor.defined()) {
+    const Scalar e = exponent.scalar;
+    if (e.equals(0)) return zeros_like(grad, {}, {});
+    const Scalar less = e.is_float() ? Scalar(e.to<double>() - 1) : Scalar(e.to<int64_t>() - 1);
+    return mul(mul(grad, pow(self, less)), e);
+  }
+  const Tensor power = mul(grad, mul(exponent.tensor, pow(self, sub(exponent.tensor, 1, 1))));
+  return where(raw::eq(exponent.tensor, Scalar(0)), Scalar(0.0), power);
+}
+
+Tensor pow_backward_exponent(const Tensor& grad, const Tensor& self, const Tensor& result) {
+  return where(raw::eq(self, Scalar(0)), Scalar(0.0), mul(grad, mul(result, log(self))));
+}
+
+Tensor choice_share(const Tensor& chosen, const Tensor& other, bool largest) {
+  const Tensor wins = largest ? raw::gt(chosen, other) : raw::lt(chosen, other);
+  const DType type = promote(chosen.dtype(), other.dtype());
+  return raw::add(raw::to_dtype(wins, type), raw::to_dtype(raw::eq(chosen, other), type), Scalar(0.5));
+}
+
+Tensor expand_reduced(const Tensor& grad, const TensorMeta& input, const std::optional<Dims>& dim, bool keepdim) {
+  Tensor result = grad;
+  if (!keepdim) {
+    const uint32_t dims = reduced_dims("sum", dim, input.sizes.size());
+    result = reshape(result, reduced_sizes(input.sizes, dims, true));
+  }
+  result = expand(result, input.sizes);
+  return result.dtype() == input.dtype ? result : to_dtype(result, input.dtype);
+}
+
+double reduced_count(const TensorMeta& input, const std::optional<Dims>& dim) {
+  const uint32_t dims = reduced_dims("mean", dim, input.sizes.size());
+  double count = 1;
+  for (int i = 0; i < input.sizes.size(); ++i)
+    if (dims >> i & 1) count *= static_cast<double>(input.sizes[i]);
+  return count;
+}
+
+Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& result, const std::optional<Dims>& dim,
+                         bool keepdim) {
+  // Equal extrema share the gradient evenly, as in torch.
+  const TensorMeta meta(self);
+  const uint32_t dims = reduced_dims("amax", dim, self.dim());
+  const Tensor peak = raw::view(dense(result), reduced_sizes(self.sizes(), dims, true));
+  const Tensor hits = raw::to_dtype(raw::eq(self, peak), self.dtype());
+  const Tensor share = raw::true_divide(hits, raw::sum(hits, dim, true, {}));
+  return mul(expand_reduced(grad, meta, dim, keepdim), share);
+}
+
+Tensor extremum_dim_backward(const Tensor& grad, const TensorMeta& input, const Tensor& indices, int64_t dim, bool keepdim) {
+  if (input.sizes.empty()) return reshape(grad, Dims{});
+  const Tensor wide = keepdim ? grad : unsqueeze(grad, dim);
+  return scatter_zeros(wide, input, dim, keepdim ? indices : raw::unsqueeze(indices, dim));
+}
+
+Tensor var_backward(const Tensor& grad, const Tensor& self, const std::optional<Dims>& dim, Scalar correction, bool keepdim) {
+  const TensorMeta meta(self);
+  const double n = reduced_count(meta, dim);
+  const Tensor centered = sub(self, mean(self, dim, true, {}), 1);
+  return mul(expand_reduced(grad, meta, dim, keepdim), mul(centered, 2.0 / (n - correction.to<double>())));
+}
+
+Dims inverse_permutation(const Dims& dims) {
+  Dims inverse = dims;
+  for (int i = 0; i < dims.size(); ++i) inverse[static_cast<int>(dims[i] < 0 ? dims[i] + dims.size() : dims[i])] = i;
+  return inverse;
+}
+
+namespace {
+
+// A gradient that is zero outside one window.
+template <class Window>
+Tensor placed(const Tensor& grad, const TensorMeta& input, Window&& window) {
+  Tensor whole = zeros(input.sizes, grad.dtype(), input.device);
+  if (grad_enabled() && grad.requires_grad()) copy_(window(whole), grad, false);
+  else kernels(input.device).copy(window(whole), grad);
+  return whole;
+}
+
+}  // namespace
+
+Tensor select_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t index) {
+  return placed(grad, input, [&](const Tensor& whole) { return select(whole, dim, index); });
+}
+
+Tensor slice_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t start, int64_t end, int64_t step) {
+  return placed(grad, input, [&](const Tensor& whole) { return slice(whole, dim, start, end, step); });
+}
+
+Tensor as_strided_backward(const Tensor& grad, const TensorMeta& input, const Dims& size, const Dims& stride,
+                           std::optional<int64_t> offset) {
+  // Windows may overlap themselves: count each element of the window into the memory it reads.
+  const int64_t start = offset.value_or(0);
+  int64_t reach = input.sizes.product();
+  const Tensor positions = raw::as_strided(arange_end(Scalar(reach), DType::kI64, input.device), size, stride, start);
+  const Tensor flat = index_add(zeros(Dims{reach}, grad.dtype(), input.device), 0, raw::view(raw::clone(positions), Dims{-1}),
+                                reshape(grad, Dims{-1}));
+  return reshape(flat, input.sizes);
+}
+
+std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMeta>& inputs, int64_t dim) {
+  std::vector<Tensor> parts;
+  int64_t at = 0;
+  const int d = wrap_dim("cat", dim, grad.dim());
+  for (const TensorMeta& input : inputs) {
+    parts.push_back(to_dtype(slice(grad, d, at, at + input.sizes[d], 1), input.dtype));
+    at += input.sizes[d];
+  }
+  return parts;
+}
+
+Tensor index_add_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index) {
+  return index_add(zeros(input.sizes, grad.dtype(), input.device), dim, index, grad);
+}
+
+Tensor scatter_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index) {
+  return scatter_add(zeros(input.sizes, grad.dtype(), input.device), dim, index, grad);
+}
+
+namespace {
+
+Tensor transposed(const Tensor& t) { return transpose(t, -2, -1); }
+Tensor as_rows(const Tensor& t) { return t.dim() == 2 ? t : reshape(t, Dims{-1, t.sizes().back()}); }
+
+}  // namespace
+
+std::array<Tensor, 2> matmul_backward(const Tensor& grad_in, const Tensor& self, const Tensor& other,
+                                      std::array<bool, 2> needs) {
+  std::array<Tensor, 2> out;
+  if (self.dim() > 2 && other.dim() == 2) {  // a batch times one matrix: one product over all rows
+    if (needs[0]) out[0] = matmul(grad_in, transposed(other));
+    if (needs[1]) out[1] = matmul(transposed(as_rows(self)), as_rows(grad_in));
+    return out;
+  }
+  const Tensor a = self.dim() == 1 ? unsqueeze(self, 0) : self;
+  const Tensor b = other.dim() == 1 ? unsqueeze(other, 1) : other;
+  Tensor grad = grad_in;
+  if (other.dim() == 1) grad = unsqueeze(grad, -1);
+  if (self.dim() == 1) grad = unsqueeze(grad, -2);
+  if (needs[0]) {
+    const Tensor whole = matmul(grad, transposed(b));
+    out[0] = reshape(unbroadcast(whole, TensorMeta(a)), self.sizes());
+  }
+  if (needs[1]) {
+    const Tensor whole = matmul(transposed(a), grad);
+    out[1] = reshape(unbroadcast(whole, TensorMeta(b)), other.sizes());
+  }
+  return out;
+}
+
+std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const TensorMeta& bias,
+                                      std::array<bool, 3> needs) {
+  std::array<Tensor, 3> out;
+  const Tensor rows = input.dim() == 1 ? unsqueeze(grad, 0) : as_rows(grad);  // [N, out]
+  if (needs[0]) {
+    const Tensor flat = matmul(rows, weight);
+    out[0] = flat.dim() == input.dim() ? flat : reshape(flat, input.sizes());
+  }
+  if (needs[1]) out[1] = matmul(transposed(rows), input.dim() == 1 ? unsqueeze(input, 0) : as_rows(input));
+  if (needs[2]) out[2] = unbroadcast(rows, bias);
+  return out;
+}
+
+std::array<Tensor, 2> softmax_double_backward(const Tensor& grad, const Tensor& grad_output, const Tensor& output,
+                                              int64_t dim, bool log) {
+  const Dims along{dim};
+  if (log) {  // dx = g - exp(y) * sum(g)
+    const Tensor probabilities = exp(output);
+    const Tensor weighted = sum(mul(grad, probabilities), along, true, {});
+    return {sub(grad, expand(weighted, grad.sizes()), 1),
+            neg(mul(mul(grad, probabilities), sum(grad_output, along, true, {})))};
+  }
+  // dx = y * (g - sum(y * g))
+  const Tensor inner = sum(mul(grad_output, output), along, true, {});
+  const Tensor weighted = sum(mul(grad, output), along, true, {});
+  return {mul(output, sub(grad, weighted, 1)),
+          sub(mul(grad, sub(grad_output, inner, 1)), mul(grad_output, weighted), 1)};
+}
+
+namespace {
+
+void check_once_only(const char* op, const Tensor& grad) {
+  VT_CHECK(!(grad_enabled() && grad.requires_grad()), kNotImplemented, op,
+           ": the second derivative is not implemented; call backward without create_graph");
+}
+
+Tensor flat(const Tensor& t) { return t.defined() ? raw::view(dense(t), Dims{t.numel()}) : t; }
+Tensor rows(const Tensor& t, int64_t n) { return raw::view(dense(t), Dims{n == 0 ? 0 : t.numel() / n, n}); }
+Tensor like_parameter(const Tensor& parameter, bool wanted, int64_t n, const Tensor& x) {
+  return wanted && parameter.defined() ? empty(Dims{n}, x.dtype(), x.device()) : Tensor();
+}
+Tensor shaped(const Tensor& t, const Tensor& parameter) {
+  return t.defined() ? raw::view(t, parameter.sizes()) : t;
+}
+// The normalised length: rows is the length of the statistics.
+int64_t row_length(const Tensor& input, const Tensor& statistics) {
+  return statistics.numel() == 0 ? 0 : input.numel() / statistics.numel();
+}
+
+}  // namespace
+
+std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& bias,
+                                          const Tensor& mean, const Tensor& rstd, std::array<bool, 3> needs) {
+  check_once_only("layer_norm", grad);
+  const int64_t n = row_length(input, mean);
+  if (n == 0) {
+    const auto zero = [](const Tensor& t) { return t.defined() ? zeros_like(t, {}, {}) : t; };
+    return {zeros_like(input, {}, {}), zero(weight), zero(bias)};
+  }
+  Tensor dx = empty_like(input);
+  Tensor dweight = like_parameter(weight, needs[1], n, input), dbias = like_parameter(bias, needs[2], n, input);
+  kernels(input.device()).layer_norm_backward(rows(dx, n), dweight, dbias, rows(grad, n), rows(input, n), mean, rstd,
+                                              flat(weight));
+  return {dx, shaped(dweight, weight), shaped(dbias, bias)};
+}
+
+std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& rstd,
+                                        std::array<bool, 2> needs) {
+  check_once_only("rms_norm", grad);
+  const int64_t n = row_length(input, rstd);
+  if (n == 0) return {zeros_like(input, {}, {}), weight.defined() ? zeros_like(weight, {}, {}) : weight};
+  Tensor dx = empty_like(input);
+  Tensor dweight = like_parameter(weight, needs[1], n, input);
+  kernels(input.device()).rms_norm_backward(rows(dx, n), dweight, rows(grad, n), rows(input, n), rstd, flat(weight));
+  return {dx, shaped(dweight, weight)};
+}
+
+bool any_requires_grad(const std::vector<Tensor>& tensors) {
+  for (const Tensor& t : tensors)
+    if (t.requires_grad()) return true;
+  return false;
+}
+
+void fail_no_derivative(const char* op) {
+  fail(ErrorKind::kNotImplemented, op, ": the derivative is not implemented; run it under no_grad() or on detached tensors");
+}
+
+}  // namespace vt

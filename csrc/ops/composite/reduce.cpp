@@ -1,0 +1,37 @@
+// Reductions made of other operators.
+#include "ops/ops.h"
+
+namespace vt {
+
+Tensor max_all(const Tensor& self) { return amax(self, {}, false); }
+Tensor min_all(const Tensor& self) { return amin(self, {}, false); }
+Tensor max_other(const Tensor& self, const Tensor& other) { return maximum(self, other); }
+Tensor min_other(const Tensor& self, const Tensor& other) { return minimum(self, other); }
+
+Tensor std(const Tensor& self, const ::std::optional<Dims>& dim, Scalar correction, bool keepdim) {
+  return sqrt(var(self, dim, correction, keepdim));
+}
+
+Tensor norm(const Tensor& self) { return to_dtype(sqrt(sum_of_squares(self)), self.dtype()); }
+
+Tensor logsumexp(const Tensor& self, int64_t dim, bool keepdim) {
+  const Tensor peak = detach(amax(self, Dims{dim}, true));
+  // A row of -inf would give inf - inf: shift such a row by 0.
+  const Tensor shift = masked_fill(peak, isinf(peak), Scalar(0));
+  const Tensor total = add(log(sum(exp(sub(self, shift, 1)), Dims{dim}, true, {})), shift, 1);
+  return keepdim ? total : squeeze_dim(total, dim);
+}
+
+Tensor argsort(const Tensor& self, int64_t dim, bool descending) {
+  return ::std::get<1>(raw::sort(self, dim, descending));
+}
+
+::std::tuple<Tensor, Tensor> topk(const Tensor& self, int64_t k, int64_t dim, bool largest) {
+  const int64_t n = self.dim() == 0 ? 1 : self.size(dim);
+  VT_CHECK(k >= 0 && k <= n, kRuntime, "topk: selected index k (", k, ") out of range for dimension ", dim, " of size ", n);
+  auto [values, indices] = sort(self, dim, largest);
+  if (self.dim() == 0) return {values, indices};
+  return {narrow(values, dim, 0, k), narrow(indices, dim, 0, k)};
+}
+
+}  // namespace vt
