@@ -40,7 +40,7 @@ def structured_h(table: Table, namespace: str, guard: str) -> str:
 
 def _register(op: Op) -> str:
     inputs = len([p for p in op.parameters if p.differentiable])
-    over = {"all": "kAll", "num": "kNum", "int": "kInt", "float": "kFloat"}[op.entry["over"]]
+    over = {"all": "kAllTypes", "num": "kNumTypes", "int": "kIntTypes", "float": "kFloatTypes"}[op.entry["over"]]
     scalars = len(op.parameters) - inputs
     return (
         f"  slots[static_cast<int>(PointwiseOp::{op.name})] = "

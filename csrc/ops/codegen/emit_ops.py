@@ -58,7 +58,7 @@ def raw_pointwise_cpp(table: Table) -> str:
         given = ", ".join(p.name for p in inputs)
         dtype = {"promote": "kPromote", "float": "kFloat", "bool": "kBool"}[op.entry.get("dtype", "promote")]
         bools = sum(1 << i for i, p in enumerate(inputs) if p.name in op.entry.get("bool_inputs", []))
-        over = {"all": "kAll", "num": "kNum", "int": "kInt", "float": "kFloat"}[op.entry["over"]]
+        over = {"all": "kAllTypes", "num": "kNumTypes", "int": "kIntTypes", "float": "kFloatTypes"}[op.entry["over"]]
         info = (
             f'PointwiseInfo{{"{op.name}", PointwiseOp::{op.name}, ResultType::{dtype}, {over}, {bools}u, {len(scalars)}}}'
         )
