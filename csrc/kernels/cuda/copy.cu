@@ -1,0 +1,171 @@
+// Copies within a device, with any strides and between any two types.
+#include "kernels/cuda/strided.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+// Elements as raw bytes: the same kernel moves every type of that size.
+template <int kBytes>
+struct alignas(kBytes) Raw {
+  uint8_t bytes[kBytes];
+};
+
+template <class R>
+__global__ void __launch_bounds__(kThreads)
+    copy_strided_kernel(char* dst, const char* src, uint32_t numel, OffsetMap<2> map) {
+  const uint32_t element = blockIdx.x * kThreads + threadIdx.x;
+  if (element >= numel) return;
+  uint32_t at[2];
+  map.offsets(element, at);
+  *reinterpret_cast<R*>(dst + at[0]) = *reinterpret_cast<const R*>(src + at[1]);
+}
+
+constexpr int kTile = 32, kTileRows = 8;
+
+// dst[b][c][r] = src[b][r][c]: dst has its rows dense, src its columns. Strides in elements.
+template <class R>
+__global__ void __launch_bounds__(kTile* kTileRows)
+    transpose_kernel(R* dst, const R* src, int64_t rows, int64_t cols, int64_t dst_pitch, int64_t src_pitch,
+                     int64_t dst_batch, int64_t src_batch) {
+  __shared__ alignas(16) char storage[kTile * (kTile + 1) * sizeof(R)];
+  R(*tile)[kTile + 1] = reinterpret_cast<R(*)[kTile + 1]>(storage);  // one column more: no bank conflicts
+  dst += blockIdx.z * dst_batch;
+  src += blockIdx.z * src_batch;
+  const int64_t row0 = int64_t{blockIdx.y} * kTile, col0 = int64_t{blockIdx.x} * kTile;
+  for (int y = threadIdx.y; y < kTile; y += kTileRows)
+    if (row0 + y < rows && col0 + threadIdx.x < cols)
+      tile[y][threadIdx.x] = src[(row0 + y) * src_pitch + col0 + threadIdx.x];
+  __syncthreads();
+  for (int y = threadIdx.y; y < kTile; y += kTileRows)
+    if (col0 + y < cols && row0 + threadIdx.x < rows)
+      dst[(col0 + y) * dst_pitch + row0 + threadIdx.x] = tile[threadIdx.x][y];
+}
+
+template <class To, class From>
+__global__ void __launch_bounds__(kThreads) convert_dense_kernel(To* dst, const From* src, int64_t numel) {
+  constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
+  const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
+  if (begin + V <= numel) {
+    const auto in = *reinterpret_cast<const Pack<From, V>*>(src + begin);
+    Pack<To, V> out;
+#pragma unroll
+    for (int j = 0; j < V; ++j) out.v[j] = convert<To>(in.v[j]);
+    *reinterpret_cast<Pack<To, V>*>(dst + begin) = out;
+    return;
+  }
+  for (int64_t i = begin; i < numel; ++i) dst[i] = convert<To>(src[i]);
+}
+
+template <class To, class From>
+__global__ void __launch_bounds__(kThreads)
+    convert_strided_kernel(char* dst, const char* src, uint32_t numel, OffsetMap<2> map) {
+  const uint32_t element = blockIdx.x * kThreads + threadIdx.x;
+  if (element >= numel) return;
+  uint32_t at[2];
+  map.offsets(element, at);
+  *reinterpret_cast<To*>(dst + at[0]) = convert<To>(*reinterpret_cast<const From*>(src + at[1]));
+}
+
+template <class F>
+void visit_raw(size_t bytes, F&& f) {
+  switch (bytes) {
+    case 1: return f(Raw<1>{});
+    case 2: return f(Raw<2>{});
+    case 4: return f(Raw<4>{});
+    case 8: return f(Raw<8>{});
+    default: return f(Raw<16>{});
+  }
+}
+
+// Takes runs that are dense on both sides as elements of up to 16 bytes.
+size_t widen(ElementwisePlan& plan, size_t item) {
+  if (plan.strides[0][0] != static_cast<int64_t>(item) || plan.strides[1][0] != static_cast<int64_t>(item)) return item;
+  for (size_t wide = 16; wide > item; wide /= 2) {
+    const auto factor = static_cast<int64_t>(wide / item);
+    bool fits = plan.sizes[0] % factor == 0;
+    for (int k = 0; k < 2; ++k) {
+      fits &= is_aligned(plan.data[k], wide);
+      for (int d = 1; d < plan.ndim; ++d) fits &= plan.strides[k][d] % static_cast<int64_t>(wide) == 0;
+    }
+    if (!fits) continue;
+    plan.sizes[0] /= factor;
+    plan.numel /= factor;
+    plan.strides[0][0] = plan.strides[1][0] = static_cast<int64_t>(wide);
+    return wide;
+  }
+  return item;
+}
+
+// A matrix, or a batch of them, whose source runs along another dimension than its target: through shared memory, so
+// that both sides move whole lines. False where the plan is something else.
+bool transpose(const Queue& queue, const ElementwisePlan& plan, size_t item) {
+  const auto step = static_cast<int64_t>(item);
+  if (plan.ndim < 2 || plan.ndim > 3 || plan.strides[0][0] != step || plan.strides[1][0] == step) return false;
+  int across = 0;  // the dimension that the source runs along
+  for (int d = 1; d < plan.ndim; ++d)
+    if (plan.strides[1][d] == step) across = d;
+  if (across == 0) return false;
+  const int batch = plan.ndim == 2 ? 0 : 3 - across;
+  const int64_t rows = plan.sizes[0], cols = plan.sizes[across], count = batch ? plan.sizes[batch] : 1;
+  if (count > 65535 || ceil_div(rows, kTile) > 65535 || rows < 8 || cols < 8) return false;
+  visit_raw(item, [&]<class R>(R) {
+    queue.launch(&transpose_kernel<R>,
+                 dim3(static_cast<unsigned>(ceil_div(cols, kTile)), static_cast<unsigned>(ceil_div(rows, kTile)),
+                      static_cast<unsigned>(count)),
+                 dim3(kTile, kTileRows), reinterpret_cast<R*>(plan.data[0]), reinterpret_cast<const R*>(plan.data[1]),
+                 rows, cols, plan.strides[0][across] / step, plan.strides[1][0] / step,
+                 batch ? plan.strides[0][batch] / step : 0, batch ? plan.strides[1][batch] / step : 0);
+  });
+  return true;
+}
+
+void copy_same_type(const Queue& queue, const ElementwisePlan& plan, size_t item) {
+  if (plan.dense) {
+    VT_CUDA(cudaMemcpyAsync(plan.data[0], plan.data[1], static_cast<size_t>(plan.numel) * item,
+                            cudaMemcpyDeviceToDevice, queue.stream()));
+    return;
+  }
+  if (transpose(queue, plan, item)) return;
+  for_each_32bit_piece(plan, [&](ElementwisePlan piece) {
+    visit_raw(widen(piece, item), [&]<class R>(R) {
+      queue.launch(&copy_strided_kernel<R>, ceil_div(piece.numel, kThreads), kThreads, piece.data[0], piece.data[1],
+                   piece.numel, offset_map<2>(piece));
+    });
+  });
+}
+
+template <class To, class From>
+void convert_plan(const Queue& queue, ElementwisePlan plan) {
+  if (plan.dense && is_aligned(plan.data[0], 16) && is_aligned(plan.data[1], 16)) {
+    constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
+    queue.launch(&convert_dense_kernel<To, From>, ceil_div(plan.numel, int64_t{kThreads} * V), kThreads,
+                 reinterpret_cast<To*>(plan.data[0]), reinterpret_cast<const From*>(plan.data[1]), plan.numel);
+    return;
+  }
+  if (plan.dense) {
+    const size_t items[] = {sizeof(To), sizeof(From)};
+    flatten_dense(plan, items);
+  }
+  for_each_32bit_piece(plan, [&](const ElementwisePlan& piece) {
+    queue.launch(&convert_strided_kernel<To, From>, ceil_div(piece.numel, kThreads), kThreads, piece.data[0],
+                 piece.data[1], piece.numel, offset_map<2>(piece));
+  });
+}
+
+}  // namespace
+
+void copy(const Tensor& dst, const Tensor& src) {
+  if (dst.numel() == 0) return;
+  const Tensor* inputs[] = {&src};
+  const ElementwisePlan plan = plan_elementwise(dst, inputs);
+  const Queue queue("copy", dst.device());
+  if (dst.dtype() == src.dtype()) return copy_same_type(queue, plan, dst.item_size());
+  visit_dtype(dst.dtype(), [&]<class To>(TypeTag<To>) {
+    visit_dtype(src.dtype(), [&]<class From>(TypeTag<From>) {
+      if constexpr (!std::is_same_v<To, From>) convert_plan<To, From>(queue, plan);
+    });
+  });
+}
+
+}  // namespace vt::cuda

@@ -1,0 +1,98 @@
+// Starting kernels: where they run, how large the grid is, and the check of every launch.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#include "device/cuda/allocator.h"
+#include "device/cuda/check.h"
+#include "device/cuda/device.h"
+#include "device/cuda/stream.h"
+#include "kernels/types.h"
+
+namespace vt::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kThreads = 256;  // a block, unless a kernel says otherwise
+
+VT_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The device and the calling thread's stream of it, current for as long as this lives.
+class Queue {
+ public:
+  explicit Queue(const char* op, Device device)
+      : op_(op), index_(device.index), guard_(device.index), stream_(current_stream(device.index)) {}
+
+  int index() const { return index_; }
+  cudaStream_t stream() const { return stream_; }
+  int multiprocessors() const { return cuda::multiprocessors(index_); }
+
+  // Launches on the queue's stream. `grid` may be 0: then there is nothing to do.
+  template <class... Parameters, class... Arguments>
+  void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, Arguments&&... arguments) const {
+    launch_shared(kernel, grid, block, 0, std::forward<Arguments>(arguments)...);
+  }
+  template <class... Parameters, class... Arguments>
+  void launch_shared(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                     Arguments&&... arguments) const {
+    launch_copies(kernel, grid, block, shared_bytes, static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+  }
+  // `arguments` points to the kernel's parameters, in order.
+  void launch_erased(const void* kernel, dim3 grid, dim3 block, void** arguments, size_t shared_bytes = 0) const {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    const cudaError_t code = cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_);
+    if (VT_UNLIKELY(code != cudaSuccess)) fail_call(op_, code);
+  }
+
+ private:
+  template <class... Parameters>
+  void launch_copies(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                     std::type_identity_t<Parameters>... copies) const {
+    void* arguments[] = {static_cast<void*>(&copies)...};
+    launch_erased(reinterpret_cast<const void*>(kernel), grid, block, arguments, shared_bytes);
+  }
+
+  const char* op_;
+  int index_;
+  DeviceGuard guard_;
+  cudaStream_t stream_;
+};
+
+// Device memory for the length of one call. Later work of the stream may reuse it, earlier work is not disturbed.
+template <class T>
+class Scratch {
+ public:
+  Scratch(const Queue& queue, int64_t count) : index_(queue.index()) {
+    if (count > 0) data_ = static_cast<T*>(allocate(index_, static_cast<size_t>(count) * sizeof(T)));
+  }
+  ~Scratch() {
+    if (data_) deallocate(index_, data_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* get() const { return data_; }
+
+ private:
+  int index_;
+  T* data_ = nullptr;
+};
+
+// V neighbouring elements that move in one instruction.
+template <class T, int V>
+struct alignas(sizeof(T) * V) Pack {
+  T v[V];
+};
+inline bool is_aligned(const void* data, size_t bytes) { return reinterpret_cast<uintptr_t>(data) % bytes == 0; }
+
+template <class To, class From>
+VT_HD To convert(From value) {
+  if constexpr (std::is_same_v<To, From>) return value;
+  else if constexpr (std::is_same_v<To, bool>) return static_cast<compute_t<From>>(value) != compute_t<From>(0);
+  else if constexpr (std::is_same_v<To, Half> || std::is_same_v<To, BFloat16>)
+    return To(static_cast<float>(static_cast<compute_t<From>>(value)));
+  else return static_cast<To>(static_cast<compute_t<From>>(value));
+}
+
+}  // namespace vt::cuda

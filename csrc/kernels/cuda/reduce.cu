@@ -1,0 +1,246 @@
+// Reductions over any set of dimensions of a strided tensor. The order of every sum depends on the shape only.
+//
+// Where the reduced elements lie closest together, the threads of a warp or block walk along them ("rows"); where the
+// kept ones do, each thread keeps an output of its own ("columns"). Either is split into chunks when there are too few
+// outputs to fill the GPU; a second kernel then reduces the chunks.
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/cuda/block.h"
+#include "kernels/cuda/reduce_ops.h"
+#include "kernels/cuda/strided.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+constexpr int64_t kWantedBlocks = 1024;
+constexpr int kColumns = 32, kColumnRows = 8;  // a block in column order
+
+// Some dimensions of a tensor, innermost first, neighbours merged. Strides in elements.
+struct Walk {
+  int ndim = 0;
+  int64_t count = 1;
+  int64_t sizes[kMaxDims], strides[kMaxDims];
+
+  void add(int64_t size, int64_t stride) {
+    count *= size;
+    if (size <= 1) return;
+    if (ndim > 0 && stride == strides[ndim - 1] * sizes[ndim - 1]) {
+      sizes[ndim - 1] *= size;
+      return;
+    }
+    sizes[ndim] = size;
+    strides[ndim++] = stride;
+  }
+  int64_t inner_stride() const { return ndim ? strides[0] : std::numeric_limits<int64_t>::max(); }
+};
+
+// From a position in a walk to an offset.
+struct WalkMap {
+  int ndim;
+  FastDivisor sizes[kMaxDims];
+  int64_t strides[kMaxDims];
+
+  explicit WalkMap(const Walk& walk) : ndim(walk.ndim) {
+    VT_CHECK(walk.ndim <= 1 || walk.count < std::numeric_limits<int32_t>::max(), kRuntime,
+             "reduce: 2^31 or more elements that are not evenly spaced; call contiguous() first");
+    if (ndim == 0) strides[0] = 0;
+    for (int d = 0; d < ndim; ++d) {
+      sizes[d] = FastDivisor(static_cast<uint32_t>(walk.sizes[d]));
+      strides[d] = walk.strides[d];
+    }
+  }
+  __device__ __forceinline__ int64_t at(int64_t position) const {
+    if (ndim <= 1) return position * strides[0];
+    auto rest = static_cast<uint32_t>(position);
+    int64_t offset = 0;
+#pragma unroll
+    for (int d = 0; d < kMaxDims; ++d) {
+      if (d == ndim) break;
+      const uint32_t next = sizes[d].divide(rest);
+      offset += (rest - next * sizes[d].divisor) * strides[d];
+      rest = next;
+    }
+    return offset;
+  }
+};
+
+// Where results go: to the output, or as accumulators to partial[chunk][output].
+template <class Op>
+struct Target {
+  typename Op::Out* out;
+  typename Op::Acc* partial;  // null: there is one chunk
+  int64_t outputs, chunk;     // chunk: reduced elements each
+
+  __device__ void store(const Op& op, int64_t output, typename Op::Acc value) const {
+    if (partial) partial[int64_t{blockIdx.y} * outputs + output] = value;
+    else out[output] = op.finish(value);
+  }
+};
+
+// kWidth threads an output. Packs of V elements where the reduced ones are dense and aligned (V is 1 otherwise).
+template <class T, class Op, int kWidth, int V>
+__global__ void __launch_bounds__(kThreads)
+    reduce_rows_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced, int64_t count) {
+  using Acc = typename Op::Acc;
+  const int64_t output = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
+  const bool active = output < target.outputs;
+  const int64_t begin = int64_t{blockIdx.y} * target.chunk;
+  const int64_t end = begin + target.chunk < count ? begin + target.chunk : count;
+  const T* base = x + (active ? kept.at(output) : 0);
+  constexpr int kUnroll = 4;
+  Acc sums[kUnroll];
+#pragma unroll
+  for (Acc& sum : sums) sum = op.identity();
+  int64_t i = begin + threadIdx.x % kWidth * V;
+  constexpr int64_t kStep = kWidth * V;
+  if (active) {
+    for (; i + (kUnroll - 1) * kStep + V <= end; i += kUnroll * kStep) {
+      Pack<T, V> packs[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u)
+        packs[u] = *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i + u * kStep));
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u)
+#pragma unroll
+        for (int j = 0; j < V; ++j) sums[u] = op(sums[u], op.map(packs[u].v[j]));
+    }
+    for (; i < end; i += kStep)
+      for (int j = 0; j < V && i + j < end; ++j) sums[0] = op(sums[0], op.map(base[reduced.at(i + j)]));
+  }
+  Acc total = op(op(sums[0], sums[1]), op(sums[2], sums[3]));
+  total = kWidth == kWarp ? warp_reduce(total, op) : block_reduce<kThreads>(total, op);
+  if (active && threadIdx.x % kWidth == 0) target.store(op, output, total);
+}
+
+template <class T, class Op>
+__global__ void __launch_bounds__(kColumns* kColumnRows)
+    reduce_columns_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced, int64_t count) {
+  using Acc = typename Op::Acc;
+  __shared__ alignas(16) char storage[kColumnRows * kColumns * sizeof(Acc)];
+  Acc(*parts)[kColumns] = reinterpret_cast<Acc(*)[kColumns]>(storage);
+  const int64_t output = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  const bool active = output < target.outputs;
+  const int64_t begin = int64_t{blockIdx.y} * target.chunk;
+  const int64_t end = begin + target.chunk < count ? begin + target.chunk : count;
+  const T* base = x + (active ? kept.at(output) : 0);
+  Acc sum = op.identity();
+  if (active) {
+#pragma unroll 4
+    for (int64_t i = begin + threadIdx.y; i < end; i += kColumnRows) sum = op(sum, op.map(base[reduced.at(i)]));
+  }
+  parts[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || !active) return;
+#pragma unroll
+  for (int row = 1; row < kColumnRows; ++row) sum = op(sum, parts[row][threadIdx.x]);
+  target.store(op, output, sum);
+}
+
+// partial is [chunks][outputs].
+template <class Op>
+__global__ void __launch_bounds__(kColumns* kColumnRows)
+    reduce_chunks_kernel(const typename Op::Acc* partial, Op op, typename Op::Out* out, int64_t outputs, int chunks) {
+  using Acc = typename Op::Acc;
+  __shared__ alignas(16) char storage[kColumnRows * kColumns * sizeof(Acc)];
+  Acc(*parts)[kColumns] = reinterpret_cast<Acc(*)[kColumns]>(storage);
+  const int64_t output = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  Acc sum = op.identity();
+  if (output < outputs) {
+#pragma unroll 4
+    for (int c = threadIdx.y; c < chunks; c += kColumnRows) sum = op(sum, partial[c * outputs + output]);
+  }
+  parts[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || output >= outputs) return;
+#pragma unroll
+  for (int row = 1; row < kColumnRows; ++row) sum = op(sum, parts[row][threadIdx.x]);
+  out[output] = op.finish(sum);
+}
+
+struct Shape {
+  Walk kept, reduced;
+  bool rows;        // walk along the reduced elements
+  bool packed;      // 16 bytes at a time
+  int64_t chunks, chunk;
+};
+
+Shape shape_of(const Tensor& x, uint32_t dims) {
+  Shape shape;
+  for (int d = x.dim() - 1; d >= 0; --d)
+    if (!(dims >> d & 1)) shape.kept.add(x.sizes()[d], x.strides()[d]);
+  // The order of the reduced dimensions is free: nearest neighbours first.
+  int order[kMaxDims];
+  int count = 0;
+  for (int d = x.dim() - 1; d >= 0; --d)
+    if (dims >> d & 1) order[count++] = d;
+  std::stable_sort(order, order + count, [&](int a, int b) { return x.strides()[a] < x.strides()[b]; });
+  for (int i = 0; i < count; ++i) shape.reduced.add(x.sizes()[order[i]], x.strides()[order[i]]);
+
+  const auto vector = static_cast<int64_t>(16 / x.item_size());
+  shape.rows = shape.reduced.inner_stride() <= shape.kept.inner_stride();
+  shape.packed = shape.rows && shape.reduced.ndim == 1 && shape.reduced.strides[0] == 1 && is_aligned(x.data(), 16);
+  for (int d = 0; d < shape.kept.ndim; ++d) shape.packed &= shape.kept.strides[d] % vector == 0;
+
+  const int64_t n = shape.reduced.count, outputs = shape.kept.count;
+  const int64_t blocks = shape.rows ? (n <= 1024 ? ceil_div(outputs, kThreads / kWarp) : outputs)
+                                    : ceil_div(outputs, kColumns);
+  const int64_t least = shape.rows ? 8192 : 64;  // elements that a chunk should have
+  shape.chunks = std::clamp<int64_t>(std::min(kWantedBlocks / std::max<int64_t>(blocks, 1), n / least), 1, 512);
+  shape.chunk = ceil_div(ceil_div(n, shape.chunks), 16) * 16;  // keeps packs aligned
+  shape.chunks = std::max<int64_t>(ceil_div(n, std::max<int64_t>(shape.chunk, 1)), 1);
+  return shape;
+}
+
+template <class T, class Op>
+void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
+  const Queue queue("reduce", x.device());
+  const Shape shape = shape_of(x, dims);
+  const int64_t outputs = shape.kept.count, count = shape.reduced.count;
+  const Scratch<typename Op::Acc> partial(queue, shape.chunks > 1 ? shape.chunks * outputs : 0);
+  const Target<Op> target{out.data<typename Op::Out>(), partial.get(), outputs, shape.chunk};
+  const WalkMap kept(shape.kept), reduced(shape.reduced);
+  const auto chunks = static_cast<unsigned>(shape.chunks);
+  auto rows = [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+    queue.launch(&reduce_rows_kernel<T, Op, kWidth, V>,
+                 dim3(static_cast<unsigned>(ceil_div(outputs, kThreads / kWidth)), chunks), kThreads, x.data<T>(), op,
+                 target, kept, reduced, count);
+  };
+  constexpr int V = 16 / sizeof(T);
+  if (!shape.rows) {
+    queue.launch(&reduce_columns_kernel<T, Op>, dim3(static_cast<unsigned>(ceil_div(outputs, kColumns)), chunks),
+                 dim3(kColumns, kColumnRows), x.data<T>(), op, target, kept, reduced, count);
+  } else if (count <= 1024) {
+    if (shape.packed) rows(std::integer_sequence<int, kWarp, V>{});
+    else rows(std::integer_sequence<int, kWarp, 1>{});
+  } else {
+    if (shape.packed) rows(std::integer_sequence<int, kThreads, V>{});
+    else rows(std::integer_sequence<int, kThreads, 1>{});
+  }
+  if (chunks > 1)
+    queue.launch(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns), dim3(kColumns, kColumnRows), partial.get(), op,
+                 out.data<typename Op::Out>(), outputs, chunks);
+}
+
+}  // namespace
+
+void reduce(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims) {
+  if (out.numel() == 0) return;
+  visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
+    switch (kind) {
+      case ReduceKind::kSum: return run<T>(out, x, dims, SumReduction<T>{});
+      case ReduceKind::kMean: {
+        const double count = static_cast<double>(x.numel()) / static_cast<double>(out.numel());
+        return run<T>(out, x, dims, SumReduction<T>{count});
+      }
+      case ReduceKind::kProd: return run<T>(out, x, dims, ProductReduction<T>{});
+      case ReduceKind::kMax: return run<T>(out, x, dims, ExtremeReduction<T>{true});
+      case ReduceKind::kMin: return run<T>(out, x, dims, ExtremeReduction<T>{false});
+      case ReduceKind::kAny: return run<T>(out, x, dims, TruthReduction<T>{false});
+      case ReduceKind::kAll: return run<T>(out, x, dims, TruthReduction<T>{true});
+    }
+  });
+}
+
+}  // namespace vt::cuda
