@@ -2,7 +2,6 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/grad_mode.h"
 #include "ops/ops.h"
 #include "ops/raw/dense.h"
 
