@@ -10,8 +10,8 @@ import numpy as np
 from vibetensor import _C
 
 
-def default_collate(batch: list[Any]) -> Any:
-    """Stacks tensors, arrays and numbers along a new first dimension; keeps strings as a list.
+def default_collate(batch: Sequence[Any]) -> Any:
+    """Stacks tensors, arrays and numbers along a new first dimension; keeps strings as they are.
 
     Dicts, tuples, named tuples and lists are collated element by element; a tuple becomes a list,
     as in torch.
@@ -43,7 +43,7 @@ def default_collate(batch: list[Any]) -> Any:
                 "default_collate: each element in list of batch should be of equal size, got "
                 f"lengths {sorted({len(item) for item in batch})}"
             )
-        columns = [default_collate(list(column)) for column in zip(*batch, strict=True)]
+        columns = [default_collate(column) for column in zip(*batch, strict=True)]
         if hasattr(first, "_fields"):
             return type(first)(*columns)
         return columns

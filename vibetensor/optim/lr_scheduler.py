@@ -15,7 +15,6 @@ __all__ = [
     "LRScheduler",
     "LambdaLR",
     "LinearLR",
-    "OneCycleLR",
     "SequentialLR",
     "StepLR",
 ]
@@ -146,71 +145,6 @@ class CosineAnnealingLR(LRScheduler):
     def _rate(self, base: float, index: int) -> float:
         wave = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
         return self.eta_min + (base - self.eta_min) * wave
-
-
-class OneCycleLR(LRScheduler):
-    """Up to `max_lr` in the first `pct_start` of the steps, then down to almost nothing.
-
-    Args:
-        max_lr: the highest rate, one or one for each group.
-        total_steps: the length of the cycle; more steps are an error.
-        anneal_strategy: "cos" or "linear".
-        div_factor, final_div_factor: max_lr / first rate, and first rate / last rate.
-
-    Raises:
-        ValueError: an option out of range, or a step beyond the end.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_lr: float | Sequence[float],
-        total_steps: int,
-        pct_start: float = 0.3,
-        anneal_strategy: str = "cos",
-        div_factor: float = 25.0,
-        final_div_factor: float = 1e4,
-        last_epoch: int = -1,
-    ) -> None:
-        groups = optimizer.param_groups
-        if total_steps <= 0:
-            raise ValueError(f"Expected positive integer total_steps, but got {total_steps}")
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
-        if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(
-                f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}"
-            )
-        self.max_lrs = (
-            [float(max_lr)] * len(groups) if isinstance(max_lr, (int, float)) else list(max_lr)
-        )
-        if len(self.max_lrs) != len(groups):
-            raise ValueError(f"expected {len(groups)} values for max_lr, got {len(self.max_lrs)}")
-        self.total_steps = total_steps
-        self.pct_start = pct_start
-        self.anneal_strategy = anneal_strategy
-        self.final_div_factor = final_div_factor
-        if last_epoch == -1:
-            for group, top in zip(groups, self.max_lrs, strict=True):
-                group["initial_lr"] = top / div_factor
-        super().__init__(optimizer, last_epoch)
-
-    def _rate(self, base: float, index: int) -> float:
-        count, end, top = self.last_epoch, self.total_steps - 1, self.max_lrs[index]
-        if count > end:
-            raise ValueError(
-                f"Tried to step {count + 1} times. The specified number of total steps is "
-                f"{self.total_steps}"
-            )
-        peak = self.pct_start * self.total_steps - 1
-        if count <= peak:
-            return self._between(base, top, count / peak)
-        return self._between(top, base / self.final_div_factor, (count - peak) / (end - peak))
-
-    def _between(self, start: float, end: float, part: float) -> float:
-        if self.anneal_strategy == "linear":
-            return start + (end - start) * part
-        return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 
 
 class SequentialLR:
