@@ -3,7 +3,7 @@
 Operators come from the table by loop (`_C.exposed`); the rest is named here.
 """
 
-# ruff: noqa: F401, F811 - names are imported to be seen here, and some read like builtins
+# ruff: noqa: F401 - names are imported to be seen here, and some read like builtins
 from __future__ import annotations
 
 import math
@@ -14,8 +14,10 @@ from vibetensor import _C, autograd, cuda, nn, optim
 from vibetensor._C import (
     FabricError,
     OutOfMemoryError,
+    Size,
     Tensor,
     __version__,
+    as_tensor,
     device,
     dtype,
     from_dlpack,
@@ -47,7 +49,6 @@ bfloat16 = _C.bfloat16
 float32 = float = _C.float32
 float64 = double = _C.float64
 
-Size = tuple[int, ...]
 inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
 strided = "strided"
 
@@ -87,15 +88,3 @@ def numel(input: Tensor) -> Any:
 def get_default_dtype() -> dtype:
     """The dtype of tensors made from Python floats: float32, always."""
     return float32
-
-
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` itself if it is such a tensor, a view of a NumPy array, else a new tensor."""
-    if hasattr(data, "__array_interface__") and not isinstance(data, Tensor):
-        data = from_numpy(data)
-    if not isinstance(data, Tensor):
-        return tensor(data, dtype=dtype, device=device)
-    return data.to(
-        dtype=data.dtype if dtype is None else dtype,
-        device=data.device if device is None else device,
-    )
