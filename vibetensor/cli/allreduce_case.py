@@ -1,0 +1,160 @@
+"""One line of `bench allreduce`: data, timing, and a check against NumPy in float64."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vibetensor import _C
+from vibetensor import torch as vt
+from vibetensor.collectives import Communicator
+
+# The names of nccl-tests, and the types here.
+DTYPES: dict[str, Any] = {
+    "int8": vt.int8,
+    "uint8": vt.uint8,
+    "int32": vt.int32,
+    "int64": vt.int64,
+    "half": vt.float16,
+    "bfloat16": vt.bfloat16,
+    "float": vt.float32,
+    "double": vt.float64,
+}
+# What one rounding in the type of the result may be off, relative.
+_EPSILON = {"half": 2.0**-11, "bfloat16": 2.0**-8, "float": 2.0**-24, "double": 2.0**-53}
+# The data repeats after a prime number of elements, so that no cut of the work falls into step with
+# it, while checking a gigabyte stays quick.
+_PERIOD = 65521
+
+
+class Part(TypedDict):
+    """A measurement: microseconds a call, GB/s, and how many values were wrong (None: unknown)."""
+
+    time_us: float
+    algbw: float
+    busbw: float
+    wrong: int | None
+
+
+class Row(TypedDict):
+    """One size, type and op."""
+
+    size: int
+    count: int
+    type: str
+    redop: str
+    out_of_place: Part
+    in_place: Part
+
+
+class Case:
+    """all_reduce of one size, type and op over the ranks of a communicator."""
+
+    def __init__(self, communicator: Communicator, bytes_: int, type: str, op: str) -> None:
+        self.communicator = communicator
+        self.type = type
+        self.op = op
+        self.dtype = DTYPES[type]
+        self.count = bytes_ // self.dtype.itemsize
+        self.ranks = len(communicator.mesh)
+        self.patterns = [self._pattern(rank) for rank in range(self.ranks)]
+
+    def run(self, iterations: int, warmup: int, check: bool) -> Row:
+        """Measures both ways and, if asked to, checks one call of each."""
+        inputs = self._inputs()
+        outputs = [vt.empty_like(t) for t in inputs]
+        out_of_place = self._measure(inputs, outputs, iterations, warmup)
+        in_place = self._measure(outputs, None, iterations, warmup)
+        if check:
+            self.communicator.all_reduce(inputs, self.op, out=outputs)
+            out_of_place["wrong"] = self._wrong(outputs)
+            self.communicator.all_reduce(inputs, self.op)
+            in_place["wrong"] = self._wrong(inputs)
+        return {
+            "size": self.count * self.dtype.itemsize,
+            "count": self.count,
+            "type": self.type,
+            "redop": self.op,
+            "out_of_place": out_of_place,
+            "in_place": in_place,
+        }
+
+    def _measure(
+        self,
+        inputs: list[_C.Tensor],
+        outputs: list[_C.Tensor] | None,
+        iterations: int,
+        warmup: int,
+    ) -> Part:
+        if warmup > 0:
+            _C.time_all_reduce(self.communicator, inputs, outputs, self.op, warmup)
+        seconds = _C.time_all_reduce(self.communicator, inputs, outputs, self.op, iterations)
+        algbw = self.count * self.dtype.itemsize / seconds / 1e9
+        busbw = algbw * 2 * (self.ranks - 1) / self.ranks
+        return {
+            "time_us": round(seconds * 1e6, 3),
+            "algbw": round(algbw, 4),
+            "busbw": round(busbw, 4),
+            "wrong": None,
+        }
+
+    def _pattern(self, rank: int) -> NDArray[Any]:
+        """One period of a rank's data, exact in the type: float64 or int64."""
+        random = np.random.default_rng(1000 + rank)
+        if self.type in _EPSILON:
+            if self.op == "prod":  # around 1, so that 16 factors stay in range
+                return 1 + random.integers(-8, 9, _PERIOD) / 16
+            return random.integers(-64, 65, _PERIOD) / 8
+        low, high = (0, 8) if self.type == "uint8" else (-7, 8)
+        return random.integers(low, high, _PERIOD)
+
+    def _inputs(self) -> list[_C.Tensor]:
+        tensors = []
+        for pattern, device in zip(self.patterns, self.communicator.mesh.devices, strict=True):
+            host = vt.from_numpy(np.resize(pattern, self.count))
+            tensors.append(host.to(self.dtype).to(device))
+        return tensors
+
+    def _wanted(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """One period of the result, and how far off each value may be."""
+        stacked = np.stack(self.patterns)
+        if self.op == "prod":
+            exact = stacked.prod(0)
+        elif self.op in ("min", "max"):
+            exact = getattr(stacked, self.op)(0)
+        else:
+            exact = stacked.sum(0)
+        if self.type not in _EPSILON:
+            bits = 8 * self.dtype.itemsize
+            if bits < 64:  # integers wrap around
+                exact = exact & (2**bits - 1)
+                if self.type != "uint8":
+                    exact = np.where(exact >= 2 ** (bits - 1), exact - 2**bits, exact)
+            if self.op == "avg":
+                exact = np.trunc(exact / self.ranks).astype(np.int64)
+            return exact, np.zeros_like(exact)
+        if self.op == "avg":
+            exact = exact / self.ranks
+        # One rounding in the type; below that, one in float32 or float64 for each rank.
+        steps = _EPSILON["double" if self.type == "double" else "float"] * self.ranks
+        size = np.abs(exact) if self.op == "prod" else np.abs(stacked).sum(0)
+        return exact, _EPSILON[self.type] * np.abs(exact) * 1.01 + steps * size
+
+    def _wrong(self, tensors: list[_C.Tensor]) -> int:
+        """How many values, over all ranks, are not what they should be."""
+        if self.count == 0:
+            return 0
+        wanted, allowed = self._wanted()
+        wrong = 0
+        for tensor in tensors:
+            host = tensor.cpu()
+            got = (host.float() if self.type in ("half", "bfloat16") else host).numpy()
+            for start in range(0, self.count, _PERIOD):
+                piece = got[start : start + _PERIOD].astype(wanted.dtype)
+                end = len(piece)
+                # Written so that a NaN counts as wrong.
+                near = np.abs(piece - wanted[:end]) <= allowed[:end]
+                wrong += end - int(np.count_nonzero(near))
+        return wrong

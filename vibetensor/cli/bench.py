@@ -1,0 +1,167 @@
+"""`vibetensor bench allreduce`: right and how fast, with the flags and columns of nccl-tests."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vibetensor.cli.allreduce_case import Case, Row
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_OPS = ("sum", "prod", "min", "max", "avg")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command with one subcommand a collective."""
+    parser = subparsers.add_parser("bench", help="speed and correctness of the collectives")
+    collectives = parser.add_subparsers(title="collectives", metavar="COLLECTIVE", required=True)
+    add = collectives.add_parser(
+        "allreduce",
+        help="all_reduce, out of place and in place",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add.add_argument("-b", "--minbytes", type=size, default="4", help="smallest size, as 4, 64K")
+    add.add_argument("-e", "--maxbytes", type=size, default="256M", help="largest size, as 256M")
+    add.add_argument("-f", "--stepfactor", type=int, default=4, help="from one size to the next")
+    add.add_argument("-i", "--stepbytes", type=size, default=None, help="a step instead of -f")
+    add.add_argument("-n", "--iters", type=positive, default=20, help="timed calls")
+    add.add_argument("-w", "--warmup_iters", type=int, default=5, help="calls before them")
+    add.add_argument("-g", "--ngpus", type=positive, default=None, help="the first N GPUs")
+    add.add_argument("-d", "--datatype", default="float", help="NAME[,NAME...] or all")
+    add.add_argument("-o", "--op", default="sum", help=f"{', '.join(_OPS)} (with commas), or all")
+    add.add_argument("-c", "--check", type=int, default=1, help="0: do not check the results")
+    add.add_argument("--devices", default=None, help="auto, cpu:4, cuda:0,1 or all")
+    add.add_argument("--ranks", type=positive, default=None, help="ranks that share the devices")
+    add.add_argument(
+        "--algorithm", choices=("auto", "packets", "two_shot"), default="auto", help="on GPUs"
+    )
+    add.add_argument("--json", metavar="FILE", default=None, help="write JSON there; - for stdout")
+    add.set_defaults(run=run)
+
+
+def size(text: str) -> int:
+    """Bytes from "4", "64K", "1M" or "1G"."""
+    number = text.upper().removesuffix("B")
+    unit = number[-1:] if number[-1:] in ("K", "M", "G") else ""
+    digits = number.removesuffix(unit)
+    if not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a size such as 4, 64K, 1M or 1G, got '{text}'")
+    return int(digits) * _UNITS[unit]
+
+
+def positive(text: str) -> int:
+    """An int above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got '{text}'")
+    return int(text)
+
+
+def sizes(args: argparse.Namespace) -> Iterator[int]:
+    """The sizes asked for, in bytes."""
+    if args.minbytes > args.maxbytes:
+        raise ValueError(f"bench: -b {args.minbytes} is larger than -e {args.maxbytes}")
+    if args.stepbytes is None and args.stepfactor < 2:
+        raise ValueError(f"bench: -f must be at least 2, got {args.stepfactor}")
+    if args.stepbytes == 0:
+        raise ValueError("bench: -i must be at least 1")
+    at = args.minbytes
+    while at <= args.maxbytes:
+        yield at
+        if args.stepbytes is not None:
+            at += args.stepbytes
+        else:
+            at = max(at * args.stepfactor, 1)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints and writes; 1 if a value was wrong."""
+    from vibetensor import fabric
+    from vibetensor.cli.allreduce_case import DTYPES, Case
+    from vibetensor.collectives import Communicator
+
+    if args.ngpus is not None and args.devices is not None:
+        raise ValueError("bench: -g and --devices say the same thing; give one of them")
+    text = args.devices or "auto"
+    if args.ngpus is not None:
+        text = "cuda:" + ",".join(map(str, range(args.ngpus)))
+    dtypes = list(DTYPES) if args.datatype == "all" else args.datatype.split(",")
+    ops = list(_OPS) if args.op == "all" else args.op.split(",")
+    for name, known in [*((d, DTYPES) for d in dtypes), *((o, _OPS) for o in ops)]:
+        if name not in known:
+            raise ValueError(f"bench: unknown '{name}'; expected one of {', '.join(known)}, or all")
+    mesh = fabric.parse_devices(text, ranks=args.ranks)
+    communicator = Communicator(mesh, algorithm=args.algorithm)
+
+    out = sys.stderr if args.json == "-" else sys.stdout
+    print(_heading(mesh, args), file=out)
+    rows: list[Row] = []
+    for dtype in dtypes:
+        for op in ops:
+            for bytes_ in sizes(args):
+                case = Case(communicator, bytes_, dtype, op)
+                row = case.run(args.iters, args.warmup_iters, args.check != 0)
+                print(_line(case, row), file=out, flush=True)
+                rows.append(row)
+    wrong = sum(
+        (row["out_of_place"]["wrong"] or 0) + (row["in_place"]["wrong"] or 0) for row in rows
+    )
+    busbw = [row[kind]["busbw"] for row in rows for kind in ("out_of_place", "in_place")]
+    print(f"# Out of bounds values : {wrong} {'FAILED' if wrong else 'OK'}", file=out)
+    print(f"# Avg bus bandwidth    : {sum(busbw) / len(busbw):.4f}", file=out)
+    if args.json is not None:
+        _write(args.json, _report(mesh, args, rows))
+    return 1 if wrong else 0
+
+
+def _heading(mesh: Any, args: argparse.Namespace) -> str:
+    ranks = "\n".join(f"#  rank {rank:2d} on {device}" for rank, device in enumerate(mesh.devices))
+    half = f"{'time':>9} {'algbw':>7} {'busbw':>7} {'#wrong':>6}"
+    units = f"{'(us)':>9} {'(GB/s)':>7} {'(GB/s)':>7} {'':>6}"
+    return (
+        f"# nranks {len(mesh)} minBytes {args.minbytes} maxBytes {args.maxbytes} "
+        f"warmup iters: {args.warmup_iters} iters: {args.iters} validation: {args.check}\n"
+        f"# Using devices\n{ranks}\n#\n"
+        f"#{'':53}{'out-of-place':>32} {'in-place':>32}\n"
+        f"#{'size':>12} {'count':>12} {'type':>9} {'redop':>6} {'root':>6}     {half}  {half}\n"
+        f"#{'(B)':>12} {'(elements)':>12} {'':>9} {'':>6} {'':>6}     {units}  {units}"
+    )
+
+
+def _line(case: Case, row: Row) -> str:
+    def half(kind: str) -> str:
+        part = row[kind]  # type: ignore[literal-required]
+        wrong = "N/A" if part["wrong"] is None else part["wrong"]
+        return f"{part['time_us']:9.2f} {part['algbw']:7.2f} {part['busbw']:7.2f} {wrong:>6}"
+
+    return (
+        f" {row['size']:>12} {row['count']:>12} {case.type:>9} {case.op:>6} {-1:>6}     "
+        f"{half('out_of_place')}  {half('in_place')}"
+    )
+
+
+def _report(mesh: Any, args: argparse.Namespace, rows: list[Row]) -> dict[str, Any]:
+    from vibetensor.cli.provenance import provenance
+
+    return {
+        "benchmark": "allreduce",
+        **provenance(),
+        "ranks": len(mesh),
+        "devices": [str(device) for device in mesh.devices],
+        "iters": args.iters,
+        "warmup_iters": args.warmup_iters,
+        "algorithm": args.algorithm,
+        "rows": rows,
+    }
+
+
+def _write(path: str, report: dict[str, Any]) -> None:
+    text = json.dumps(report, indent=1)
+    if path == "-":
+        print(text)
+    else:
+        with open(path, "w") as file:
+            file.write(text + "\n")
