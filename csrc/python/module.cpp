@@ -2,8 +2,10 @@
 #include <pybind11/pybind11.h>
 
 #include "python/bind_autograd.h"
+#include "python/bind_collectives.h"
 #include "python/bind_device.h"
 #include "python/bind_dtype.h"
+#include "python/bind_fabric.h"
 #include "python/bind_runtime.h"
 #include "python/conversion.h"
 #include "python/generated.h"
@@ -69,4 +71,6 @@ PYBIND11_MODULE(_C, module) {
   bind_autograd(module);
   bind_runtime(module);
   bind_streams(module);
+  bind_fabric(module);
+  bind_collectives(module);
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vibetensor.cli.allreduce_case import Case, Row
+    from vibetensor.cli.allreduce_case import Case, Part, Row
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _OPS = ("sum", "prod", "min", "max", "avg")
@@ -106,10 +106,9 @@ def run(args: argparse.Namespace) -> int:
                 row = case.run(args.iters, args.warmup_iters, args.check != 0)
                 print(_line(case, row), file=out, flush=True)
                 rows.append(row)
-    wrong = sum(
-        (row["out_of_place"]["wrong"] or 0) + (row["in_place"]["wrong"] or 0) for row in rows
-    )
-    busbw = [row[kind]["busbw"] for row in rows for kind in ("out_of_place", "in_place")]
+    parts = [part for row in rows for part in (row["out_of_place"], row["in_place"])]
+    wrong = sum(part["wrong"] or 0 for part in parts)
+    busbw = [part["busbw"] for part in parts]
     print(f"# Out of bounds values : {wrong} {'FAILED' if wrong else 'OK'}", file=out)
     print(f"# Avg bus bandwidth    : {sum(busbw) / len(busbw):.4f}", file=out)
     if args.json is not None:
@@ -132,14 +131,13 @@ def _heading(mesh: Any, args: argparse.Namespace) -> str:
 
 
 def _line(case: Case, row: Row) -> str:
-    def half(kind: str) -> str:
-        part = row[kind]  # type: ignore[literal-required]
+    def half(part: Part) -> str:
         wrong = "N/A" if part["wrong"] is None else part["wrong"]
         return f"{part['time_us']:9.2f} {part['algbw']:7.2f} {part['busbw']:7.2f} {wrong:>6}"
 
     return (
         f" {row['size']:>12} {row['count']:>12} {case.type:>9} {case.op:>6} {-1:>6}     "
-        f"{half('out_of_place')}  {half('in_place')}"
+        f"{half(row['out_of_place'])}  {half(row['in_place'])}"
     )
 
 

@@ -15,13 +15,14 @@ def provenance() -> dict[str, Any]:
 
     found = collect()
     with Nvml([]) as nvml:
-        driver = nvml.driver_version()
+        driver, cuda = nvml.driver_version(), nvml.cuda_version()
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": commit(),
         "version": found["version"],
         "hardware": {"cpu": found["cpu"], "gpus": found["gpus"]},
         "driver": driver,
+        "cuda": cuda,
         "build": found["build"],
         "python": found["python"],
     }

@@ -40,7 +40,12 @@ class Nvml:
 
     def driver_version(self) -> str:
         """The version of the driver, or "?"."""
-        return str(self._ask("nvmlSystemGetDriverVersion") or "?")
+        return _text(self._ask("nvmlSystemGetDriverVersion") or "?")
+
+    def cuda_version(self) -> str:
+        """The CUDA version that the driver is made for, or "?"."""
+        version = self._ask("nvmlSystemGetCudaDriverVersion")
+        return "?" if version is None else f"{version // 1000}.{version % 1000 // 10}"
 
     def link(self, a: int, b: int) -> str:
         """NV# where NVLinks join the two, else the nearest common point on the way by PCIe."""

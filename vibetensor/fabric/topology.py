@@ -119,13 +119,16 @@ def _cpus(count: int) -> Topology:
 
 def _gpus(count: int) -> Topology:
     properties = [_C.device_properties(_C.device(f"cuda:{i}")) for i in range(count)]
-    with Nvml([p.pci_bus_id for p in properties]) as nvml:
+    bus_ids = [
+        f"{p.pci_domain_id:04x}:{p.pci_bus_id:02x}:{p.pci_device_id:02x}.0" for p in properties
+    ]
+    with Nvml(bus_ids) as nvml:
         nodes = [
             Node(
                 device=f"cuda:{i}",
                 name=p.name,
                 memory_bytes=p.total_memory,
-                pci_bus_id=p.pci_bus_id,
+                pci_bus_id=bus_ids[i],
                 cpu_affinity=nvml.cpu_affinity(i),
                 numa_affinity=nvml.numa_affinity(i),
             )
