@@ -16,8 +16,8 @@ class GradSlots {
     if (count > 1) more_.resize(count);
   }
   Tensor& operator[](int i) { return count_ > 1 ? more_[i] : one_; }
-  operator std::span<Tensor>() { return count_ > 1 ? std::span<Tensor>(more_) : std::span<Tensor>(&one_, 1); }
-  Tensor* begin() { return std::span<Tensor>(*this).data(); }
+  operator std::span<Tensor>() { return {begin(), static_cast<size_t>(count_)}; }
+  Tensor* begin() { return count_ > 1 ? more_.data() : &one_; }
   Tensor* end() { return begin() + count_; }
   void clear() {
     for (Tensor& t : *this) t = Tensor();
