@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 
 from .emit_ops import has_inplace
-from .emit_python import groups
+from .emit_python import COMPARISONS, REFLECTED, UNARY, groups
 from .schema import Op
 from .table import Table
 
@@ -30,7 +30,7 @@ def _definition(op: Op, indent: str, *, method: bool, suffix: str, overloaded: b
         if keyword.iskeyword(p.name):
             stub = stub.replace(p.name, p.name + "_", 1) if not stub.startswith(p.name + "_") else stub
         if p.type == "int...":
-            stub = f"*{p.name}: int | Sequence[int]"
+            stub = f"*{p.name}: {p.stub.split(': ')[1]}"
             star = True
         pieces.append(stub)
     if op.kind == "pointwise" and not suffix and op.places:
@@ -54,6 +54,26 @@ def methods(table: Table) -> str:
     return "".join(out)
 
 
+def operators(table: Table) -> str:
+    """Python's operators: the slots that the table fills."""
+    out = []
+    for op in table.ops:
+        kind = op.entry.get("operator")
+        if kind is None:
+            continue
+        if kind in UNARY:
+            out.append(f"    def __{kind}__(self) -> Tensor: ...\n")
+            continue
+        other = op.parameters[1].stub.split(": ")[1].split(" = ")[0]
+        ignore = "  # type: ignore[override]" if kind in ("eq", "ne") else ""
+        out.append(f"    def __{kind}__(self, other: {other}) -> Tensor: ...{ignore}\n")
+        if kind not in COMPARISONS and REFLECTED[kind]:
+            out.append(f"    def __r{kind}__(self, other: Number) -> Tensor: ...\n")
+        if has_inplace(op):
+            out.append(f"    def __i{kind}__(self: _T, other: {other}) -> _T: ...\n")
+    return "".join(out)
+
+
 def functions(table: Table) -> str:
     out = []
     for ops in groups(table).values():
@@ -66,4 +86,6 @@ def stub(table: Table, handwritten: str) -> str:
     """The whole stub: the hand-written text with its two markers replaced."""
     static = functions(table)
     static = "\n".join(f"    @staticmethod\n{line}" if line.startswith("    def ") else line for line in static.splitlines())
-    return handwritten.replace("    # {methods}\n", methods(table)).replace("    # {functions}\n", static + "\n")
+    for marker, text in (("operators", operators(table)), ("methods", methods(table)), ("functions", static + "\n")):
+        handwritten = handwritten.replace(f"    # {{{marker}}}\n", text)
+    return handwritten

@@ -20,20 +20,20 @@ TYPES: dict[str, tuple[str, str, str, str, str]] = {
     "Operand": ("O", "const Operand&", "OperandValue", "operand", "Tensor | Number"),
     "Scalar": ("S", "Scalar", "Scalar", "scalar", "Number"),
     "Scalar?": ("S", "Scalar", "Scalar", "optional_scalar", "Number | None"),
-    "int": ("i", "int64_t", "int64_t", "integer", "int"),
-    "int?": ("i", "std::optional<int64_t>", "std::optional<int64_t>", "optional_integer", "int | None"),
-    "float": ("f", "double", "double", "number", "float"),
-    "float?": ("f", "std::optional<double>", "std::optional<double>", "optional_number", "float | None"),
-    "bool": ("b", "bool", "bool", "boolean", "bool"),
+    "int": ("i", "int64_t", "int64_t", "integer", "_int"),
+    "int?": ("i", "std::optional<int64_t>", "std::optional<int64_t>", "optional_integer", "_int | None"),
+    "float": ("f", "double", "double", "number", "_float"),
+    "float?": ("f", "std::optional<double>", "std::optional<double>", "optional_number", "_float | None"),
+    "bool": ("b", "bool", "bool", "boolean", "_bool"),
     "str": ("s", "std::string_view", "std::string", "string", "str"),
     "str?": ("s", "std::string_view", "std::string", "optional_string", "str | None"),
-    "int[]": ("I", "const Dims&", "Dims", "dims", "Sequence[int]"),
-    "int...": ("V", "const Dims&", "Dims", "dims", "int | Sequence[int]"),
-    "int[]?": ("I", "const std::optional<Dims>&", "std::optional<Dims>", "optional_dims", "int | Sequence[int] | None"),
-    "dtype": ("d", "DType", "DType", "dtype", "dtype"),
-    "dtype?": ("d", "std::optional<DType>", "std::optional<DType>", "optional_dtype", "dtype | None"),
-    "device": ("D", "Device", "Device", "device", "device | str"),
-    "device?": ("D", "std::optional<Device>", "std::optional<Device>", "optional_device", "device | str | None"),
+    "int[]": ("I", "const Dims&", "Dims", "dims", "Sequence[_int]"),
+    "int...": ("V", "const Dims&", "Dims", "dims", "_int | Sequence[_int]"),
+    "int[]?": ("I", "const std::optional<Dims>&", "std::optional<Dims>", "optional_dims", "_int | Sequence[_int] | None"),
+    "dtype": ("d", "DType", "DType", "dtype", "_dtype"),
+    "dtype?": ("d", "std::optional<DType>", "std::optional<DType>", "optional_dtype", "_dtype | None"),
+    "device": ("D", "Device", "Device", "device", "_Place"),
+    "device?": ("D", "std::optional<Device>", "std::optional<Device>", "optional_device", "_Place | None"),
 }
 
 
@@ -80,7 +80,7 @@ class Parameter:
 
     @property
     def stub(self) -> str:
-        text = f"{self.name}: {TYPES[self.type][4]}" if self.name != "from" else "from_: float"
+        text = f"{self.name}: {TYPES[self.type][4]}" if self.name != "from" else "from_: _float"
         return text if self.default is None else f"{text} = {self.default}"
 
     @property
