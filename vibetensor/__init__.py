@@ -4,6 +4,7 @@
 `vibetensor.parallel` drive several devices.
 """
 
+from vibetensor import _C, _libraries
 from vibetensor._C import (
     FabricError,
     FabricTimeoutError,
@@ -11,6 +12,8 @@ from vibetensor._C import (
     __version__,
     set_cpu_devices,
 )
+
+_C.set_library_search_paths(_libraries.folders())
 
 __all__ = [
     "FabricError",

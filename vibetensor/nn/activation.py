@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vibetensor import _C
-from vibetensor.nn import functional as F
 from vibetensor.nn.module import Module
 
 Tensor = _C.Tensor
@@ -17,7 +16,7 @@ class ReLU(Module):
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return input.relu_() if self.inplace else F.relu(input)
+        return input.relu_() if self.inplace else _C.ops.relu(input)
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
@@ -31,7 +30,7 @@ class GELU(Module):
         self.approximate = approximate
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.gelu(input, approximate=self.approximate)
+        return _C.ops.gelu(input, approximate=self.approximate)
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"
@@ -41,7 +40,7 @@ class SiLU(Module):
     """x * sigmoid(x)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.silu(input)
+        return _C.ops.silu(input)
 
 
 class Tanh(Module):

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from vibetensor import _C
-from vibetensor.nn import functional as F
 from vibetensor.nn import init
 from vibetensor.nn.linear import Linear
 from vibetensor.nn.module import Module
@@ -83,10 +82,10 @@ class MultiheadAttention(Module):
         weights = None
         if need_weights:
             attention = _weights(q, k, attn_mask)
-            out = F.dropout(attention, dropout, self.training).matmul(v)
+            out = _C.ops.dropout(attention, dropout, self.training).matmul(v)
             weights = attention.mean(1)
         else:
-            out = F.scaled_dot_product_attention(
+            out = _C.ops.scaled_dot_product_attention(
                 q, k, v, attn_mask, dropout, is_causal and attn_mask is None
             )
         out = self.out_proj(out.transpose(1, 2).reshape(batch, length, self.embed_dim))
@@ -97,7 +96,7 @@ class MultiheadAttention(Module):
         weights = self.in_proj_weight.chunk(3)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         return [
-            F.linear(x, w, b).reshape(x.shape[0], x.shape[1], heads, width).transpose(1, 2)
+            _C.ops.linear(x, w, b).reshape(x.shape[0], x.shape[1], heads, width).transpose(1, 2)
             for x, w, b in zip(inputs, weights, biases, strict=True)
         ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vibetensor import _C
-from vibetensor.nn import functional as F
 from vibetensor.nn.module import Module
 
 
@@ -17,7 +16,7 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, input: _C.Tensor) -> _C.Tensor:
-        return F.dropout(input, self.p, self.training)
+        return _C.ops.dropout(input, self.p, self.training)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

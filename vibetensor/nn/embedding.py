@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from vibetensor import _C
-from vibetensor.nn import functional as F
 from vibetensor.nn import init
 from vibetensor.nn.module import Module
 from vibetensor.nn.parameter import Parameter
@@ -43,7 +42,7 @@ class Embedding(Module):
         init.normal_(self.weight)
 
     def forward(self, input: _C.Tensor) -> _C.Tensor:
-        return F.embedding(input, self.weight)
+        return _C.ops.embedding(input, self.weight)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vibetensor import _C
-from vibetensor.nn import functional as F
 from vibetensor.nn.module import Module
 
 Tensor = _C.Tensor
@@ -25,7 +24,7 @@ class CrossEntropyLoss(Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(
+        return _C.ops.cross_entropy(
             input,
             target,
             ignore_index=self.ignore_index,
@@ -43,7 +42,7 @@ class NLLLoss(Module):
         self.reduction = reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.nll_loss(
+        return _C.ops.nll_loss(
             input,
             target,
             ignore_index=self.ignore_index,
@@ -59,4 +58,4 @@ class MSELoss(Module):
         self.reduction = reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(input, target, reduction=self.reduction)
+        return _C.ops.mse_loss(input, target, reduction=self.reduction)

@@ -33,7 +33,7 @@ class LRScheduler:
         KeyError: `last_epoch` is given and a group has no "initial_lr".
     """
 
-    _not_saved = ("optimizer",)
+    _not_saved: tuple[str, ...] = ("optimizer",)
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self.optimizer = optimizer
