@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from .emit_ops import HEADER, has_inplace
-from .schema import Op
+from .schema import Op, Parameter
 from .table import Table
 
 SHARDS = 3
@@ -30,9 +30,17 @@ def groups(table: Table) -> dict[str, list[Op]]:
     return result
 
 
+def python_parameters(op: Op) -> list[Parameter]:
+    """The operator's parameters, and for one that makes new tensors whether they require a gradient."""
+    extra = [Parameter("bool", "requires_grad", "False", True)] if op.entry.get("factory") else []
+    return [*op.parameters, *extra]
+
+
 def python_signature(op: Op) -> str:
     """The signature as an error message shows it."""
     text = op.text.replace(op.name + "(", op.python_name + "(", 1)
+    if op.entry.get("factory"):
+        text = text.replace(") ->", ", bool requires_grad=False) ->")
     for ours, theirs in (("Operand", "Tensor|Number"), ("Scalar", "Number"), ("Tensor!", "Tensor"), ("hidden Tensor", "Tensor")):
         text = text.replace(ours, theirs)
     if len(op.visible) != len(op.results):
@@ -42,13 +50,13 @@ def python_signature(op: Op) -> str:
 
 def signature(op: Op) -> str:
     rows = ", ".join(
-        f'{{"{p.name}", \'{p.code}\', {str(p.optional).lower()}, {str(p.keyword_only).lower()}}}' for p in op.parameters
+        f'{{"{p.name}", \'{p.code}\', {str(p.optional).lower()}, {str(p.keyword_only).lower()}}}' for p in python_parameters(op)
     )
     positional = len([p for p in op.parameters if not p.keyword_only])
     text = json.dumps(python_signature(op))
     return (
         f"static const Parameter parameters_{op.name}[] = {{{rows}}};\n"
-        f"static const Signature signature_{op.name} = {{{text}, parameters_{op.name}, {len(op.parameters)}, {positional}}};"
+        f"static const Signature signature_{op.name} = {{{text}, parameters_{op.name}, {len(python_parameters(op))}, {positional}}};"
     )
 
 
@@ -86,6 +94,9 @@ def call(op: Op) -> str:
         lines.append(f"    auto result = {invoke};")
         if work:
             lines.append("    release.reacquire();")
+        if op.entry.get("factory"):
+            i = len(op.parameters)
+            lines.append(f"    if (a.given({i}) && boolean(a, {i}, signature_{op.name})) set_requires_grad(result, true);")
         lines.append("    return wrap(std::move(result));")
     body = "\n".join(lines)
     text = f"static PyObject* call_{op.name}(const Arguments& a) {{\n  return guarded([&]() -> PyObject* {{\n{body}\n  }});\n}}"
@@ -263,7 +274,7 @@ def _prototype(place: str, name: str, suffix: str = "") -> str:
 
 def methods_cpp(table: Table, index: int) -> str:
     chosen = [(n, ops) for i, (n, ops) in enumerate(groups(table).items()) if i % SHARDS == index]
-    parts = [HEADER, '#include "ops/ops.h"\n#include "python/generated.h"\n#include "python/parse.h"\n\nnamespace vt::py {\n']
+    parts = [HEADER, '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/generated.h"\n#include "python/parse.h"\n\nnamespace vt::py {\n']
     for name, ops in chosen:
         for op in ops:
             parts += [signature(op), call(op)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 
 from .emit_ops import has_inplace
-from .emit_python import COMPARISONS, REFLECTED, UNARY, groups
+from .emit_python import COMPARISONS, REFLECTED, UNARY, groups, python_parameters
 from .schema import Op
 from .table import Table
 
@@ -22,7 +22,7 @@ def _returns(op: Op) -> str:
 def _definition(op: Op, indent: str, *, method: bool, suffix: str, overloaded: bool) -> str:
     pieces = []
     star = False
-    for i, p in enumerate(op.parameters):
+    for i, p in enumerate(python_parameters(op)):
         if p.keyword_only and not star:
             pieces.append("*")
             star = True
