@@ -1,0 +1,86 @@
+"""`vibetensor bench allreduce`: columns, JSON, and that a wrong value is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vibetensor import cli
+from vibetensor.cli import bench
+from vibetensor.cli.allreduce_case import DTYPES, Case
+from vibetensor.collectives import Communicator
+from vibetensor.fabric import parse_devices
+
+KINDS = ["cpu:3", pytest.param("cuda:0", marks=pytest.mark.cuda)]
+
+
+@pytest.mark.parametrize("devices", KINDS)
+def test_the_table_has_the_columns_of_nccl_tests(
+    devices: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.main(
+        f"bench allreduce --devices {devices} --ranks 3 -b 4 -e 64K -f 16 -n 2 -w 1".split()
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    header = next(line for line in lines if "redop" in line)
+    for column in ("size", "count", "type", "root", "time", "algbw", "busbw", "#wrong"):
+        assert column in header
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    assert [row[0] for row in rows] == ["4", "64", "1024", "16384"]
+    assert all(row[8] == row[12] == "0" for row in rows)
+
+
+@pytest.mark.parametrize("devices", KINDS)
+def test_every_type_and_op_is_right(devices: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    arguments = f"bench allreduce --devices {devices} --ranks 3 -b 8 -e 40008 -i 20000 -n 1 -w 0"
+    assert cli.main([*arguments.split(), "-d", "all", "-o", "all", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert len(found["rows"]) == len(DTYPES) * 5 * 3
+    for row in found["rows"]:
+        assert row["out_of_place"]["wrong"] == row["in_place"]["wrong"] == 0, row
+    for key in ("date", "commit", "hardware", "driver", "cuda", "ranks", "devices"):
+        assert key in found
+
+
+def test_json_on_stdout_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--devices", "cpu:2", "-b", "4", "-e", "4", "-n", "1", "--json", "-"]
+    assert cli.main(["bench", "allreduce", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["ranks"] == 2
+
+
+def test_a_wrong_value_is_counted() -> None:
+    case = Case(Communicator(parse_devices("cpu:2")), 4000, "float", "sum")
+    tensors = case._inputs()
+    case.communicator.all_reduce(tensors)
+    assert case._wrong(tensors) == 0
+    tensors[1][17] += 1.0
+    tensors[0][999] = float("nan")
+    assert case._wrong(tensors) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"), [("4", 4), ("64K", 65536), ("1m", 2**20), ("2G", 2**31), ("8KB", 8192)]
+)
+def test_sizes(text: str, bytes_: int) -> None:
+    assert bench.size(text) == bytes_
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "-d float128",
+        "-o mean",
+        "-b 8 -e 4",
+        "-f 1",
+        "--devices gpu",
+        "-g 1 --devices cpu:2",
+        "--devices cpu:2 --ranks 40",
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "allreduce", *arguments.split()]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
