@@ -3,7 +3,6 @@
 Operators come from the table by loop (`_C.exposed`); the rest is named here.
 """
 
-# ruff: noqa: F401 - names are imported to be seen here, and some read like builtins
 from __future__ import annotations
 
 import math
@@ -34,6 +33,62 @@ from vibetensor.torch import utils
 from vibetensor.torch.info import finfo, iinfo
 from vibetensor.torch.random import get_rng_state, initial_seed, manual_seed, set_rng_state
 
+__all__ = [
+    "FabricError",
+    "Generator",
+    "OutOfMemoryError",
+    "Size",
+    "Tensor",
+    "__version__",
+    "as_tensor",
+    "autograd",
+    "bfloat16",
+    "bool",
+    "cuda",
+    "device",
+    "double",
+    "dtype",
+    "e",
+    "enable_grad",
+    "finfo",
+    "float",
+    "float16",
+    "float32",
+    "float64",
+    "from_dlpack",
+    "from_numpy",
+    "get_default_dtype",
+    "get_num_threads",
+    "get_rng_state",
+    "half",
+    "iinfo",
+    "inf",
+    "inference_mode",
+    "initial_seed",
+    "int",
+    "int8",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "is_tensor",
+    "load",
+    "long",
+    "manual_seed",
+    "nan",
+    "nn",
+    "no_grad",
+    "numel",
+    "optim",
+    "pi",
+    "save",
+    "set_grad_enabled",
+    "set_num_threads",
+    "set_rng_state",
+    "tensor",
+    "uint8",
+    "utils",
+]
+
 if TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any: ...
@@ -50,7 +105,6 @@ float32 = float = _C.float32
 float64 = double = _C.float64
 
 inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
-strided = "strided"
 
 # `import vibetensor.torch.nn.functional as F` finds the module that `torch.nn.functional` is.
 sys.modules.update(
