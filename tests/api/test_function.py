@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from vibetensor.torch.autograd import Function
 
 import vibetensor.torch as vt
-from vibetensor.torch.autograd import Function
 
 
 class Cube(Function):
@@ -81,7 +81,7 @@ def test_gradient() -> None:
     assert y.tolist() == [8.0, -1.0] and y.grad_fn.name() == "CubeBackward"
     (y * 2).sum().backward()
     assert x.grad.tolist() == [24.0, 6.0]
-    with pytest.raises(RuntimeError, match="second time|freed"):
+    with pytest.raises(RuntimeError, match=r"second time|freed"):
         y.sum().backward()
 
 
