@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "autograd/variable.h"
+#include "autograd/grad_mode.h"
 #include "python/bind_device.h"
 #include "python/bind_dtype.h"
 
@@ -110,32 +110,6 @@ bool fill(const Signature& s, PyObject* self, PyObject* const* args, Py_ssize_t 
   return true;
 }
 
-// Where a keyword stands in a call, or -1.
-Py_ssize_t find_keyword(PyObject* kwnames, std::string_view name) {
-  const Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
-  for (Py_ssize_t at = 0; at < named; ++at) {
-    if (text_of(PyTuple_GET_ITEM(kwnames, at)) == name) return at;
-  }
-  return -1;
-}
-
-// A call without one of its keywords.
-struct WithoutKeyword {
-  PyObject* taken;
-  std::vector<PyObject*> values;
-  Owned names;  // null, with an exception, where memory ran out
-
-  WithoutKeyword(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Py_ssize_t at)
-      : taken(args[nargs + at]),
-        values(args, args + nargs + PyTuple_GET_SIZE(kwnames)),
-        names(PyTuple_New(PyTuple_GET_SIZE(kwnames) - 1)) {
-    values.erase(values.begin() + nargs + at);
-    for (Py_ssize_t k = 0, to = 0; names && k < PyTuple_GET_SIZE(kwnames); ++k) {
-      if (k != at) PyTuple_SET_ITEM(names.get(), to++, Py_NewRef(PyTuple_GET_ITEM(kwnames, k)));
-    }
-  }
-};
-
 bool is_integer(PyObject* object) {
   if (PyLong_Check(object)) return !PyBool_Check(object);
   if (is_tensor(object)) return unwrap(object).numel() == 1 && !is_float(unwrap(object).dtype());
@@ -182,25 +156,21 @@ bool bind(const Signature& signature, PyObject* self, PyObject* const* args, Py_
 bool bind_with_out(const Signature& signature, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
                    PyObject* kwnames, Arguments& arguments, PyObject** out) {
   *out = nullptr;
-  const Py_ssize_t at = find_keyword(kwnames, "out");
-  if (VT_LIKELY(at < 0)) return bind(signature, self, args, nargs, kwnames, arguments);
-  const WithoutKeyword rest(args, nargs, kwnames, at);
-  *out = rest.taken == Py_None ? nullptr : rest.taken;
-  return rest.names && bind(signature, self, rest.values.data(), nargs, rest.names.get(), arguments);
-}
+  const Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+  Py_ssize_t at = 0;
+  while (at < named && text_of(PyTuple_GET_ITEM(kwnames, at)) != "out") ++at;
+  if (VT_LIKELY(at == named)) return bind(signature, self, args, nargs, kwnames, arguments);
 
-PyObject* call_factory(FastFunction* make, PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  const Py_ssize_t at = find_keyword(kwnames, "requires_grad");
-  if (VT_LIKELY(at < 0)) return make(self, args, nargs, kwnames);
-  const WithoutKeyword rest(args, nargs, kwnames, at);
-  if (!rest.names) return nullptr;
-  const int wanted = PyObject_IsTrue(rest.taken);
-  if (wanted < 0) return nullptr;
-  Owned made(make(self, rest.values.data(), nargs, rest.names.get()));
-  return guarded([&]() -> PyObject* {
-    if (made && wanted) set_requires_grad(unwrap(made.get()), true);
-    return made.release();
-  });
+  // The call without its out=.
+  *out = args[nargs + at] == Py_None ? nullptr : args[nargs + at];
+  std::vector<PyObject*> values(args, args + nargs + named);
+  values.erase(values.begin() + nargs + at);
+  const Owned names(PyTuple_New(named - 1));
+  if (!names) return false;
+  for (Py_ssize_t k = 0, to = 0; k < named; ++k) {
+    if (k != at) PyTuple_SET_ITEM(names.get(), to++, Py_NewRef(PyTuple_GET_ITEM(kwnames, k)));
+  }
+  return bind(signature, self, values.data(), nargs, names.get(), arguments);
 }
 
 Tensor out_tensor(PyObject* out, const char* op) {

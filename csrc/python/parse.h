@@ -53,9 +53,6 @@ bool bind(const Signature& signature, PyObject* self, PyObject* const* args, Py_
 bool bind_with_out(const Signature& signature, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
                    PyObject* kwnames, Arguments& arguments, PyObject** out);
 Tensor out_tensor(PyObject* out, const char* op);
-// Calls a function that makes a new tensor, and obeys requires_grad=, which it does not know.
-using FastFunction = PyObject*(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
-PyObject* call_factory(FastFunction* make, PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
 // For overloads: as bind, and the types must fit; false without an exception.
 bool matches(const Signature& signature, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
              PyObject* kwnames, Arguments& arguments);

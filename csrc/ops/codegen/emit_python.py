@@ -130,24 +130,11 @@ def entry_points(name: str, ops: list[Op]) -> str:
             if place == "function" and kind == "inplace":
                 continue
             body = _dispatch(name, chosen, self_argument, suffix)
-            factory = any(op.entry.get("factory") for op in chosen)
-            if factory:
-                out.append(_factory(name))
             out.append(
-                f"{'static ' if factory else ''}PyObject* {'make' if factory else place}_{name}{suffix}(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {{\n"
+                f"PyObject* {place}_{name}{suffix}(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {{\n"
                 f"  {'(void)self;' if place == 'function' else ''}\n{body}}}"
             )
     return "\n".join(out)
-
-
-def _factory(name: str) -> str:
-    """The function of an operator that makes a new tensor: `make_name`, and requires_grad= beside."""
-    parameters = "PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names"
-    return (
-        f"static FastFunction make_{name};\n"
-        f"PyObject* function_{name}({parameters}) {{\n"
-        f"  return call_factory(&make_{name}, self, args, count, names);\n}}"
-    )
 
 
 def _dispatch(name: str, ops: list[Op], self_argument: str, suffix: str) -> str:

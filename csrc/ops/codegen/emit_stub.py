@@ -35,8 +35,6 @@ def _definition(op: Op, indent: str, *, method: bool, suffix: str, overloaded: b
         pieces.append(stub)
     if op.kind == "pointwise" and not suffix and op.places:
         pieces += ([] if star else ["*"]) + ["out: Tensor | None = None"]
-    if op.entry.get("factory"):
-        pieces += ([] if star else ["*"]) + ["requires_grad: bool = False"]
     head = f"{indent}@overload\n" if overloaded else ""
     doc = op.entry.get("doc", "")
     name = f"{op.python_name}{suffix}"
