@@ -4,11 +4,10 @@
 // kept ones do, each thread keeps an output of its own ("columns"). Either is split into chunks when there are too few
 // outputs to fill the GPU; a second kernel then reduces the chunks.
 #include <algorithm>
-#include <numeric>
 
 #include "kernels/cuda/block.h"
 #include "kernels/cuda/reduce_ops.h"
-#include "kernels/cuda/strided.h"
+#include "kernels/cuda/walk.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -16,55 +15,6 @@ namespace {
 
 constexpr int64_t kWantedBlocks = 1024;
 constexpr int kColumns = 32, kColumnRows = 8;  // a block in column order
-
-// Some dimensions of a tensor, innermost first, neighbours merged. Strides in elements.
-struct Walk {
-  int ndim = 0;
-  int64_t count = 1;
-  int64_t sizes[kMaxDims], strides[kMaxDims];
-
-  void add(int64_t size, int64_t stride) {
-    count *= size;
-    if (size <= 1) return;
-    if (ndim > 0 && stride == strides[ndim - 1] * sizes[ndim - 1]) {
-      sizes[ndim - 1] *= size;
-      return;
-    }
-    sizes[ndim] = size;
-    strides[ndim++] = stride;
-  }
-  int64_t inner_stride() const { return ndim ? strides[0] : std::numeric_limits<int64_t>::max(); }
-};
-
-// From a position in a walk to an offset.
-struct WalkMap {
-  int ndim;
-  FastDivisor sizes[kMaxDims];
-  int64_t strides[kMaxDims];
-
-  explicit WalkMap(const Walk& walk) : ndim(walk.ndim) {
-    VT_CHECK(walk.ndim <= 1 || walk.count < std::numeric_limits<int32_t>::max(), kRuntime,
-             "reduce: 2^31 or more elements that are not evenly spaced; call contiguous() first");
-    if (ndim == 0) strides[0] = 0;
-    for (int d = 0; d < ndim; ++d) {
-      sizes[d] = FastDivisor(static_cast<uint32_t>(walk.sizes[d]));
-      strides[d] = walk.strides[d];
-    }
-  }
-  __device__ __forceinline__ int64_t at(int64_t position) const {
-    if (ndim <= 1) return position * strides[0];
-    auto rest = static_cast<uint32_t>(position);
-    int64_t offset = 0;
-#pragma unroll
-    for (int d = 0; d < kMaxDims; ++d) {
-      if (d == ndim) break;
-      const uint32_t next = sizes[d].divide(rest);
-      offset += (rest - next * sizes[d].divisor) * strides[d];
-      rest = next;
-    }
-    return offset;
-  }
-};
 
 // Where results go: to the output, or as accumulators to partial[chunk][output].
 template <class Op>

@@ -1,0 +1,162 @@
+// Optimizer updates over flat arrays, and the sum of squares that gradient clipping needs. Each array is read and
+// written once; the gradient's scale is read on the device, so that clipping needs no wait.
+#include <cmath>
+
+#include "kernels/cuda/rows.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+template <class C>
+struct AdamWStep {
+  C beta2, rest1, rest2, decay, eps, step_size, root_correction2;
+  explicit AdamWStep(const AdamWConfig& c)
+      : beta2(static_cast<C>(c.beta2)),
+        rest1(static_cast<C>(1 - c.beta1)),
+        rest2(static_cast<C>(1 - c.beta2)),
+        decay(static_cast<C>(1 - c.lr * c.weight_decay)),
+        eps(static_cast<C>(c.eps)),
+        step_size(static_cast<C>(c.lr / (1 - std::pow(c.beta1, static_cast<double>(c.step))))),
+        root_correction2(static_cast<C>(std::sqrt(1 - std::pow(c.beta2, static_cast<double>(c.step))))) {}
+
+  __device__ C operator()(C value, C gradient, C& m, C& v) const {
+    value *= decay;
+    m += (gradient - m) * rest1;
+    v = v * beta2 + gradient * gradient * rest2;
+    return value - step_size * m / (sqrt(v) / root_correction2 + eps);
+  }
+};
+
+template <class C>
+struct SgdStep {
+  C lr, decay, momentum, rest;
+  bool nesterov, first;
+  explicit SgdStep(const SgdConfig& c)
+      : lr(static_cast<C>(c.lr)),
+        decay(static_cast<C>(c.weight_decay)),
+        momentum(static_cast<C>(c.momentum)),
+        rest(static_cast<C>(1 - c.dampening)),
+        nesterov(c.nesterov),
+        first(c.first) {}
+
+  __device__ C operator()(C value, C gradient, C& buffer, C&) const {
+    C step = gradient + decay * value;
+    if (momentum != 0) {
+      buffer = first ? step : momentum * buffer + rest * step;
+      step = nesterov ? step + momentum * buffer : buffer;
+    }
+    return value - lr * step;
+  }
+};
+
+// One element of each array a call of `step`; state arrays may be null. V elements a thread, n is a multiple of V.
+template <class T, int V, class Step>
+__global__ void __launch_bounds__(kThreads)
+    update_kernel(T* param, const T* grad, compute_t<T>* state1, compute_t<T>* state2, compute_t<T>* master,
+                  const float* grad_scale, int64_t n, Step step) {
+  using C = compute_t<T>;
+  const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
+  if (begin >= n) return;
+  const C scale = grad_scale ? static_cast<C>(*grad_scale) : C(1);
+  auto p = *reinterpret_cast<Pack<T, V>*>(param + begin);
+  const auto g = *reinterpret_cast<const Pack<T, V>*>(grad + begin);
+  Pack<C, V> a{}, b{}, full{};
+  if (state1) a = *reinterpret_cast<Pack<C, V>*>(state1 + begin);
+  if (state2) b = *reinterpret_cast<Pack<C, V>*>(state2 + begin);
+  if (master) full = *reinterpret_cast<Pack<C, V>*>(master + begin);
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    const C value = step(master ? full.v[j] : convert<C>(p.v[j]), convert<C>(g.v[j]) * scale, a.v[j], b.v[j]);
+    full.v[j] = value;
+    p.v[j] = convert<T>(value);
+  }
+  *reinterpret_cast<Pack<T, V>*>(param + begin) = p;
+  if (state1) *reinterpret_cast<Pack<C, V>*>(state1 + begin) = a;
+  if (state2) *reinterpret_cast<Pack<C, V>*>(state2 + begin) = b;
+  if (master) *reinterpret_cast<Pack<C, V>*>(master + begin) = full;
+}
+
+template <template <class> class Step, class Config>
+void update(const char* op, const Tensor& param, const Tensor& grad, const Tensor& state1, const Tensor& state2,
+            const Tensor& master, const Tensor& grad_scale, const Config& config) {
+  const int64_t n = param.numel();
+  const Queue queue(op, param.device());
+  bool aligned = true;
+  for (const Tensor* t : {&param, &grad, &state1, &state2, &master}) aligned &= !t->defined() || is_aligned(t->data(), 16);
+  visit_float(op, param.dtype(), [&]<class T>(TypeTag<T>) {
+    using C = compute_t<T>;
+    const Step<C> step(config);
+    auto run = [&]<int V>(std::integral_constant<int, V>, int64_t begin, int64_t end) {
+      auto from = [&]<class E>(const Tensor& t, TypeTag<E>) { return t.defined() ? t.data<E>() + begin : nullptr; };
+      constexpr TypeTag<T> kValue;
+      constexpr TypeTag<C> kState;
+      queue.launch(&update_kernel<T, V, Step<C>>, ceil_div(end - begin, int64_t{kThreads} * V), kThreads,
+                   from(param, kValue), from(grad, kValue), from(state1, kState), from(state2, kState),
+                   from(master, kState), data_or_null<float>(grad_scale), end - begin, step);
+    };
+    constexpr int V = 16 / sizeof(C);
+    const int64_t whole = aligned ? n / V * V : 0;
+    run(std::integral_constant<int, V>{}, 0, whole);
+    run(std::integral_constant<int, 1>{}, whole, n);
+  });
+}
+
+constexpr int64_t kSquaresChunk = 16384;  // elements a block: the sum depends on the length only
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) squares_kernel(double* partial, const T* x, int64_t n, bool aligned) {
+  using C = compute_t<T>;
+  constexpr int V = 16 / sizeof(T);
+  const int64_t begin = blockIdx.x * kSquaresChunk, end = begin + kSquaresChunk < n ? begin + kSquaresChunk : n;
+  C sum = 0;
+  for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
+    Pack<T, V> pack;
+    if (aligned && i + V <= end) {
+      pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
+    } else {
+#pragma unroll
+      for (int j = 0; j < V; ++j) pack.v[j] = i + j < end ? x[i + j] : convert<T>(0.0f);
+    }
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const C value = convert<C>(pack.v[j]);
+      sum += value * value;
+    }
+  }
+  const double total = block_sum<kThreads>(static_cast<double>(sum));
+  if (threadIdx.x == 0) partial[blockIdx.x] = total;
+}
+
+template <class C>
+__global__ void __launch_bounds__(kThreads) squares_finish_kernel(C* out, const double* partial, int64_t count) {
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += partial[i];
+  sum = block_sum<kThreads>(sum);
+  if (threadIdx.x == 0) *out = static_cast<C>(sum);
+}
+
+}  // namespace
+
+void adamw(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq,
+           const Tensor& master, const Tensor& grad_scale, const AdamWConfig& config) {
+  update<AdamWStep>("adamw_", param, grad, exp_avg, exp_avg_sq, master, grad_scale, config);
+}
+
+void sgd(const Tensor& param, const Tensor& grad, const Tensor& momentum, const Tensor& master,
+         const Tensor& grad_scale, const SgdConfig& config) {
+  const Tensor none;
+  update<SgdStep>("sgd_", param, grad, config.momentum != 0 ? momentum : none, none, master, grad_scale, config);
+}
+
+void sum_of_squares(const Tensor& out, const Tensor& x) {
+  const Queue queue("sum_of_squares", x.device());
+  const int64_t chunks = ceil_div(x.numel(), kSquaresChunk);
+  const Scratch<double> partial(queue, chunks);
+  visit_float("sum_of_squares", x.dtype(), [&]<class T>(TypeTag<T>) {
+    queue.launch(&squares_kernel<T>, chunks, kThreads, partial.get(), x.data<T>(), x.numel(), is_aligned(x.data(), 16));
+    queue.launch(&squares_finish_kernel<compute_t<T>>, 1, kThreads, out.data<compute_t<T>>(), partial.get(), chunks);
+  });
+}
+
+}  // namespace vt::cuda

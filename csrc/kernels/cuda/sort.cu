@@ -1,0 +1,129 @@
+// Sorting rows, and the positions of nonzero elements.
+#include <bit>
+
+#include "kernels/cuda/radix_sort.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+// The number whose order as an unsigned integer is the order of the value: NaN last, both zeros equal.
+template <class T>
+struct SortKey {
+  static constexpr int kBits = sizeof(T) * 8;
+  using Key = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  static constexpr Key kMask = sizeof(T) >= 4 ? ~Key(0) : static_cast<Key>((uint64_t{1} << kBits) - 1);
+  [[maybe_unused]] static constexpr Key kSign = Key(1) << (kBits - 1);
+
+  __device__ static Key of(T value) {
+    using Bits = std::conditional_t<sizeof(T) == 1, uint8_t,
+                                    std::conditional_t<sizeof(T) == 2, uint16_t,
+                                                       std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
+    Bits raw;
+    memcpy(&raw, &value, sizeof(T));
+    auto bits = static_cast<Key>(raw);
+    if constexpr (is_float(DTypeOf<T>::value)) {
+      const auto number = static_cast<compute_t<T>>(value);
+      if (number != number) return kMask;
+      if (number == 0) bits = 0;
+      return (bits & kSign) ? ~bits & kMask : bits | kSign;
+    } else if constexpr (std::is_signed_v<T>) {
+      return bits ^ kSign;
+    } else {
+      return bits;
+    }
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    make_keys_kernel(typename SortKey<T>::Key* keys, const T* x, int64_t count, bool descending) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const auto key = SortKey<T>::of(x[i]);
+  keys[i] = descending ? ~key & SortKey<T>::kMask : key;
+}
+
+template <class K>
+__global__ void __launch_bounds__(kThreads)
+    make_row_keys_kernel(K* keys, const uint32_t* positions, int64_t count, int64_t n) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < count) keys[i] = static_cast<K>(positions[i] / n);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    take_sorted_kernel(T* values, int64_t* indices, const T* x, const uint32_t* positions, int64_t count, int64_t n) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const uint32_t from = positions[i];
+  values[i] = x[from];
+  indices[i] = from % n;
+}
+
+constexpr int kNonzeroTile = 1024;
+
+// kWrite false: counts[tile] = how many are nonzero. true: their positions, from starts[tile] on, in order.
+template <class T, bool kWrite>
+__global__ void __launch_bounds__(kNonzeroTile)
+    nonzero_kernel(uint32_t* counts, const uint32_t* starts, int64_t* positions, const T* x, int64_t numel) {
+  __shared__ uint32_t warps[kNonzeroTile / kWarp];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t i = int64_t{blockIdx.x} * kNonzeroTile + threadIdx.x;
+  const bool hit = i < numel && convert<bool>(x[i]);
+  const unsigned hits = __ballot_sync(0xffffffffu, hit);
+  if (lane == 0) warps[warp] = __popc(hits);
+  __syncthreads();
+  uint32_t before = 0;
+  const int limit = kWrite ? warp : kNonzeroTile / kWarp;
+  for (int w = 0; w < limit; ++w) before += warps[w];
+  if constexpr (kWrite) {
+    if (hit) positions[starts[blockIdx.x] + before + __popc(hits & ((1u << lane) - 1))] = i;
+  } else {
+    if (threadIdx.x == 0) counts[blockIdx.x] = before;
+  }
+}
+
+}  // namespace
+
+void sort(const Tensor& values, const Tensor& indices, const Tensor& x, bool descending) {
+  const int64_t rows = x.sizes()[0], n = x.sizes()[1], count = rows * n;
+  if (count == 0) return;
+  const Queue queue("sort", x.device());
+  const int64_t blocks = ceil_div(count, kThreads);
+  visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
+    using Key = typename SortKey<T>::Key;
+    RadixSort<Key> sorter(queue, count);
+    queue.launch(&make_keys_kernel<T>, blocks, kThreads, sorter.keys(), x.data<T>(), count, descending);
+    sorter.sort(SortKey<T>::kBits, false);
+    if (rows > 1) {  // all rows at once: a second stable sort brings each row together again
+      queue.launch(&make_row_keys_kernel<Key>, blocks, kThreads, sorter.keys(), sorter.positions(), count, n);
+      sorter.sort(std::bit_width(static_cast<uint64_t>(rows - 1)), true);
+    }
+    queue.launch(&take_sorted_kernel<T>, blocks, kThreads, values.data<T>(), indices.data<int64_t>(), x.data<T>(),
+                 sorter.positions(), count, n);
+  });
+}
+
+void nonzero(const Tensor& positions, const Tensor& x, int64_t* count) {
+  *count = 0;
+  const int64_t numel = x.numel();
+  if (numel == 0) return;
+  const Queue queue("nonzero", x.device());
+  const int64_t tiles = ceil_div(numel, kNonzeroTile);
+  VT_CHECK(numel < (int64_t{1} << 32), kRuntime, "nonzero: ", numel, " elements are more than 2^32");
+  const Scratch<uint32_t> starts(queue, tiles + 1);
+  uint32_t found = 0;
+  visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
+    queue.launch(&nonzero_kernel<T, false>, tiles, kNonzeroTile, starts.get(), starts.get(), nullptr, x.data<T>(),
+                 numel);
+    exclusive_scan(queue, starts.get(), starts.get(), tiles);
+    queue.launch(&nonzero_kernel<T, true>, tiles, kNonzeroTile, starts.get(), starts.get(), positions.data<int64_t>(),
+                 x.data<T>(), numel);
+  });
+  VT_CUDA(cudaMemcpyAsync(&found, starts.get() + tiles, sizeof found, cudaMemcpyDeviceToHost, queue.stream()));
+  VT_CUDA(cudaStreamSynchronize(queue.stream()));
+  *count = found;
+}
+
+}  // namespace vt::cuda
