@@ -104,8 +104,8 @@ Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype, std:
 namespace {
 
 PhiloxState reserve(const Tensor& out) {
-  // Eight-byte types draw two words an element.
-  const int64_t per_counter = out.item_size() == 8 ? 2 : 4;
+  // Eight-byte types draw from a counter of their own each.
+  const int64_t per_counter = out.item_size() == 8 ? 1 : 4;
   return default_generator(out.device()).reserve((out.numel() + per_counter - 1) / per_counter);
 }
 
