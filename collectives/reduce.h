@@ -4,7 +4,6 @@
 #include <type_traits>
 
 #include "base/dtype.h"
-#include "collectives/collective.h"
 
 namespace vt::collectives {
 
@@ -55,24 +54,6 @@ struct Max {
 template <class T>
 VT_HD T average(T sum, int ranks) {
   return static_cast<T>(sum / static_cast<T>(ranks));
-}
-
-// Calls f(TypeTag<T>{}, Op{}); kAvg comes as Sum, the division is the caller's last step.
-template <class F>
-void visit_reduction(DType dtype, ReduceOp op, F&& f) {
-  visit_dtype(dtype, [&](auto type) {
-    if constexpr (!std::is_same_v<typename decltype(type)::type, bool>) {
-      switch (op) {
-        case ReduceOp::kSum:
-        case ReduceOp::kAvg: return f(type, Sum{});
-        case ReduceOp::kProd: return f(type, Prod{});
-        case ReduceOp::kMin: return f(type, Min{});
-        case ReduceOp::kMax: return f(type, Max{});
-      }
-    } else {
-      fail(ErrorKind::kType, "all_reduce: bool tensors cannot be reduced");
-    }
-  });
 }
 
 }  // namespace vt::collectives

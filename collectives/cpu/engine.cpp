@@ -1,40 +1,25 @@
-// The CPU engine: one pass over memory in pieces that fit the cache, always added in the order of
-// the ranks, so that the result has the same bits for any number of threads and any cut of the
-// data. It is the reference for all others.
+// The CPU engine. Results have the same bits for any number of threads and any cut of the data; it
+// is the reference for all others.
 #include "collectives/engine.h"
 
 #include <cstring>
 
-#include "collectives/reduce.h"
+#include "base/error.h"
+#include "collectives/cpu/reduce_range.h"
+#include "device/cpu/isa.h"
 #include "device/cpu/parallel.h"
 
 namespace vt::collectives {
 namespace {
 
-constexpr int64_t kPiece = 1024;      // elements a piece: the accumulator stays in L1
-constexpr int64_t kGrain = 16 << 10;  // elements a thread at least
+constexpr int64_t kGrain = 64 << 10;  // bytes of a rank that a thread takes at least
 
-// out[r][i] = op over r of in[r][i], for i in [begin, end).
-template <class T, class Op>
-void reduce_range(const Unit& unit, int64_t begin, int64_t end) {
-  using Acc = compute_t<T>;
-  const int ranks = unit.ranks();
-  alignas(64) Acc sum[kPiece];
-  alignas(64) T result[kPiece];
-  for (int64_t at = begin; at < end; at += kPiece) {
-    const int64_t count = std::min(kPiece, end - at);
-    const T* first = unit.calls[0].input.data<T>() + at;
-    for (int64_t i = 0; i < count; ++i) sum[i] = static_cast<Acc>(first[i]);
-    for (int r = 1; r < ranks; ++r) {
-      const T* next = unit.calls[r].input.data<T>() + at;
-      for (int64_t i = 0; i < count; ++i) sum[i] = Op::combine(sum[i], static_cast<Acc>(next[i]));
-    }
-    if (unit.call().op == ReduceOp::kAvg)
-      for (int64_t i = 0; i < count; ++i) sum[i] = average(sum[i], ranks);
-    for (int64_t i = 0; i < count; ++i) result[i] = static_cast<T>(sum[i]);
-    for (const Call& call : unit.calls)
-      std::memcpy(call.output.data<T>() + at, result, count * sizeof(T));
-  }
+ReduceRange choose(DType dtype, ReduceOp op) {
+#if defined(__x86_64__)
+  if (cpu::isa() == cpu::Isa::kAvx512) return avx512::reduce_range(dtype, op);
+  if (cpu::isa() == cpu::Isa::kAvx2) return avx2::reduce_range(dtype, op);
+#endif
+  return base::reduce_range(dtype, op);
 }
 
 class CpuEngine final : public Engine {
@@ -49,18 +34,21 @@ class CpuEngine final : public Engine {
 
  private:
   static void all_reduce(const Unit& unit) {
-    visit_reduction(unit.call().input.dtype(), unit.call().op, [&](auto type, auto op) {
-      using T = typename decltype(type)::type;
-      parallel_for(unit.numel(), kGrain, [&](int64_t begin, int64_t end) {
-        reduce_range<T, decltype(op)>(unit, begin, end);
-      });
-    });
+    Buffers buffers{};
+    for (const Call& call : unit.calls) {
+      buffers.in[buffers.ranks] = call.input.data();
+      buffers.out[buffers.ranks++] = call.output.data();
+    }
+    const DType dtype = unit.call().input.dtype();
+    const ReduceRange reduce = choose(dtype, unit.call().op);
+    VT_CHECK(reduce, kType, "all_reduce: not implemented for ", name(dtype));
+    parallel_for(unit.numel(), kGrain / static_cast<int64_t>(item_size(dtype)),
+                 [&](int64_t begin, int64_t end) { reduce(buffers, begin, end); });
   }
 
   static void broadcast(const Unit& unit) {
     const Call& root = unit.calls[unit.call().root];
-    constexpr int64_t kBytes = kGrain * 4;
-    parallel_for(static_cast<int64_t>(unit.bytes()), kBytes, [&](int64_t begin, int64_t end) {
+    parallel_for(static_cast<int64_t>(unit.bytes()), kGrain, [&](int64_t begin, int64_t end) {
       for (const Call& call : unit.calls) {
         if (call.output.data() == root.input.data()) continue;
         std::memcpy(call.output.data<char>() + begin, root.input.data<char>() + begin, end - begin);
