@@ -1,153 +1,167 @@
-// Picking, adding and scattering by index, and triangles. Sums happen in the order of the index whatever the threads.
-#include <atomic>
+// Picking and adding by index tensors. Every index is checked before anything is written.
 #include <cstring>
 
-#include "base/error.h"
-#include "device/cpu/parallel.h"
+#include "kernels/cpu/simd/rows.h"
 #include "kernels/structured_cpu.h"
 
 namespace vt::cpu::VT_ISA {
 namespace {
 
-constexpr int64_t kGrain = 16384;  // elements that are worth a thread
-
-struct Split {
-  int64_t outer = 1, n = 1, inner = 1;
-  Split(const Dims& sizes, int dim) {
-    for (int i = 0; i < sizes.size(); ++i) (i < dim ? outer : i == dim ? n : inner) *= sizes[i];
-  }
-};
-
-void check_bounds(const char* op, const Tensor& index, int64_t n, int dim) {
-  const int64_t* values = index.data<int64_t>();
-  std::atomic<int64_t> bad{-1};
-  parallel_for(index.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      if (static_cast<uint64_t>(values[i]) >= static_cast<uint64_t>(n)) bad.store(i, std::memory_order_relaxed);
-  });
-  if (const int64_t at = bad.load(); at >= 0)
-    fail(ErrorKind::kIndex, op, ": index ", values[at], " is out of bounds for dimension ", dim, " with size ", n);
+// Indices lie in [0, n); no negative ones, as in PyTorch's functions of these names.
+void check_indices(const char* op, const Tensor& index, int64_t n, int dim) {
+  const int64_t* i = index.data<int64_t>();
+  const int64_t count = index.numel();
+  bool bad = false;
+  for (int64_t k = 0; k < count; ++k) bad |= static_cast<uint64_t>(i[k]) >= static_cast<uint64_t>(n);
+  if (!bad) return;
+  for (int64_t k = 0; k < count; ++k)
+    VT_CHECK(i[k] >= 0 && i[k] < n, kIndex, op, ": index ", i[k], " is out of bounds for dimension ", dim, " with size ", n);
 }
 
-int64_t rows_worth_a_thread(int64_t row) { return std::max<int64_t>(kGrain / std::max<int64_t>(row, 1), 1); }
+template <class F>
+void visit_size(size_t size, F&& f) {
+  switch (size) {
+    case 1: return f(TypeTag<uint8_t>{});
+    case 2: return f(TypeTag<uint16_t>{});
+    case 4: return f(TypeTag<uint32_t>{});
+    default: return f(TypeTag<uint64_t>{});
+  }
+}
 
+// a + b in the type of memory: bool is "or", 16-bit floats go through float.
 template <class T>
-inline T sum_of(T a, T b) {
-  using C = compute_t<T>;
-  return static_cast<T>(static_cast<C>(a) + static_cast<C>(b));
+VT_INLINE T added(T a, T b) {
+  if constexpr (std::is_same_v<T, bool>) return a | b;
+  else if constexpr (is_half(DTypeOf<T>::value)) return T(static_cast<float>(a) + static_cast<float>(b));
+  else if constexpr (std::is_floating_point_v<T>) return a + b;
+  else return static_cast<T>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
 }
 
-// The lines of a tensor along one dimension: where each starts, for an index tensor that may be smaller elsewhere.
-class Lines {
- public:
-  Lines(const Tensor& whole, const Tensor& index, int dim) : sizes_(index.sizes()), dim_(dim) {
-    whole_strides_ = row_major_strides(whole.sizes());
-    index_strides_ = row_major_strides(index.sizes());
-    length_ = sizes_[dim];
-    count_ = length_ == 0 ? 0 : index.numel() / length_;
-  }
-  int64_t count() const { return count_; }
-  int64_t length() const { return length_; }
-  int64_t whole_step() const { return whole_strides_[dim_]; }
-  int64_t index_step() const { return index_strides_[dim_]; }
-  // Offsets of line `i` in the whole tensor and in the index tensor.
-  std::pair<int64_t, int64_t> start(int64_t i) const {
-    int64_t whole = 0, index = 0;
-    for (int d = sizes_.size() - 1; d >= 0; --d) {
-      if (d == dim_) continue;
-      const int64_t at = i % sizes_[d];
-      i /= sizes_[d];
-      whole += at * whole_strides_[d];
-      index += at * index_strides_[d];
-    }
-    return {whole, index};
-  }
+// gather and scatter: walks every element of `index` along its innermost dimension, knowing where that element of the
+// indexed tensor starts. f(position in index, offset in the indexed tensor without dim, stride step of one element).
+struct Along {
+  int ndim, dim;
+  Dims sizes, strides;  // of the index; strides of the indexed tensor, 0 at dim
+  int64_t dim_stride;   // of the indexed tensor
 
- private:
-  Dims sizes_, whole_strides_, index_strides_;
-  int dim_;
-  int64_t length_, count_;
+  Along(const Tensor& index, const Tensor& indexed, int d) : ndim(index.dim()), dim(d), sizes(index.sizes()) {
+    strides = row_major_strides(indexed.sizes());
+    dim_stride = strides[d];
+    strides[d] = 0;
+  }
+  int64_t rows() const { return sizes.back() == 0 ? 0 : sizes.product() / sizes.back(); }
+  int64_t offset(int64_t row) const {
+    int64_t elements = 0;
+    for (int i = ndim - 2; i >= 0; --i) {
+      elements += row % sizes[i] * strides[i];
+      row /= sizes[i];
+    }
+    return elements;
+  }
 };
 
 }  // namespace
 
 void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int dim) {
-  const Split split(x.sizes(), dim);
-  check_bounds("index_select", index, split.n, dim);
-  const int64_t picks = index.numel(), row = split.inner * static_cast<int64_t>(x.item_size());
-  const int64_t* at = index.data<int64_t>();
-  const char* from = x.data<char>();
-  char* to = out.data<char>();
-  parallel_for(split.outer * picks, rows_worth_a_thread(split.inner), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      std::memcpy(to + i * row, from + ((i / picks) * split.n + at[i % picks]) * row, static_cast<size_t>(row));
+  const Axis a = axis_of(x, dim);
+  check_indices("index_select", index, a.n, dim);
+  const int64_t count = index.numel();
+  const int64_t* picked = index.data<int64_t>();
+  const size_t item = x.item_size(), bytes = static_cast<size_t>(a.inner) * item;
+  visit_size(item, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* o = out.data<T>();
+    const T* from = x.data<T>();
+    parallel_for(a.outer * count, row_grain(a.inner), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const T* row = from + (r / count * a.n + picked[r % count]) * a.inner;
+        if (a.inner == 1) o[r] = *row;
+        else std::memcpy(o + r * a.inner, row, bytes);
+      }
+    });
   });
 }
 
 void index_add(const Tensor& out, const Tensor& src, const Tensor& index, int dim) {
-  const Split split(out.sizes(), dim);
-  check_bounds("index_add", index, split.n, dim);
-  const int64_t picks = index.numel(), inner = split.inner;
-  const int64_t* at = index.data<int64_t>();
+  const Axis a = axis_of(out, dim);
+  check_indices("index_add", index, a.n, dim);
+  const int64_t count = index.numel();
+  const int64_t* place = index.data<int64_t>();
   visit_dtype(out.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (std::is_same_v<T, bool>) {
-      fail(ErrorKind::kRuntime, "index_add: not implemented for bool");
-    } else {
-      T* to = out.data<T>();
-      const T* from = src.data<T>();
-      // A thread owns a range of target rows and walks the whole index: nobody else adds to its rows.
-      const int64_t work = std::max<int64_t>(picks * inner * split.outer / std::max<int64_t>(split.n, 1), 1);
-      parallel_for(split.n, std::max<int64_t>(kGrain / work, 1), [&](int64_t begin, int64_t end) {
-        for (int64_t o = 0; o < split.outer; ++o)
-          for (int64_t i = 0; i < picks; ++i) {
-            if (at[i] < begin || at[i] >= end) continue;
-            T* row = to + (o * split.n + at[i]) * inner;
-            const T* add = from + (o * picks + i) * inner;
+    T* o = out.data<T>();
+    const T* s = src.data<T>();
+    // Threads share out columns, so that each sum keeps the order of the index.
+    constexpr int64_t kColumns = 32;
+    const int64_t blocks = (a.inner + kColumns - 1) / kColumns;
+    parallel_for(a.outer * blocks, row_grain(count * std::min(a.inner, kColumns)), [&](int64_t begin, int64_t end) {
+      while (begin < end) {  // neighbouring blocks of one outer index together
+        const int64_t outer = begin / blocks, first = begin % blocks;
+        const int64_t last = std::min(blocks, first + end - begin);
+        const int64_t j = first * kColumns, width = std::min(a.inner, last * kColumns) - j;
+        for (int64_t i = 0; i < count; ++i) {
+          T* to = o + (outer * a.n + place[i]) * a.inner + j;
+          const T* from = s + (outer * count + i) * a.inner + j;
 #pragma GCC ivdep
-            for (int64_t k = 0; k < inner; ++k) row[k] = sum_of(row[k], add[k]);
-          }
-      });
-    }
+          for (int64_t c = 0; c < width; ++c) to[c] = added(to[c], from[c]);
+        }
+        begin += last - first;
+      }
+    });
   });
 }
 
 void gather(const Tensor& out, const Tensor& x, const Tensor& index, int dim) {
-  check_bounds("gather", index, x.sizes()[dim], dim);
-  const Lines lines(x, index, dim);
-  const int64_t* at = index.data<int64_t>();
-  visit_dtype(out.dtype(), [&](auto tag) {
+  check_indices("gather", index, x.sizes()[dim], dim);
+  const Along along(index, x, dim);
+  const int64_t n = index.sizes().back(), step = along.strides.back();
+  const int64_t* place = index.data<int64_t>();
+  visit_size(x.item_size(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const T* from = x.data<T>();
-    T* to = out.data<T>();
-    parallel_for(lines.count(), rows_worth_a_thread(lines.length()), [&](int64_t begin, int64_t end) {
-      for (int64_t line = begin; line < end; ++line) {
-        const auto [whole, small] = lines.start(line);
-        for (int64_t i = 0; i < lines.length(); ++i) {
-          const int64_t here = small + i * lines.index_step();
-          to[here] = from[whole + at[here] * lines.whole_step()];
-        }
+    parallel_for(along.rows(), row_grain(n), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const T* from = x.data<T>() + along.offset(r);
+        T* o = out.data<T>() + r * n;
+        for (int64_t i = 0; i < n; ++i) o[i] = from[i * step + place[r * n + i] * along.dim_stride];
       }
     });
   });
 }
 
 void scatter(const Tensor& out, const Tensor& src, const Tensor& index, int dim, bool add) {
-  check_bounds(add ? "scatter_add" : "scatter", index, out.sizes()[dim], dim);
-  const Lines lines(out, index, dim);
-  const int64_t* at = index.data<int64_t>();
+  check_indices(add ? "scatter_add" : "scatter", index, out.sizes()[dim], dim);
+  const Along along(index, out, dim);
+  const int64_t n = index.sizes().back(), step = along.strides.back(), rows = along.rows();
+  const int64_t* place = index.data<int64_t>();
+  // Lines along `dim` never meet: threads share out rows where dim is the last dimension, else columns.
+  const auto share = [&](auto&& f) {
+    if (dim == out.dim() - 1)
+      parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) { f(begin, end, int64_t{0}, n); });
+    else
+      parallel_for(n, row_grain(rows), [&](int64_t begin, int64_t end) { f(int64_t{0}, rows, begin, end); });
+  };
+  if (!add) {
+    visit_size(out.item_size(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      share([&](int64_t first, int64_t last, int64_t begin, int64_t end) {
+        for (int64_t r = first; r < last; ++r) {
+          T* to = out.data<T>() + along.offset(r);
+          const T* from = src.data<T>() + r * n;
+          for (int64_t i = begin; i < end; ++i) to[i * step + place[r * n + i] * along.dim_stride] = from[i];
+        }
+      });
+    });
+    return;
+  }
   visit_dtype(out.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const T* from = src.data<T>();
-    T* to = out.data<T>();
-    parallel_for(lines.count(), rows_worth_a_thread(lines.length()), [&](int64_t begin, int64_t end) {
-      for (int64_t line = begin; line < end; ++line) {
-        const auto [whole, small] = lines.start(line);
-        for (int64_t i = 0; i < lines.length(); ++i) {
-          const int64_t here = small + i * lines.index_step();
-          T& target = to[whole + at[here] * lines.whole_step()];
-          if constexpr (std::is_same_v<T, bool>) target = add ? target || from[here] : from[here];
-          else target = add ? sum_of(target, from[here]) : from[here];
+    share([&](int64_t first, int64_t last, int64_t begin, int64_t end) {
+      for (int64_t r = first; r < last; ++r) {
+        T* to = out.data<T>() + along.offset(r);
+        const T* from = src.data<T>() + r * n;
+        for (int64_t i = begin; i < end; ++i) {
+          T& slot = to[i * step + place[r * n + i] * along.dim_stride];
+          slot = added(slot, from[i]);
         }
       }
     });
@@ -155,22 +169,20 @@ void scatter(const Tensor& out, const Tensor& src, const Tensor& index, int dim,
 }
 
 void triangle(const Tensor& out, const Tensor& x, int64_t k, bool lower) {
-  const int64_t height = x.sizes()[1], width = x.sizes()[2], item = static_cast<int64_t>(x.item_size());
-  const char* from = x.data<char>();
-  char* to = out.data<char>();
-  parallel_for(x.sizes()[0] * height, rows_worth_a_thread(width), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      // Columns [0, cut) are j - i <= k - (lower ? 0 : 1): kept for lower, zero for upper.
-      const int64_t cut = std::clamp<int64_t>(r % height + k + (lower ? 1 : 0), 0, width);
-      const int64_t row = r * width * item, edge = cut * item, rest = (width - cut) * item;
-      if (lower) {
-        std::memcpy(to + row, from + row, static_cast<size_t>(edge));
-        std::memset(to + row + edge, 0, static_cast<size_t>(rest));
-      } else {
-        std::memset(to + row, 0, static_cast<size_t>(edge));
-        std::memcpy(to + row + edge, from + row + edge, static_cast<size_t>(rest));
+  const int64_t rows = x.sizes()[1], cols = x.sizes()[2];
+  visit_size(x.item_size(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    parallel_for(x.sizes()[0] * rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        // Lower keeps columns [0, i + k], upper [i + k, cols).
+        const int64_t edge = std::clamp<int64_t>(r % rows + k + (lower ? 1 : 0), 0, cols);
+        const T* from = x.data<T>() + r * cols;
+        T* o = out.data<T>() + r * cols;
+        const int64_t keep = lower ? 0 : edge, kept = lower ? edge : cols - edge;
+        if (o != from) std::memcpy(o + keep, from + keep, static_cast<size_t>(kept) * sizeof(T));
+        std::memset(o + (lower ? edge : 0), 0, static_cast<size_t>(cols - kept) * sizeof(T));
       }
-    }
+    });
   });
 }
 

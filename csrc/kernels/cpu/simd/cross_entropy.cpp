@@ -1,0 +1,84 @@
+// Softmax cross-entropy of rows of logits with class indices, and its gradient.
+#include "kernels/cpu/simd/rows.h"
+#include "kernels/math.h"
+#include "kernels/structured_cpu.h"
+
+namespace vt::cpu::VT_ISA {
+namespace {
+
+constexpr int64_t kRun = 1024;
+
+template <class C>
+double log_sum_exp(const C* x, int64_t n) {
+  const C shift = extreme<true>(x, n);
+  if (!(shift > -math::kInf)) return static_cast<double>(shift);  // all -inf, or NaN
+  C scratch[kRun];
+  double total = 0;
+  for (int64_t i = 0; i < n; i += kRun) {
+    const int64_t count = std::min(kRun, n - i);
+#pragma GCC ivdep
+    for (int64_t j = 0; j < count; ++j) scratch[j] = math::exp(x[i + j] - shift);
+    total += sum(scratch, count);
+  }
+  return static_cast<double>(shift) + std::log(total);
+}
+
+}  // namespace
+
+void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits, const Tensor& target,
+                   int64_t ignore_index, double label_smoothing) {
+  const int64_t rows = target.numel(), n = logits.sizes().back();
+  const int64_t* classes = target.data<int64_t>();
+  for (int64_t r = 0; r < rows; ++r)
+    VT_CHECK((classes[r] >= 0 && classes[r] < n) || classes[r] == ignore_index, kIndex, "cross_entropy: target ",
+             classes[r], " at position ", r, " is out of bounds for ", n, " classes");
+  visit_float("cross_entropy", logits.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) {
+      const Scratch<T> scratch(n);
+      for (int64_t r = begin; r < end; ++r) {
+        const C* x = load(logits.data<T>() + r * n, scratch.get(), n);
+        const double lse = log_sum_exp(x, n);
+        double value = 0;
+        if (classes[r] != ignore_index) {
+          value = lse - static_cast<double>(x[classes[r]]);
+          if (label_smoothing != 0)
+            value = (1 - label_smoothing) * value + label_smoothing * (lse - sum(x, n) / static_cast<double>(n));
+        }
+        loss.data<C>()[r] = static_cast<C>(value);
+        logsumexp.data<C>()[r] = static_cast<C>(lse);
+      }
+    });
+  });
+}
+
+void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits, const Tensor& target,
+                            const Tensor& logsumexp, int64_t ignore_index, double label_smoothing) {
+  const int64_t rows = target.numel(), n = logits.sizes().back();
+  const int64_t* classes = target.data<int64_t>();
+  visit_float("cross_entropy_backward", logits.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) {
+      const Scratch<T> from(n), to(n);
+      for (int64_t r = begin; r < end; ++r) {
+        T* dst = dlogits.data<T>() + r * n;
+        if (classes[r] == ignore_index) {
+          std::memset(static_cast<void*>(dst), 0, static_cast<size_t>(n) * sizeof(T));
+          continue;
+        }
+        const C* x = load(logits.data<T>() + r * n, from.get(), n);
+        C* d = vt::cpu::VT_ISA::target(dst, to.get());
+        const C lse = logsumexp.data<C>()[r], g = grad.data<C>()[r];
+        const C share = static_cast<C>(label_smoothing / static_cast<double>(n));
+#pragma GCC ivdep
+        for (int64_t i = 0; i < n; ++i) d[i] = (math::exp(x[i] - lse) - share) * g;
+        d[classes[r]] -= static_cast<C>(1 - label_smoothing) * g;
+        store(dst, d, n);
+      }
+    });
+  });
+}
+
+}  // namespace vt::cpu::VT_ISA

@@ -1,0 +1,175 @@
+// Matrix products. Tiny ones are plain loops; the others go to OpenBLAS, which is kept on the calling thread while our
+// own loop shares out batches and tiles, so that several devices can compute at once. Tiles depend on the shape only.
+#include <cblas.h>
+
+#include "kernels/cpu/simd/rows.h"
+#include "kernels/structured_cpu.h"
+
+namespace vt::cpu::VT_ISA {
+namespace {
+
+constexpr int64_t kTinyWork = 4096;        // multiply-adds below which the call of a library costs more than the loop
+constexpr int64_t kTileRows = 512, kTileColumns = 512;
+
+void use_one_thread() {
+  static const bool done = (scipy_openblas_set_num_threads(1), true);
+  static_cast<void>(done);
+}
+
+template <class C>
+void blas(const Gemm& g, const C* a, CBLAS_TRANSPOSE ta, int64_t lda, const C* b, CBLAS_TRANSPOSE tb, int64_t ldb, C* out,
+          int64_t ldc, int64_t rows, int64_t columns, double beta) {
+  const auto i = [](int64_t v) { return static_cast<int>(v); };
+  if constexpr (std::is_same_v<C, float>)
+    scipy_cblas_sgemm(CblasRowMajor, ta, tb, i(rows), i(columns), i(g.k), static_cast<float>(g.alpha), a, i(lda), b,
+                      i(ldb), static_cast<float>(beta), out, i(ldc));
+  else
+    scipy_cblas_dgemm(CblasRowMajor, ta, tb, i(rows), i(columns), i(g.k), g.alpha, a, i(lda), b, i(ldb), beta, out, i(ldc));
+}
+
+// How BLAS is told about a rows x columns matrix.
+struct Layout {
+  CBLAS_TRANSPOSE transposed;
+  int64_t ld;
+};
+Layout layout_of(const GemmMatrix& m, int64_t rows, int64_t columns) {
+  if (columns == 1 || m.column_stride == 1)
+    return {CblasNoTrans, rows == 1 ? std::max<int64_t>(1, columns) : m.row_stride};
+  return {CblasTrans, m.column_stride};
+}
+
+// A dense row-major float copy of a 16-bit matrix, or the matrix itself.
+template <class T>
+const compute_t<T>* widen(const GemmMatrix& m, int64_t batch, int64_t rows, int64_t columns, GemmMatrix* result,
+                          std::unique_ptr<compute_t<T>[]>& owned) {
+  const T* data = static_cast<const T*>(m.data) + batch * m.batch_stride;
+  *result = m;
+  if constexpr (std::is_same_v<T, compute_t<T>>) {
+    return data;
+  } else {
+    // Along the contiguous dimension, whichever it is.
+    const bool by_rows = columns == 1 || m.column_stride == 1;
+    const int64_t lines = by_rows ? rows : columns, length = by_rows ? columns : rows;
+    const int64_t step = by_rows ? m.row_stride : m.column_stride;
+    owned.reset(new compute_t<T>[static_cast<size_t>(lines * length)]);
+    parallel_for(lines, row_grain(length), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to_float(owned.get() + i * length, data + i * step, length);
+    });
+    result->row_stride = by_rows ? length : 1;
+    result->column_stride = by_rows ? 1 : length;
+    return owned.get();
+  }
+}
+
+// One matrix of the batch, any size.
+template <class T>
+void product(const Gemm& g, int64_t batch) {
+  using C = compute_t<T>;
+  constexpr bool kConverts = !std::is_same_v<T, C>;
+  std::unique_ptr<C[]> a_owned, b_owned;
+  GemmMatrix a_layout, b_layout;
+  const C* a = widen<T>(g.a, batch, g.m, g.k, &a_layout, a_owned);
+  const C* b = widen<T>(g.b, batch, g.k, g.n, &b_layout, b_owned);
+  const Layout la = layout_of(a_layout, g.m, g.k), lb = layout_of(b_layout, g.k, g.n);
+  T* out = static_cast<T*>(g.out.data) + batch * g.out.batch_stride;
+  const int64_t ldc = g.m == 1 ? g.n : g.out.row_stride;
+  const T* bias = static_cast<const T*>(g.bias);
+  const int64_t row_tiles = (g.m + kTileRows - 1) / kTileRows, column_tiles = (g.n + kTileColumns - 1) / kTileColumns;
+  const int64_t tile_work = std::min(g.m, kTileRows) * std::min(g.n, kTileColumns) * g.k;
+  parallel_for(row_tiles * column_tiles, std::max<int64_t>(1, 200000 / std::max<int64_t>(1, tile_work)),
+               [&](int64_t begin, int64_t end) {
+    std::unique_ptr<C[]> tile(kConverts ? new C[kTileRows * kTileColumns] : nullptr);
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t i = t % row_tiles * kTileRows, j = t / row_tiles * kTileColumns;
+      const int64_t rows = std::min(kTileRows, g.m - i), columns = std::min(kTileColumns, g.n - j);
+      C* c;
+      int64_t ld = ldc;
+      if constexpr (kConverts) {
+        c = tile.get();
+        ld = columns;
+      } else {
+        c = out + i * ldc + j;
+      }
+      // What the product is added to is put into the tile first.
+      double beta = g.beta;
+      if (kConverts || bias) {
+        for (int64_t r = 0; r < rows; ++r) {
+          C* row = c + r * ld;
+          const T* old = out + (i + r) * ldc + j;
+          for (int64_t x = 0; x < columns; ++x) {
+            const C base = g.beta == 0 ? C(0) : static_cast<C>(g.beta) * static_cast<C>(old[x]);
+            row[x] = bias ? base + static_cast<C>(bias[j + x]) : base;
+          }
+        }
+        beta = 1;
+      }
+      blas(g, a + i * a_layout.row_stride, la.transposed, la.ld, b + j * b_layout.column_stride, lb.transposed, lb.ld, c,
+           ld, rows, columns, beta);
+      if constexpr (kConverts)
+        for (int64_t r = 0; r < rows; ++r) from_float(out + (i + r) * ldc + j, c + r * ld, columns);
+    }
+  });
+}
+
+// A few hundred multiply-adds: rows of out, with b brought into rows where it is not.
+template <class T>
+void tiny(const Gemm& g, int64_t batch) {
+  using C = compute_t<T>;
+  C rows[kTinyWork];
+  const T* a = static_cast<const T*>(g.a.data) + batch * g.a.batch_stride;
+  const T* b = static_cast<const T*>(g.b.data) + batch * g.b.batch_stride;
+  T* out = static_cast<T*>(g.out.data) + batch * g.out.batch_stride;
+  const T* bias = static_cast<const T*>(g.bias);
+  for (int64_t p = 0; p < g.k; ++p)
+    for (int64_t j = 0; j < g.n; ++j)
+      rows[p * g.n + j] = static_cast<C>(b[p * g.b.row_stride + j * g.b.column_stride]);
+  constexpr int64_t kWidth = 64;
+  C acc[kWidth];
+  for (int64_t i = 0; i < g.m; ++i) {
+    T* o = out + i * g.out.row_stride;
+    for (int64_t j = 0; j < g.n; j += kWidth) {
+      const int64_t width = std::min(kWidth, g.n - j);
+      for (int64_t x = 0; x < width; ++x) acc[x] = 0;
+      for (int64_t p = 0; p < g.k; ++p) {
+        const C v = static_cast<C>(a[i * g.a.row_stride + p * g.a.column_stride]);
+        const C* row = rows + p * g.n + j;
+#pragma GCC ivdep
+        for (int64_t x = 0; x < width; ++x) acc[x] += v * row[x];
+      }
+      for (int64_t x = 0; x < width; ++x) {
+        C value = static_cast<C>(g.alpha) * acc[x];
+        if (g.beta != 0) value += static_cast<C>(g.beta) * static_cast<C>(o[j + x]);
+        if (bias) value += static_cast<C>(bias[j + x]);
+        o[j + x] = static_cast<T>(value);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void gemm(const Gemm& g) {
+  visit_float("matmul", g.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const int64_t work = g.m * g.n * g.k;
+    if (work <= kTinyWork && g.n * g.k <= kTinyWork) {
+      parallel_for(g.batch, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, work)), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) tiny<T>(g, i);
+      });
+      return;
+    }
+    constexpr int64_t kLimit = 0x7fffffff;
+    VT_CHECK(g.m <= kLimit && g.n <= kLimit && g.k <= kLimit, kRuntime, "matmul: a matrix of the product ", g.m, " x ",
+             g.k, " x ", g.n, " is larger than 2^31 - 1 in one dimension");
+    use_one_thread();
+    // Small matrices side by side, large ones one after the other with all threads on each.
+    if (work < 4 * kTileRows * kTileRows * 64)
+      parallel_for(g.batch, std::max<int64_t>(1, 200000 / work), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) product<T>(g, i);
+      });
+    else
+      for (int64_t i = 0; i < g.batch; ++i) product<T>(g, i);
+  });
+}
+
+}  // namespace vt::cpu::VT_ISA

@@ -1,0 +1,112 @@
+// Random numbers and dropout. Element i draws from Philox counter offset + i / 4, word i % 4 (doubles and integers:
+// counter offset + i), so the numbers do not depend on how the loop is cut.
+#include <algorithm>
+
+#include "device/cpu/parallel.h"
+#include "kernels/random.h"
+#include "kernels/structured_cpu.h"
+
+namespace vt::cpu::VT_ISA {
+namespace {
+
+constexpr int64_t kGrain = 4096;  // counters
+constexpr int kBatch = 64;        // counters drawn together, word by word, so that rounds run as vector code
+
+// Calls f(first element, count, words) over [0, n), where words[i] belongs to element first + i.
+template <class F>
+void with_words(int64_t n, PhiloxState state, F&& f) {
+  const int64_t counters = (n + 3) / 4;
+  parallel_for(counters, kGrain, [&](int64_t begin, int64_t end) {
+    uint32_t words[kBatch * 4];
+    for (int64_t c = begin; c < end; c += kBatch) {
+      const int64_t count = std::min<int64_t>(kBatch, end - c);
+#pragma GCC ivdep
+      for (int64_t i = 0; i < count; ++i) {
+        const Philox4 p = philox(state.seed, state.offset + static_cast<uint64_t>(c + i));
+        words[4 * i] = p.v[0];
+        words[4 * i + 1] = p.v[1];
+        words[4 * i + 2] = p.v[2];
+        words[4 * i + 3] = p.v[3];
+      }
+      f(c * 4, std::min(count * 4, n - c * 4), words);
+    }
+  });
+}
+
+template <class F>
+void with_counters(int64_t n, PhiloxState state, F&& f) {
+  parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(i, philox(state.seed, state.offset + static_cast<uint64_t>(i)));
+  });
+}
+
+}  // namespace
+
+void random_uniform(const Tensor& out, double low, double high, PhiloxState state) {
+  visit_float("rand", out.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* o = out.data<T>();
+    if constexpr (std::is_same_v<T, double>) {
+      with_counters(out.numel(), state, [&](int64_t i, const Philox4& p) {
+        o[i] = random::fma(uniform_double(p.v[0], p.v[1]), high - low, low);
+      });
+    } else {
+      const float base = static_cast<float>(low), width = static_cast<float>(high - low);
+      with_words(out.numel(), state, [&](int64_t first, int64_t count, const uint32_t* words) {
+        for (int64_t i = 0; i < count; ++i)
+          o[first + i] = static_cast<T>(random::fma(random::unit<T>(words[i]), width, base));
+      });
+    }
+  });
+}
+
+void random_normal(const Tensor& out, double mean, double std, PhiloxState state) {
+  visit_float("randn", out.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* o = out.data<T>();
+    if constexpr (std::is_same_v<T, double>) {
+      with_counters(out.numel(), state,
+                    [&](int64_t i, const Philox4& p) { o[i] = random::fma(random::normal_double(p), std, mean); });
+    } else {
+      const float centre = static_cast<float>(mean), width = static_cast<float>(std);
+      with_words(out.numel(), state, [&](int64_t first, int64_t count, const uint32_t* words) {
+        float drawn[kBatch * 4];
+        for (int64_t i = 0; i < (count + 1) / 2; ++i) {
+          const random::NormalPair pair = random::normal_pair(words[2 * i], words[2 * i + 1]);
+          drawn[2 * i] = random::fma(pair.first, width, centre);
+          drawn[2 * i + 1] = random::fma(pair.second, width, centre);
+        }
+        for (int64_t i = 0; i < count; ++i) o[first + i] = static_cast<T>(drawn[i]);
+      });
+    }
+  });
+}
+
+void random_int(const Tensor& out, int64_t low, int64_t high, PhiloxState state) {
+  int64_t* o = out.data<int64_t>();
+  const uint64_t range = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
+  with_counters(out.numel(), state, [&](int64_t i, const Philox4& p) {
+    o[i] = static_cast<int64_t>(static_cast<uint64_t>(low) + random::below(p, range));
+  });
+}
+
+void dropout(const Tensor& out, const Tensor& mask, const Tensor& x, double p, PhiloxState state) {
+  visit_float("dropout", out.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    T* o = out.data<T>();
+    auto* m = mask.data<uint8_t>();
+    const T* a = x.data<T>();
+    const C scale = p < 1 ? static_cast<C>(1.0 / (1.0 - p)) : C(0);
+    const float threshold = static_cast<float>(p);
+    with_words(out.numel(), state, [&](int64_t first, int64_t count, const uint32_t* words) {
+      for (int64_t i = 0; i < count; ++i) {
+        const bool keep = uniform_float(words[i]) >= threshold;
+        m[first + i] = keep;
+        o[first + i] = static_cast<T>(keep ? static_cast<C>(a[first + i]) * scale : C(0));
+      }
+    });
+  });
+}
+
+}  // namespace vt::cpu::VT_ISA
