@@ -36,16 +36,21 @@ function(vt_floor name dir)
   if(VT_CUDA)
     target_link_libraries(vt_${name} ${scope} CUDA::cudart_static)
   endif()
+  vt_isa_variants(${name} ${dir} LINK ${arg_BELOW} ${arg_LINK})
   set_property(GLOBAL APPEND PROPERTY VT_FLOORS vt_${name})
   set_property(GLOBAL APPEND PROPERTY VT_SOURCES ${sources})
   set_property(GLOBAL PROPERTY VT_SOURCES_${name} "${sources}")
 endfunction()
 
-# vt_isa_variants(FLOOR DIR): compiles DIR once for each instruction set, each time in a namespace named VT_ISA; the
-# kernels pick one at run time. Of an inline function outside that namespace the linker keeps the first copy it meets:
-# hence the baseline comes first here, and such sources keep away from library templates that a CPU might not run.
+# vt_isa_variants(FLOOR DIR LINK libraries...): compiles the sources in folders simd/ once for each instruction set, each
+# time in a namespace named VT_ISA; the CPU picks one at run time.
+#
+# Of an inline function outside that namespace the linker keeps the first copy that it meets. Therefore vt_objects lists
+# the plain floors first and the widest instruction set last: what they share then runs on every CPU.
 function(vt_isa_variants floor dir)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cpp)
+  cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cpp)
+  list(FILTER sources INCLUDE REGEX "/simd/[^/]*$")
   list(APPEND sources ${VT_GENERATED_${floor}_simd})
   if(NOT sources)
     return()
@@ -63,10 +68,20 @@ function(vt_isa_variants floor dir)
     target_compile_definitions(${target} PRIVATE VT_ISA=${isa})
     target_compile_options(${target} PRIVATE
       ${flags_${isa}} -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast)
-    target_link_libraries(${target} PRIVATE vt_iter vt_interop openblas)
+    target_link_libraries(${target} PRIVATE ${arg_LINK})
     if(TARGET vt_codegen)
       add_dependencies(${target} vt_codegen)
     endif()
-    set_property(GLOBAL APPEND PROPERTY VT_FLOORS ${target})
+    set_property(GLOBAL APPEND PROPERTY VT_OBJECTS_${isa} ${target})
   endforeach()
+endfunction()
+
+# Every object library, in the order in which they are linked.
+function(vt_objects out)
+  set(${out} "")
+  foreach(group VT_FLOORS VT_OBJECTS_base VT_OBJECTS_avx2 VT_OBJECTS_avx512)
+    get_property(members GLOBAL PROPERTY ${group})
+    list(APPEND ${out} ${members})
+  endforeach()
+  set(${out} "${${out}}" PARENT_SCOPE)
 endfunction()
