@@ -1,0 +1,116 @@
+"""Times single calls against PyTorch, on one core, in one process: `python -m benchmarks.dispatch`.
+
+Both sides take turns, round by round, so that a slow moment of the machine meets both; the ratio of a
+case is the median over rounds of ours to theirs. Prints one JSON line a case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main() -> int:
+    """Runs the cases asked for; 1 if a goal is missed and --check is given."""
+    parser = argparse.ArgumentParser(prog="benchmarks.dispatch", description=__doc__)
+    parser.add_argument("cases", nargs="*", help="names (or parts of names) of cases; all by default")
+    parser.add_argument("--rounds", type=int, default=25, help="turns that each side takes")
+    parser.add_argument("--round-ms", type=float, default=5.0, help="length of a turn")
+    parser.add_argument("--core", type=int, default=None, help="the core to stay on")
+    parser.add_argument("--out", type=Path, help="also write the result, with facts about the machine")
+    parser.add_argument("--check", action="store_true", help="fail where a goal is missed")
+    arguments = parser.parse_args()
+
+    # Before the imports: both libraries look at the cores they may use when they load.
+    core = min(os.sched_getaffinity(0)) if arguments.core is None else arguments.core
+    os.sched_setaffinity(0, {core})
+    import torch
+
+    import vibetensor.torch as ours
+
+    torch.set_num_threads(1)
+    ours.set_num_threads(1)
+
+    from benchmarks.dispatch.cases import CASES
+
+    chosen = [c for c in CASES if not arguments.cases or any(a in c.name for a in arguments.cases)]
+    rows = [_measure(c, ours, torch, arguments.rounds, arguments.round_ms / 1e3) for c in chosen]
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    if arguments.out:
+        facts = _facts(torch.__version__)
+        arguments.out.write_text(json.dumps({**facts, "cases": rows}, indent=1) + "\n")
+    missed = [row["case"] for row in rows if row["ratio"] > row["goal"]]
+    if missed:
+        print(f"above their goal: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed and arguments.check else 0
+
+
+def _measure(case: Any, ours: Any, theirs: Any, rounds: int, seconds: float) -> dict[str, Any]:
+    from benchmarks.dispatch.cases import prepare
+
+    sides = [prepare(case, ours), prepare(case, theirs)]
+    counts = [_count(run, seconds) for run in sides]
+    times: list[list[float]] = [[], []]
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(rounds):
+            for side in (0, 1) if turn % 2 == 0 else (1, 0):
+                times[side].append(_time(sides[side], counts[side]))
+    finally:
+        gc.enable()
+    ns = [statistics.median(t) * 1e9 / case.per for t in times]
+    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+    return {
+        "case": case.name,
+        "ours_ns": round(ns[0], 1),
+        "torch_ns": round(ns[1], 1),
+        "ratio": round(ratio, 3),
+        "goal": case.goal,
+    }
+
+
+def _count(run: Any, seconds: float) -> int:
+    run(10)
+    n = 10
+    while (t := _time(run, n) * n) < seconds / 4:
+        n *= 4
+    return max(1, int(n * seconds / t))
+
+
+def _time(run: Any, n: int) -> float:
+    start = time.perf_counter()
+    run(n)
+    return (time.perf_counter() - start) / n
+
+
+def _facts(torch_version: str) -> dict[str, Any]:
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "benchmark": "dispatch",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit,
+        "cpu": cpu,
+        "python": platform.python_version(),
+        "torch": torch_version,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
