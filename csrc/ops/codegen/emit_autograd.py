@@ -227,6 +227,12 @@ def public(op: Op) -> str:
             f"{head} {{\n  if (VT_UNLIKELY(grad_enabled() && ({wanted}))) fail_no_derivative(\"{op.name}\");\n"
             f"  {plain}\n  {finish}\n}}\n"
         )
+    # A conversion that changes nothing gives the tensor itself, whose history must stay.
+    first_input = op.parameters[0]
+    returns_input = op.kind == "raw" and len(op.results) == 1 and first_input.type == "Tensor"
+    unrecorded = f"!grad_enabled() || !({wanted})" + (
+        f" || result.same({first_input.name})" if returns_input else ""
+    )
     results = "std::get<{i}>(results)" if len(op.results) > 1 else "result"
     missing = _all_inputs(op) - {n.strip() for key in op.gradients for n in key.split(",")}
     missing = {m for m in missing if not m.startswith(("index", "target", "mask", "condition"))}
@@ -234,7 +240,7 @@ def public(op: Op) -> str:
     body = "\n  ".join([_new_node(op), *_edges(op), *_save(op, results=results)])
     return f"""{head} {{
   {plain}
-{view}  if (VT_LIKELY(!grad_enabled() || !({wanted}))) {finish}
+{view}  if (VT_LIKELY({unrecorded})) {finish}
 {guard}  {body}
   set_history({first}, std::move(owner), 0);
   {finish}
