@@ -1,7 +1,7 @@
-"""Times single calls against PyTorch, on one core, in one process: `python -m benchmarks.dispatch`.
+"""Times single calls against PyTorch: `python -m benchmarks.dispatch`. One core, one process.
 
-Both sides take turns, round by round, so that a slow moment of the machine meets both; the ratio of a
-case is the median over rounds of ours to theirs. Prints one JSON line a case.
+Both sides take turns, round by round, so that a slow moment of the machine meets both; the ratio of
+a case is the median over rounds of ours to theirs. Prints one JSON line a case.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 def main() -> int:
     """Runs the cases asked for; 1 if a goal is missed and --check is given."""
     parser = argparse.ArgumentParser(prog="benchmarks.dispatch", description=__doc__)
-    parser.add_argument("cases", nargs="*", help="names (or parts of names) of cases; all by default")
+    parser.add_argument("cases", nargs="*", help="parts of names of cases; all by default")
     parser.add_argument("--rounds", type=int, default=25, help="turns that each side takes")
     parser.add_argument("--round-ms", type=float, default=5.0, help="length of a turn")
     parser.add_argument("--core", type=int, default=None, help="the core to stay on")
-    parser.add_argument("--out", type=Path, help="also write the result, with facts about the machine")
+    parser.add_argument("--out", type=Path, help="file for the result and facts about the machine")
     parser.add_argument("--check", action="store_true", help="fail where a goal is missed")
     arguments = parser.parse_args()
 
@@ -95,10 +95,8 @@ def _time(run: Any, n: int) -> float:
 
 
 def _facts(torch_version: str) -> dict[str, Any]:
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -106,7 +104,7 @@ def _facts(torch_version: str) -> dict[str, Any]:
         "benchmark": "dispatch",
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit,
-        "cpu": cpu,
+        "cpu": names[0] if names else platform.machine(),
         "python": platform.python_version(),
         "torch": torch_version,
     }

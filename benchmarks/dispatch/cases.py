@@ -1,6 +1,6 @@
-"""What is timed: statements that mean the same to PyTorch and to vibetensor, with the ratio aimed at.
+"""What is timed: statements that mean the same to PyTorch and to vibetensor, with ratios aimed at.
 
-Tensors have one element (or the few that a layer needs), so that the time is that of the call itself.
+Tensors have one element (or the few that a layer needs), so that the time is that of the call.
 """
 
 from __future__ import annotations

@@ -156,7 +156,13 @@ Gather gather_of(const Target& target) {
       g.dims.push_back(pick.dim + i);
     }
   }
-  for (const Tensor& index : g.indices) g.shape = broadcast_sizes("index", g.shape, index.sizes());
+  for (const Tensor& index : g.indices) {
+    try {
+      g.shape = broadcast_sizes("index", g.shape, index.sizes());
+    } catch (const Error& error) {
+      fail(ErrorKind::kIndex, error.what());
+    }
+  }
   for (Tensor& index : g.indices) {
     if (!(index.sizes() == g.shape)) index = expand(index, g.shape);
   }
