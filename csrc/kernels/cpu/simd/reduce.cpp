@@ -162,6 +162,11 @@ template <class Op>
 void reduce_over(const Sink<typename Op::Acc>& out, const Source<typename Op::In>& x, Axes kept, Axes reduced) {
   using Acc = typename Op::Acc;
   const int64_t outputs = kept.product(), n = reduced.product();
+  if (n == 0) {  // nothing to walk over: each output is the value that an empty reduction has
+    for (int64_t o = 0; o < outputs; ++o) out(o, Op::kStart);
+    return;
+  }
+  if (outputs == 0) return;
   const int inner_kept = kept.innermost(), inner = reduced.innermost();
   const bool columns = kept.count > 0 && inner_kept == kept.count - 1 && kept.strides[inner_kept] == 1 &&
                        kept.sizes[inner_kept] >= 4 && !(inner >= 0 && reduced.strides[inner] == 1);
