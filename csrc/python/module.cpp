@@ -6,6 +6,7 @@
 #include "python/bind_device.h"
 #include "python/bind_dtype.h"
 #include "python/bind_fabric.h"
+#include "python/bind_parallel.h"
 #include "python/bind_runtime.h"
 #include "python/conversion.h"
 #include "python/generated.h"
@@ -73,4 +74,5 @@ PYBIND11_MODULE(_C, module) {
   bind_streams(module);
   bind_fabric(module);
   bind_collectives(module);
+  bind_parallel(module);
 }
