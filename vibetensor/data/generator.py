@@ -37,6 +37,30 @@ class Generator:
         """The seed that the numbers started from."""
         return self._seed
 
+    def get_state(self) -> _C.Tensor:
+        """All that the next numbers depend on: uint8."""
+        state = self._numbers.bit_generator.state
+        words = [
+            *state["state"]["counter"].tolist(), *state["state"]["key"].tolist(),
+            *state["buffer"].tolist(), state["buffer_pos"], state["has_uint32"], state["uinteger"],
+        ]  # fmt: skip
+        return _C.from_numpy(np.array(words, dtype=np.uint64).view(np.uint8))
+
+    def set_state(self, new_state: _C.Tensor) -> Generator:
+        """Continues from a state that `get_state` gave; returns self."""
+        words = np.array(new_state.numpy()).view(np.uint64)
+        if words.size != 13:
+            raise ValueError(f"set_state: expected 104 bytes of get_state, got {words.nbytes}")
+        self._numbers.bit_generator.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": words[:4], "key": words[4:6]},
+            "buffer": words[6:10],
+            "buffer_pos": int(words[10]),
+            "has_uint32": int(words[11]),
+            "uinteger": int(words[12]),
+        }
+        return self
+
     def permutation(self, n: int) -> list[int]:
         """0 .. n-1 in random order."""
         order: list[int] = self._numbers.permutation(n).tolist()

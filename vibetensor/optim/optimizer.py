@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vibetensor import _C
@@ -152,6 +153,29 @@ class Optimizer:
             raise ValueError(f"use_arenas: {len(owner)} trainable parameters are in no arena")
         for index, members in by_group.items():
             self._lay_out(index, members)
+
+    def for_copies(self, copies: Mapping[int, Tensor]) -> Optimizer:
+        """The same optimizer, without state yet, that steps `copies[id(param)]` in place of each
+        `param`.
+        """
+        other = copy.copy(self)
+        other.param_groups = [
+            {**group, "params": [copies[id(param)] for param in group["params"]]}
+            for group in self.param_groups
+        ]
+        other._blocks, other._loaded = {}, {}
+        return other
+
+    def set_masters(self, values: Mapping[int, Tensor]) -> None:
+        """Starts the float32 masters of 16-bit parameters in arenas from `values[id(param)]`, of
+        which the parameters are the rounded copies.
+        """
+        with no_grad():
+            for block in (block for blocks in self._blocks.values() for block in blocks):
+                if block.master is not None:
+                    pieces = block.arena.pieces(block.master)
+                    for param, piece in zip(block.arena.params, pieces, strict=True):
+                        piece.copy_(values[id(param)])
 
     def _ready_blocks(self, index: int) -> list[Block]:
         blocks = self._blocks.get(index)

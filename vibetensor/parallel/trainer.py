@@ -1,0 +1,335 @@
+"""Trainer: one call a step for all devices, and the state that a run must keep to go on from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vibetensor import _C
+from vibetensor.autograd import no_grad
+from vibetensor.optim.lr_scheduler import LRScheduler
+from vibetensor.optim.optimizer import Optimizer
+from vibetensor.parallel import batch as batches
+from vibetensor.parallel import precision as precisions
+from vibetensor.parallel import run
+from vibetensor.parallel.replicas import DataParallel
+from vibetensor.parallel.step import StepMetrics
+
+Tensor = _C.Tensor
+
+_FORMAT = 1
+
+
+class Trainer:
+    """Trains a `DataParallel` model.
+
+    A step splits the batch over the ranks, runs forward on each, backward on all at once with the
+    gradients summed meanwhile, clips, and updates every replica alike. The loss is the mean over the
+    whole batch, so any number of devices gives the same curve up to rounding.
+
+    Args:
+        model: the replicas.
+        optimizer: over `model.parameters()`; its state and options are those of every replica.
+        loss_fn: of the model's output and the last entry of a batch, the mean over its samples. None
+            where the model itself returns the loss, given the whole batch.
+        precision: "fp32" (the model as it is), "bf16" or "fp16": parameters and activations in that
+            type, with float32 master weights and optimizer state.
+        clip: the largest norm of all gradients together; None for no limit.
+        accumulate: cut a batch into that many parts, whose gradients are added up before the update.
+        scheduler: stepped after each update.
+
+    Raises:
+        ValueError: an unknown precision, or an optimizer over other parameters than the model's.
+    """
+
+    def __init__(
+        self,
+        model: DataParallel,
+        optimizer: Optimizer,
+        loss_fn: Callable[[Any, Any], Tensor] | None = None,
+        *,
+        precision: str = "fp32",
+        clip: float | None = None,
+        accumulate: int = 1,
+        scheduler: LRScheduler | None = None,
+    ) -> None:
+        if accumulate < 1:
+            raise ValueError(f"accumulate must be at least 1, got {accumulate}")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip must be a positive norm, got {clip}")
+        self.model = model
+        self.optimizer = optimizer
+        self.loss_fn = loss_fn
+        self.precision = precision
+        self.clip = clip
+        self.accumulate = accumulate
+        self.scheduler = scheduler
+        self.steps = 0
+        self.samples = 0
+        self._dtype = precisions.dtype_of(precision)
+        self._loss_scale = precisions.LossScale() if precision == "fp16" else None
+        self._optimizers = _optimizers_by_rank(model, optimizer, self._dtype)
+        _seed_devices(model.devices)
+
+    # -- one step ----------------------------------------------------------------------------------
+
+    def step(self, batch: Any) -> StepMetrics:
+        """Trains on one batch.
+
+        Args:
+            batch: a tuple or list of tensors with samples along their first dimension, the inputs
+                of the model and, last, what the loss compares with. Without a `loss_fn`, all of it
+                goes to the model, a dict by keyword.
+
+        Raises:
+            ValueError: the batch has fewer samples than there are ranks (times `accumulate`).
+            RuntimeError: the model or the loss failed; parameters are unchanged.
+        """
+        total = batches.size_of(batch)
+        scale = 1.0 if self._loss_scale is None else self._loss_scale.value
+        losses: list[Tensor] = []
+        weights: list[float] = []
+        self.model.zero_grad()
+        parts = batches.split(batch, self.accumulate)
+        for i, (part, _) in enumerate(parts):
+            shards = batches.split(part, len(self.model.replicas))
+            passed = [self._forward(rank, shard) for rank, (shard, _) in enumerate(shards)]
+            shares = [count / total for _, count in shards]
+            self.model.backward(
+                passed, [share * scale for share in shares], reduce=i + 1 == len(parts)
+            )
+            losses += [loss.detach() for loss in passed]
+            weights += shares
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        norm, skipped = self._update(scale)
+        self.steps += 1
+        self.samples += total
+        if self.scheduler is not None and not skipped:
+            self.scheduler.step()
+        return StepMetrics(
+            self.steps, losses, weights, norm, lr=lr, samples=total,
+            norm_scale=1 / scale, skipped=skipped,
+        )  # fmt: skip
+
+    def _forward(self, rank: int, shard: Any) -> Tensor:
+        replica, device = self.model.replicas[rank], self.model.devices[rank]
+        shard = batches.to_device(shard, device, self._dtype)
+        if self.loss_fn is None:
+            if isinstance(shard, dict):
+                loss = replica(**shard)
+            elif isinstance(shard, (tuple, list)):
+                loss = replica(*shard)
+            else:
+                loss = replica(shard)
+        else:
+            if not isinstance(shard, (tuple, list)) or len(shard) < 2:
+                raise ValueError(
+                    "step: with a loss_fn, a batch is a tuple (input, ..., target); got a "
+                    f"{type(shard).__name__}"
+                )
+            loss = self.loss_fn(replica(*shard[:-1]), shard[-1])
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise ValueError(f"step: the loss must be a tensor with one element, got {loss!r}")
+        return loss
+
+    def _update(self, scale: float) -> tuple[Tensor, bool]:
+        """Clips and updates all replicas; the norm (times `scale`), and whether it overflowed."""
+        with no_grad():
+            norms = self._norms()
+            if self._loss_scale is not None:
+                overflow = not float(norms[0].item()) < float("inf")
+                self._loss_scale.update(overflow)
+                if overflow:
+                    return norms[0], True
+            factors: dict[int, Tensor | None] = {}
+            for rank, norm in enumerate(norms):
+                key = id(norm)
+                if key not in factors:
+                    factors[key] = self._grad_scale(norm, scale)
+                self._follow(rank)
+                self._optimizers[rank].step(grad_scale=factors[key])
+            return norms[0], False
+
+    def _norms(self) -> list[Tensor]:
+        """The norm of the summed gradients for each rank, on its device; nothing waits for it."""
+        found: dict[_C.device, Tensor] = {}
+        norms = []
+        for device, arenas in zip(self.model.devices, self.model.arenas, strict=True):
+            if device not in found:
+                if found and device.type == "cpu":  # the same bits; cheaper copied than computed
+                    found[device] = norms[0].to(device)
+                else:
+                    squares = [_C.ops.sum_of_squares(arena.grad).float() for arena in arenas]
+                    found[device] = _C.ops.stack(squares).sum().sqrt()
+            norms.append(found[device])
+        return norms
+
+    def _grad_scale(self, norm: Tensor, scale: float) -> Tensor | None:
+        """The factor on gradients that undoes the loss scale and clips, on the norm's device."""
+        if self.clip is None:
+            if scale == 1.0:
+                return None
+            return _C.ops.full((), 1 / scale, dtype=_C.float32, device=norm.device)
+        clipped = (self.clip / (norm / scale + 1e-6)).clamp(max=1.0)
+        return clipped if scale == 1.0 else clipped / scale
+
+    def _follow(self, rank: int) -> None:
+        """Gives a replica's optimizer the options of the first, which a scheduler may have set."""
+        if rank == 0:
+            return
+        groups = zip(self._optimizers[rank].param_groups, self.optimizer.param_groups, strict=True)
+        for mine, first in groups:
+            mine.update((name, value) for name, value in first.items() if name != "params")
+
+    # -- a whole run -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        loader: Iterable[Any],
+        *,
+        steps: int | None = None,
+        epochs: int | None = None,
+        out: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        keep: int = 3,
+        resume: bool | str | os.PathLike[str] = False,
+        unit: str = "samples",
+        units_per_sample: int = 1,
+        progress: bool = True,
+    ) -> run.FitResult:
+        """Trains until a number of steps or epochs, Ctrl-C or SIGTERM.
+
+        Args:
+            loader: gives batches, anew for each epoch; `DataLoader`, or anything that gives the same
+                batches after the same random state. One that has `state_dict` and
+                `load_state_dict` is asked for its position instead.
+            steps: stop when the trainer has done so many, those before a resume included.
+            epochs: stop after so many passes over the loader.
+            out: folder for checkpoints, `metrics.jsonl` and `loss.png`; None writes nothing.
+            checkpoint_every: steps between checkpoints. One is written at the end in any case.
+            keep: how many checkpoints stay.
+            resume: True continues from the newest checkpoint in `out`, if there is one; or the path
+                of a checkpoint.
+            unit, units_per_sample: what the speed counts, as ("tokens", 128).
+            progress: show a bar where stderr is a terminal.
+
+        Returns:
+            What happened, and where things are.
+
+        Raises:
+            ValueError: neither steps nor epochs; a checkpoint of another model.
+            CheckpointError: the checkpoint is damaged.
+            OSError: something cannot be written. The last checkpoint is intact.
+        """
+        return run.fit(
+            self,
+            loader,
+            run.Plan(
+                steps=steps,
+                epochs=epochs,
+                out=out,
+                checkpoint_every=checkpoint_every,
+                keep=keep,
+                resume=resume,
+                unit=unit,
+                units_per_sample=units_per_sample,
+                progress=progress,
+            ),
+        )
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, apart from the data, for any number of devices."""
+        devices = list(dict.fromkeys(str(device) for device in self.model.devices))
+        return {
+            "format": _FORMAT,
+            "steps": self.steps,
+            "samples": self.samples,
+            "precision": self.precision,
+            "ranks": [str(device) for device in self.model.devices],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "loss_scale": None if self._loss_scale is None else self._loss_scale.state_dict(),
+            "random": {
+                "cpu": _C.get_rng_state(_C.device("cpu:0")),
+                "devices": [_C.get_rng_state(_C.device(device)) for device in devices],
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from what `state_dict` gave, on this trainer's devices.
+
+        Raises:
+            ValueError: the state is of another format, precision, model or optimizer.
+        """
+        if not isinstance(state, dict) or state.get("format") != _FORMAT:
+            raise ValueError("the file holds no state of a Trainer; was it written by torch.save?")
+        if state["precision"] != self.precision:
+            raise ValueError(
+                f"the checkpoint was trained in {state['precision']}, this trainer runs in "
+                f"{self.precision}; give the same precision"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint is of another model: {error}") from error
+        for optimizer in self._optimizers:
+            optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None and state["scheduler"] is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self._loss_scale is not None:
+            self._loss_scale.load_state_dict(state["loss_scale"])
+        self.steps, self.samples = int(state["steps"]), int(state["samples"])
+        devices = list(dict.fromkeys(str(device) for device in self.model.devices))
+        for device, numbers in zip(devices, state["random"]["devices"], strict=False):
+            _C.set_rng_state(_C.device(device), numbers)
+        _C.set_rng_state(_C.device("cpu:0"), state["random"]["cpu"])
+
+
+def _optimizers_by_rank(
+    model: DataParallel, optimizer: Optimizer, dtype: _C.dtype | None
+) -> list[Optimizer]:
+    """The optimizer, and its like for every other replica, each on its replica's flat memory."""
+    first = model.trainable(0)
+    number_of = {id(param): number for number, param in enumerate(first)}
+    groups: list[list[int]] = []
+    for group in optimizer.param_groups:
+        params = [param for param in group["params"] if param.requires_grad]
+        if any(id(param) not in number_of for param in params):
+            raise ValueError(
+                "Trainer: the optimizer holds parameters that are not in the model; give it "
+                "model.parameters() of the DataParallel model"
+            )
+        groups.append([number_of[id(param)] for param in params])
+    missing = set(range(len(first))) - {number for group in groups for number in group}
+    if missing:
+        names = ", ".join(model.names[number] for number in sorted(missing)[:3])
+        raise ValueError(
+            f"Trainer: {len(missing)} trainable parameters are in no group of the optimizer, as "
+            f"{names}; set requires_grad=False on what should stay as it is"
+        )
+    # Rounded once, at the end: the master weights start from the values before the cast.
+    exact = [param.detach().clone() for param in first] if dtype is not None else None
+    if dtype is not None or len(groups) > 1:
+        model.lay_out(groups, dtype)
+    optimizers = [optimizer]
+    for rank in range(1, len(model.replicas)):
+        copies = dict(zip(map(id, model.module.parameters()),
+                          model.replicas[rank].parameters(), strict=True))  # fmt: skip
+        optimizers.append(optimizer.for_copies(copies))
+    for each, arenas, rank in zip(optimizers, model.arenas, range(len(optimizers)), strict=True):
+        each.use_arenas(arenas)
+        if exact is not None:
+            params = model.trainable(rank)
+            each.set_masters(dict(zip(map(id, params), exact, strict=True)))
+    return optimizers
+
+
+def _seed_devices(devices: list[_C.device]) -> None:
+    """Gives the second and later devices random numbers of their own, from the seed of the process."""
+    for i, device in enumerate(dict.fromkeys(devices)):
+        if i > 0:
+            _C.manual_seed(_C.initial_seed() + i, device)
