@@ -1,5 +1,5 @@
-// How flat gradients are cut into buckets: contiguous ranges that are reduced as one, in the order in
-// which backward is expected to fill them. Knows sizes and offsets, no tensors.
+// How flat gradients are cut into buckets: contiguous ranges that are reduced as one, in the order
+// in which backward is expected to fill them. Knows sizes and offsets, no tensors.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -80,15 +80,14 @@ void GradientReducer::check_alike(const std::vector<std::vector<GradientArena>>&
                kRuntime, "reducer: arena ", a, " is ", first.grad, " of ", first.params.size(),
                " parameters on rank 0 and ", mine.grad, " of ", mine.params.size(), " on rank ",
                rank, "; replicas must be copies of one model");
-      VT_CHECK(mine.numbers.size() == mine.params.size() &&
-                   mine.offsets.size() == mine.params.size(),
-               kValue, "reducer: arena ", a, " has ", mine.params.size(), " parameters, ",
-               mine.offsets.size(), " offsets and ", mine.numbers.size(), " numbers");
+      VT_CHECK(
+          mine.numbers.size() == mine.params.size() && mine.offsets.size() == mine.params.size(),
+          kValue, "reducer: arena ", a, " has ", mine.params.size(), " parameters, ",
+          mine.offsets.size(), " offsets and ", mine.numbers.size(), " numbers");
       for (size_t i = 0; i < mine.params.size(); ++i)
-        VT_CHECK(mine.params[i].sizes() == first.params[i].sizes(), kRuntime,
-                 "reducer: parameter ", mine.numbers[i], " is ", first.params[i],
-                 " on rank 0 and ", mine.params[i], " on rank ", rank,
-                 "; replicas must be copies of one model");
+        VT_CHECK(mine.params[i].sizes() == first.params[i].sizes(), kRuntime, "reducer: parameter ",
+                 mine.numbers[i], " is ", first.params[i], " on rank 0 and ", mine.params[i],
+                 " on rank ", rank, "; replicas must be copies of one model");
     }
   }
 }
@@ -101,8 +100,8 @@ Tensor GradientReducer::slice(int rank, const Bucket& bucket) const {
 void GradientReducer::backward(std::span<const Tensor> losses, std::span<const double> weights,
                                bool reduce) {
   const size_t ranks = mesh().size();
-  VT_CHECK(losses.size() == ranks && weights.size() == ranks, kValue, "backward: the mesh ",
-           mesh(), " has ", ranks, " ranks, got ", losses.size(), " losses and ", weights.size(),
+  VT_CHECK(losses.size() == ranks && weights.size() == ranks, kValue, "backward: the mesh ", mesh(),
+           " has ", ranks, " ranks, got ", losses.size(), " losses and ", weights.size(),
            " weights");
   std::vector<Tensor> seeds;
   for (size_t r = 0; r < ranks; ++r) {

@@ -1,6 +1,6 @@
-// The gradient reducer: runs the backward passes of all replicas of a model at the same time and sums
-// their gradients, bucket by bucket, while they still run. Knows parameters and flat gradients; it
-// neither makes nor steps them.
+// The gradient reducer: runs the backward passes of all replicas of a model at the same time and
+// sums their gradients, bucket by bucket, while they still run. Knows parameters and flat
+// gradients; it neither makes nor steps them.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -17,10 +17,10 @@ namespace vt::collectives {
 // The parameters of one replica that share a flat gradient. Each must be bound to its place there
 // (AccumulateGrad::bind).
 struct GradientArena {
-  Tensor grad;                  // 1-d
-  std::vector<Tensor> params;   // leaves that require a gradient
-  std::vector<int64_t> offsets; // of each in grad, in elements
-  std::vector<int> numbers;     // of each in the model, in order of registration
+  Tensor grad;                   // 1-d
+  std::vector<Tensor> params;    // leaves that require a gradient
+  std::vector<int64_t> offsets;  // of each in grad, in elements
+  std::vector<int> numbers;      // of each in the model, in order of registration
 };
 
 class GradientReducer {
@@ -46,9 +46,9 @@ class GradientReducer {
   // graph that spans devices has several.
   struct Progress {
     std::mutex mutex;
-    std::vector<int> missing;    // by bucket: parameters that have not arrived
-    std::vector<bool> arrived;   // by parameter
-    size_t next = 0;             // the first bucket that is not under way
+    std::vector<int> missing;   // by bucket: parameters that have not arrived
+    std::vector<bool> arrived;  // by parameter
+    size_t next = 0;            // the first bucket that is not under way
   };
 
   void check_alike(const std::vector<std::vector<GradientArena>>& arenas) const;
@@ -63,9 +63,9 @@ class GradientReducer {
   std::vector<std::vector<Tensor>> flats_;                      // by rank and arena
   std::vector<std::vector<Ref<AccumulateGrad>>> accumulators_;  // by rank and parameter
   std::vector<Bucket> buckets_;
-  std::vector<int> bucket_of_;                         // by parameter
-  std::vector<std::vector<Tensor>> slices_;            // by rank and bucket
-  std::vector<std::unique_ptr<Progress>> progress_;    // by rank
+  std::vector<int> bucket_of_;                       // by parameter
+  std::vector<std::vector<Tensor>> slices_;          // by rank and bucket
+  std::vector<std::unique_ptr<Progress>> progress_;  // by rank
   bool reducing_ = false;
   // Threads of its own: a graph that spans devices needs the devices' common workers to be free.
   std::vector<std::unique_ptr<Worker>> workers_;  // by device of the mesh

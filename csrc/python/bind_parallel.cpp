@@ -12,8 +12,7 @@ using namespace collectives;
 using Free = pyb::call_guard<pyb::gil_scoped_release>;
 
 // (grad, params, offsets, numbers)
-using ArenaParts =
-    std::tuple<Tensor, std::vector<Tensor>, std::vector<int64_t>, std::vector<int>>;
+using ArenaParts = std::tuple<Tensor, std::vector<Tensor>, std::vector<int64_t>, std::vector<int>>;
 
 std::unique_ptr<GradientReducer> make_reducer(const std::vector<Device>& ranks,
                                               std::vector<std::vector<ArenaParts>> parts,

@@ -69,9 +69,7 @@ def curve(
         model, torch.optim.AdamW(model.parameters(), lr=case.lr), case.module.loss,
         clip=clip, precision=precision, **options,
     )  # fmt: skip
-    metrics = [
-        trainer.step(tuple(torch.from_numpy(array) for array in batch)) for batch in batches
-    ]
+    metrics = [trainer.step(tuple(torch.from_numpy(array) for array in batch)) for batch in batches]
     return [step.loss for step in metrics]
 
 

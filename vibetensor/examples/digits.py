@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 import vibetensor.torch as torch
+from vibetensor.data import DataLoader, TensorDataset
 from vibetensor.examples import digits_models
 from vibetensor.examples.task import Task
 from vibetensor.nn import Module
-from vibetensor.torch.utils.data import DataLoader, TensorDataset
 
 DEFAULTS = {"steps": 600, "batch": 128, "lr": 2e-3, "clip": 1.0}
 

@@ -23,7 +23,8 @@ class MLP(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers(images)
+        logits: torch.Tensor = self.layers(images)
+        return logits
 
 
 class Encoder(nn.Module):
@@ -48,7 +49,8 @@ class Encoder(nn.Module):
         )
         y = F.scaled_dot_product_attention(q, k, v)
         x = x + self.out(y.transpose(1, 2).reshape(batch, patches, width))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class ViT(nn.Module):
@@ -66,10 +68,12 @@ class ViT(nn.Module):
         batch = images.shape[0]
         # [batch, 4, 2, 4, 2] -> [batch, 4, 4, 2, 2]: rows and columns of patches first
         patches = images.reshape(batch, 4, 2, 4, 2).permute(0, 1, 3, 2, 4).reshape(batch, 16, 4)
-        x = self.blocks(self.patch(patches) + self.position)
-        return self.head(self.norm(x).mean(1))
+        x: torch.Tensor = self.blocks(self.patch(patches) + self.position)
+        x = self.head(self.norm(x).mean(1))
+        return x
 
 
 def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of logits [batch, 10] and classes [batch], in float32."""
-    return F.cross_entropy(logits.float(), targets)
+    mean: torch.Tensor = F.cross_entropy(logits.float(), targets)
+    return mean

@@ -25,8 +25,9 @@ class Attention(nn.Module):
             part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
             for part in self.qkv(x).split(width, dim=2)
         )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out(y.transpose(1, 2).reshape(batch, time, width))
+        y: torch.Tensor = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = self.out(y.transpose(1, 2).reshape(batch, time, width))
+        return y
 
 
 class Block(nn.Module):
@@ -43,7 +44,8 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class GPT(nn.Module):
@@ -71,15 +73,18 @@ class GPT(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         time = ids.shape[1]
-        x = self.token(ids) + self.position(torch.arange(time, device=ids.device))
+        x: torch.Tensor = self.token(ids) + self.position(torch.arange(time, device=ids.device))
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x))
+        x = self.head(self.norm(x))
+        return x
 
 
 def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of logits [batch, time, vocabulary] and ids [batch, time], in float32."""
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1))
+    rows = logits.reshape(-1, logits.shape[-1]).float()
+    mean: torch.Tensor = F.cross_entropy(rows, targets.reshape(-1))
+    return mean
 
 
 def generate(model: Any, ids: list[int], count: int, temperature: float = 0.8) -> list[int]:

@@ -80,9 +80,7 @@ def to_device(batch: Any, device: _C.device, dtype: _C.dtype | None = None) -> A
 
 
 def _narrow(batch: Any, start: int, count: int) -> Any:
-    return _map(
-        lambda tensor: tensor.narrow(0, start, count) if tensor.ndim > 0 else tensor, batch
-    )
+    return _map(lambda tensor: tensor.narrow(0, start, count) if tensor.ndim > 0 else tensor, batch)
 
 
 def _map(fn: Callable[[Tensor], Tensor], batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""DataParallel: one replica of a module for each rank of a mesh, on flat parameters and gradients."""
+"""DataParallel: a replica of a module for each rank of a mesh, on flat parameters and gradients."""
 
 from __future__ import annotations
 
@@ -110,9 +110,7 @@ class DataParallel:
     @property
     def buckets(self) -> list[list[str]]:
         """The names of the parameters of each bucket, in the order in which they are reduced."""
-        return [
-            [self.names[number] for number in numbers] for *_, numbers in self._reducer.buckets
-        ]
+        return [[self.names[number] for number in numbers] for *_, numbers in self._reducer.buckets]
 
     def share_values(self) -> None:
         """Gives every replica the parameters and buffers of replica 0."""
@@ -121,11 +119,11 @@ class DataParallel:
             for replica, arenas in zip(self.replicas[1:], self.arenas[1:], strict=True):
                 for source, target in zip(self.arenas[0], arenas, strict=True):
                     target.flat.copy_(source.flat)
-                for source, target in zip(first.parameters(), replica.parameters(), strict=True):
-                    if not source.requires_grad:
-                        target.copy_(source)
-                for source, target in zip(first.buffers(), replica.buffers(), strict=True):
-                    target.copy_(source)
+                params = zip(first.parameters(), replica.parameters(), strict=True)
+                frozen = [(mine, theirs) for mine, theirs in params if not mine.requires_grad]
+                buffers = zip(first.buffers(), replica.buffers(), strict=True)
+                for mine, theirs in (*frozen, *buffers):
+                    theirs.copy_(mine)
 
     # -- one pass ----------------------------------------------------------------------------------
 

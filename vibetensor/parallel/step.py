@@ -42,7 +42,7 @@ class StepMetrics:
 
     @property
     def loss(self) -> float:
-        """The mean over the samples of the whole batch, before the update. Waits for the devices."""
+        """The mean over the samples of the batch, before the update. Waits for the devices."""
         if self._loss is None:
             parts = zip(self._losses, self._weights, strict=True)
             self._loss = sum(float(loss.item()) * weight for loss, weight in parts)

@@ -25,18 +25,19 @@ class Trainer:
     """Trains a `DataParallel` model.
 
     A step splits the batch over the ranks, runs forward on each, backward on all at once with the
-    gradients summed meanwhile, clips, and updates every replica alike. The loss is the mean over the
-    whole batch, so any number of devices gives the same curve up to rounding.
+    gradients summed meanwhile, clips, and updates every replica alike. The loss is the mean over
+    the whole batch, so any number of devices gives the same curve up to rounding.
 
     Args:
         model: the replicas.
         optimizer: over `model.parameters()`; its state and options are those of every replica.
-        loss_fn: of the model's output and the last entry of a batch, the mean over its samples. None
-            where the model itself returns the loss, given the whole batch.
+        loss_fn: of the model's output and the last entry of a batch, the mean over its samples.
+            None where the model itself returns the loss, given the whole batch.
         precision: "fp32" (the model as it is), "bf16" or "fp16": parameters and activations in that
             type, with float32 master weights and optimizer state.
         clip: the largest norm of all gradients together; None for no limit.
-        accumulate: cut a batch into that many parts, whose gradients are added up before the update.
+        accumulate: cut a batch into that many parts, whose gradients are added up before the
+            update.
         scheduler: stepped after each update.
 
     Raises:
@@ -154,7 +155,7 @@ class Trainer:
     def _norms(self) -> list[Tensor]:
         """The norm of the summed gradients for each rank, on its device; nothing waits for it."""
         found: dict[_C.device, Tensor] = {}
-        norms = []
+        norms: list[Tensor] = []
         for device, arenas in zip(self.model.devices, self.model.arenas, strict=True):
             if device not in found:
                 if found and device.type == "cpu":  # the same bits; cheaper copied than computed
@@ -201,8 +202,8 @@ class Trainer:
         """Trains until a number of steps or epochs, Ctrl-C or SIGTERM.
 
         Args:
-            loader: gives batches, anew for each epoch; `DataLoader`, or anything that gives the same
-                batches after the same random state. One that has `state_dict` and
+            loader: gives batches, anew for each epoch; `DataLoader`, or anything that gives the
+                same batches after the same random state. One that has `state_dict` and
                 `load_state_dict` is asked for its position instead.
             steps: stop when the trainer has done so many, those before a resume included.
             epochs: stop after so many passes over the loader.
@@ -329,7 +330,7 @@ def _optimizers_by_rank(
 
 
 def _seed_devices(devices: list[_C.device]) -> None:
-    """Gives the second and later devices random numbers of their own, from the seed of the process."""
+    """Gives the second and later devices random numbers of their own, from the process's seed."""
     for i, device in enumerate(dict.fromkeys(devices)):
         if i > 0:
             _C.manual_seed(_C.initial_seed() + i, device)
