@@ -1,6 +1,8 @@
 // Reductions below autograd: result types and shapes, then one kernel.
 #include "ops/raw/reduce.h"
 
+#include <limits>
+
 #include "ops/raw/dense.h"
 
 namespace vt {
@@ -28,6 +30,15 @@ Dims reduced_sizes(const Dims& sizes, uint32_t dims, bool keepdim) {
 namespace raw {
 namespace {
 
+Scalar of_nothing(ReduceKind kind) {
+  switch (kind) {
+    case ReduceKind::kProd:
+    case ReduceKind::kAll: return Scalar(1);
+    case ReduceKind::kMean: return Scalar(std::numeric_limits<double>::quiet_NaN());
+    default: return Scalar(0);
+  }
+}
+
 Tensor reduce(const char* op, const Tensor& self, const std::optional<Dims>& dim, bool keepdim, ReduceKind kind,
               DType out_type) {
   const uint32_t dims = reduced_dims(op, dim, self.dim());
@@ -37,7 +48,9 @@ Tensor reduce(const char* op, const Tensor& self, const std::optional<Dims>& dim
       VT_CHECK(!(dims >> i & 1) || self.sizes()[i] > 0, kIndex, op, ": expected reduction dim ", i,
                " to have non-zero size, got ", self);
   Tensor out = empty(sizes, out_type, self.device());
-  if (out.numel() > 0) kernels(self.device()).reduce(out, self, kind, dims);
+  if (out.numel() == 0) return out;
+  if (self.numel() == 0) return raw::fill_(out, of_nothing(kind));
+  kernels(self.device()).reduce(out, self, kind, dims);
   return out;
 }
 
