@@ -39,7 +39,7 @@ VT_HD float log_unit(float u) {
   p = fma(p, z, 2.849876583e-01f);
   p = fma(p, z, 4.000097215e-01f);
   p = fma(p, z, 6.666666269e-01f);
-  const float half_square = (0.5f * f) * f;
+  const float half_square = fma(0.5f * f, f, 0.0f);  // spelled out: the subtraction below must not take the product in
   const float tail = s * fma(z, p, half_square);
   return fma(k, math::kLn2High, fma(k, math::kLn2Low, tail) - half_square + f);
 }
