@@ -102,7 +102,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="no space left.*what was there before is intact"):
+    with pytest.raises(OSError, match=r"no space left.*what was there before is intact"):
         folder.save(2, {"value": 2})
     monkeypatch.undo()
     path, state = folder.load_newest() or (None, None)

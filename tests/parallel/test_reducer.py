@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -59,7 +60,7 @@ def test_buckets_go_from_last_to_first_and_cover_everything() -> None:
     assert model.buckets[0] == ["9.bias"]
     ranges = sorted((begin, end) for _, begin, end, _ in model._reducer.buckets)
     assert ranges[0][0] == 0 and ranges[-1][1] == model.arenas[0][0].numel
-    assert all(a[1] == b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
 
 
 def test_gradients_live_in_the_flat_gradient() -> None:

@@ -239,7 +239,7 @@ def test_an_optimizer_of_another_model() -> None:
     with pytest.raises(ValueError, match="parameters that are not in the model"):
         Trainer(model, other, nn.MSELoss())
     some = torch.optim.AdamW([model.module.weight])
-    with pytest.raises(ValueError, match="1 trainable parameters are in no group.*as bias"):
+    with pytest.raises(ValueError, match=r"1 trainable parameters are in no group.*as bias"):
         Trainer(model, some, nn.MSELoss())
 
 

@@ -50,7 +50,7 @@ def split(batch: Any, parts: int) -> list[tuple[Any, int]]:
     if size < parts:
         raise ValueError(
             f"batch: {size} samples cannot be split over {parts} ranks; use a batch of at least "
-            f"{parts}, or fewer devices (a loader with drop_last=True leaves out a short last batch)"
+            f"{parts}, or fewer devices (drop_last=True makes a loader leave out a short last one)"
         )
     pieces = []
     start = 0
