@@ -88,10 +88,13 @@ template <class In> struct Source {
   const void* data;
   bool in_place;
 };
+// May the elements be read where they are? Bytes stand for truth here, and a uint8 may be any number.
+template <class In, class T>
+inline constexpr bool kAsStored = std::is_same_v<In, T> && !std::is_same_v<In, uint8_t>;
 template <class In, class T>
 const In* load_as(const void* data, int64_t offset, int64_t stride, In* scratch, int64_t n) {
   const T* x = static_cast<const T*>(data) + offset;
-  if constexpr (std::is_same_v<In, T>) {
+  if constexpr (kAsStored<In, T>) {
     if (stride == 1) return x;
   }
   if constexpr (is_half(DTypeOf<T>::value) && std::is_same_v<In, float>) {
@@ -106,7 +109,7 @@ const In* load_as(const void* data, int64_t offset, int64_t stride, In* scratch,
 }
 template <class In, class T>
 Source<In> source(const Tensor& x) {
-  return {load_as<In, T>, x.data(), std::is_same_v<In, T>};
+  return {load_as<In, T>, x.data(), kAsStored<In, T>};
 }
 
 template <class Op>
