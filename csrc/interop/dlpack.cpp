@@ -19,16 +19,18 @@ DType from_dl(DLDataType type) {
     const DLDataType candidate = to_dl(static_cast<DType>(i));
     if (candidate.code == type.code && candidate.bits == type.bits) return static_cast<DType>(i);
   }
-  fail(ErrorKind::kType, "from_dlpack: no dtype here for DLPack type code ", static_cast<int>(type.code), " with ",
-       static_cast<int>(type.bits), " bits and ", type.lanes, " lanes");
+  fail(ErrorKind::kType, "from_dlpack: no dtype here for DLPack type code ",
+       static_cast<int>(type.code), " with ", static_cast<int>(type.bits), " bits and ", type.lanes,
+       " lanes");
 }
 
 Device from_dl(DLDevice device) {
   if (device.device_type == kCPU || device.device_type == kCUDAHost) return {};
   VT_CHECK(device.device_type == kCUDA || device.device_type == kCUDAManaged, kRuntime,
-           "from_dlpack: DLPack device type ", device.device_type, " is neither a CPU nor a CUDA device");
-  VT_CHECK(device.device_id >= 0 && device.device_id < kMaxDevices, kRuntime, "from_dlpack: CUDA device ",
-           device.device_id, " is out of range");
+           "from_dlpack: DLPack device type ", device.device_type,
+           " is neither a CPU nor a CUDA device");
+  VT_CHECK(device.device_id >= 0 && device.device_id < kMaxDevices, kRuntime,
+           "from_dlpack: CUDA device ", device.device_id, " is out of range");
   const Device result{DeviceType::kCUDA, static_cast<uint8_t>(device.device_id)};
   check_device(result);
   return result;
@@ -41,8 +43,13 @@ struct Exported {
 
   explicit Exported(const Tensor& t) : tensor(t), sizes(t.sizes()), strides(t.strides()) {}
   DLTensor describe() {
-    return {tensor.data(),         dlpack::to_dl(tensor.device()), tensor.dim(), to_dl(tensor.dtype()), sizes.begin(),
-            strides.begin(), 0};
+    return {tensor.data(),
+            dlpack::to_dl(tensor.device()),
+            tensor.dim(),
+            to_dl(tensor.dtype()),
+            sizes.begin(),
+            strides.begin(),
+            0};
   }
 };
 
@@ -70,8 +77,8 @@ template <class Managed>
 Tensor import_as(Managed* given) {
   std::unique_ptr<Managed, Release<Managed>> managed(given);
   const DLTensor& d = managed->dl_tensor;
-  VT_CHECK(d.ndim >= 0 && d.ndim <= kMaxDims, kRuntime, "from_dlpack: a tensor has at most ", kMaxDims,
-           " dimensions, got ", d.ndim);
+  VT_CHECK(d.ndim >= 0 && d.ndim <= kMaxDims, kRuntime, "from_dlpack: a tensor has at most ",
+           kMaxDims, " dimensions, got ", d.ndim);
   const DType dtype = from_dl(d.dtype);
   const Device device = from_dl(d.device);
   const Dims sizes(std::span<const int64_t>(d.shape, static_cast<size_t>(d.ndim)));
@@ -80,14 +87,17 @@ Tensor import_as(Managed* given) {
   for (int i = 0; i < d.ndim; ++i) {
     VT_CHECK(sizes[i] >= 0, kRuntime, "from_dlpack: negative size in ", sizes);
     if (d.strides && sizes[i] > 1) strides[i] = d.strides[i];
-    VT_CHECK(strides[i] >= 0, kRuntime, "from_dlpack: negative strides are not supported; make a copy first");
+    VT_CHECK(strides[i] >= 0, kRuntime,
+             "from_dlpack: negative strides are not supported; make a copy first");
     reach += (sizes[i] - 1) * strides[i];
   }
   const size_t bytes = sizes.product() == 0 ? 0 : static_cast<size_t>(reach) * item_size(dtype);
   char* data = static_cast<char*>(d.data) + d.byte_offset;
-  auto storage = Storage::wrap(device, data, bytes, [owned = managed.get()] { Release<Managed>()(owned); });
+  auto storage =
+      Storage::wrap(device, data, bytes, [owned = managed.get()] { Release<Managed>()(owned); });
   managed.release();
-  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(std::move(storage), sizes, strides, 0, dtype)));
+  return Tensor(
+      Ref<TensorImpl>::adopt(new TensorImpl(std::move(storage), sizes, strides, 0, dtype)));
 }
 
 }  // namespace
@@ -111,8 +121,8 @@ Tensor import_versioned(DLManagedTensorVersioned* managed) {
   const DLPackVersion version = managed->version;
   if (version.major != kMajorVersion) {
     Release<DLManagedTensorVersioned>()(managed);
-    fail(ErrorKind::kRuntime, "from_dlpack: DLPack version ", version.major, '.', version.minor, " is not ",
-         kMajorVersion, ".x");
+    fail(ErrorKind::kRuntime, "from_dlpack: DLPack version ", version.major, '.', version.minor,
+         " is not ", kMajorVersion, ".x");
   }
   return import_as(managed);
 }

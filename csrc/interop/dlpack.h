@@ -1,5 +1,6 @@
-// DLPack 1.x (https://dmlc.github.io/dlpack): the structures by which array libraries share memory, declared here as
-// the standard fixes them, and their conversion from and to tensors. Streams are the caller's business.
+// DLPack 1.x (https://dmlc.github.io/dlpack): the structures by which array libraries share memory,
+// declared here as the standard fixes them, and their conversion from and to tensors. Streams are
+// the caller's business.
 #pragma once
 #include <cstdint>
 
@@ -57,7 +58,8 @@ DLDevice to_dl(Device device);
 DLManagedTensor* export_tensor(const Tensor& t);
 DLManagedTensorVersioned* export_versioned(const Tensor& t, bool is_copied);
 
-// Takes over the managed tensor: its deleter runs when the last user of the memory is gone, or at once on an error.
+// Takes over the managed tensor: its deleter runs when the last user of the memory is gone, or at
+// once on an error.
 Tensor import_tensor(DLManagedTensor* managed);
 Tensor import_versioned(DLManagedTensorVersioned* managed);
 

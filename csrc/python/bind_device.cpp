@@ -8,8 +8,7 @@ namespace vt::py {
 namespace {
 
 struct PyDevice {
-  PyObject_HEAD
-  Device device;
+  PyObject_HEAD Device device;
 };
 
 PyTypeObject* g_type = nullptr;
@@ -30,8 +29,8 @@ Device parse(PyObject* text) {
 uint8_t checked_index(PyObject* number) {
   const long index = PyLong_AsLong(number);
   if (index == -1 && PyErr_Occurred()) throw PythonError();
-  VT_CHECK(index >= 0 && index < kMaxDevices, kRuntime, "device: expected an index from 0 to ", kMaxDevices - 1,
-           ", got ", index);
+  VT_CHECK(index >= 0 && index < kMaxDevices, kRuntime, "device: expected an index from 0 to ",
+           kMaxDevices - 1, ", got ", index);
   return static_cast<uint8_t>(index);
 }
 
@@ -39,10 +38,12 @@ PyObject* create(PyTypeObject*, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     static const char* names[] = {"type", "index", nullptr};
     PyObject *type = nullptr, *index = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:device", const_cast<char**>(names), &type, &index)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:device", const_cast<char**>(names), &type,
+                                     &index)) {
       return nullptr;
     }
-    VT_CHECK(is_device(type), kType, "device: expected a str, a device or an int, got ", Py_TYPE(type)->tp_name);
+    VT_CHECK(is_device(type), kType, "device: expected a str, a device or an int, got ",
+             Py_TYPE(type)->tp_name);
     Device device = device_of(type);
     if (index && index != Py_None) {
       VT_CHECK(PyUnicode_Check(type) && !parse_device(PyUnicode_AsUTF8(type)).has_index, kRuntime,
@@ -60,7 +61,9 @@ PyObject* represent(PyObject* self) {
 PyObject* to_str(PyObject* self) {
   return PyUnicode_FromFormat("%s:%d", type_name(self_device(self)), self_device(self).index);
 }
-PyObject* get_type(PyObject* self, void*) { return PyUnicode_FromString(type_name(self_device(self))); }
+PyObject* get_type(PyObject* self, void*) {
+  return PyUnicode_FromString(type_name(self_device(self)));
+}
 PyObject* get_index(PyObject* self, void*) { return PyLong_FromLong(self_device(self).index); }
 PyObject* reduce(PyObject* self, PyObject*) {
   return Py_BuildValue("O(N)", Py_TYPE(self), to_str(self));
@@ -79,8 +82,9 @@ PyGetSetDef g_getset[] = {
     {},
 };
 PyType_Slot g_slots[] = {
-    {Py_tp_doc, const_cast<char*>("device(type, index=None): the id of a device, such as device('cuda', 0), "
-                                  "device('cuda:0') or device('cpu:2').")},
+    {Py_tp_doc,
+     const_cast<char*>("device(type, index=None): the id of a device, such as device('cuda', 0), "
+                       "device('cuda:0') or device('cpu:2').")},
     {Py_tp_new, reinterpret_cast<void*>(create)},
     {Py_tp_repr, reinterpret_cast<void*>(represent)},
     {Py_tp_str, reinterpret_cast<void*>(to_str)},

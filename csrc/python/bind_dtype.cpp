@@ -7,8 +7,7 @@ namespace vt::py {
 namespace {
 
 struct PyDType {
-  PyObject_HEAD
-  DType dtype;
+  PyObject_HEAD DType dtype;
 };
 
 PyTypeObject* g_type = nullptr;
@@ -19,7 +18,9 @@ DType self_dtype(PyObject* self) { return reinterpret_cast<PyDType*>(self)->dtyp
 PyObject* represent(PyObject* self) {
   return PyUnicode_FromFormat("torch.%s", name(self_dtype(self)).data());
 }
-PyObject* get_is_floating_point(PyObject* self, void*) { return PyBool_FromLong(is_float(self_dtype(self))); }
+PyObject* get_is_floating_point(PyObject* self, void*) {
+  return PyBool_FromLong(is_float(self_dtype(self)));
+}
 PyObject* get_is_signed(PyObject* self, void*) {
   const DType t = self_dtype(self);
   return PyBool_FromLong(t != DType::kBool && t != DType::kU8);
@@ -40,7 +41,8 @@ PyMethodDef g_methods[] = {
     {},
 };
 PyGetSetDef g_getset[] = {
-    {"is_floating_point", get_is_floating_point, nullptr, "Is it one of the four float types?", nullptr},
+    {"is_floating_point", get_is_floating_point, nullptr, "Is it one of the four float types?",
+     nullptr},
     {"is_signed", get_is_signed, nullptr, "Can it be negative?", nullptr},
     {"itemsize", get_itemsize, nullptr, "Bytes an element.", nullptr},
     {},
@@ -52,8 +54,9 @@ PyType_Slot g_slots[] = {
     {Py_tp_getset, g_getset},
     {0, nullptr},
 };
-PyType_Spec g_spec = {"vibetensor._C.dtype", sizeof(PyDType), 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE, g_slots};
+PyType_Spec g_spec = {
+    "vibetensor._C.dtype", sizeof(PyDType), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE, g_slots};
 
 }  // namespace
 

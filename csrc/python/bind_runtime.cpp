@@ -17,7 +17,8 @@ namespace vt::py {
 namespace {
 
 DeviceType device_type(const std::string& text) {
-  VT_CHECK(text == "cpu" || text == "cuda", kValue, "device_count: expected 'cpu' or 'cuda', got '", text, "'");
+  VT_CHECK(text == "cpu" || text == "cuda", kValue, "device_count: expected 'cpu' or 'cuda', got '",
+           text, "'");
   return text == "cpu" ? DeviceType::kCPU : DeviceType::kCUDA;
 }
 
@@ -48,9 +49,10 @@ Tensor get_rng_state(Device device) {
 
 void set_rng_state(Device device, const Tensor& t) {
   PhiloxState state;
-  VT_CHECK(t.defined() && t.dtype() == DType::kU8 && t.device().is_cpu() && t.is_dense() && t.bytes() == sizeof(state),
-           kRuntime, "set_rng_state: expected the uint8 tensor of ", sizeof(state), " bytes that get_rng_state gives, got ",
-           t);
+  VT_CHECK(t.defined() && t.dtype() == DType::kU8 && t.device().is_cpu() && t.is_dense() &&
+               t.bytes() == sizeof(state),
+           kRuntime, "set_rng_state: expected the uint8 tensor of ", sizeof(state),
+           " bytes that get_rng_state gives, got ", t);
   std::memcpy(&state, t.data(), sizeof(state));
   default_generator(device).set_state(state);
 }
@@ -69,7 +71,8 @@ void seed_devices(const pyb::int_& seed, const std::optional<Device>& device) {
 
 pyb::list env_switches() {
   pyb::list result;
-  for (const env::Switch& each : env::all()) result.append(pyb::make_tuple(each.name, each.meaning, each.value));
+  for (const env::Switch& each : env::all())
+    result.append(pyb::make_tuple(each.name, each.meaning, each.value));
   return result;
 }
 
@@ -77,7 +80,8 @@ pyb::dict build_info() {
   pyb::dict result;
   result["version"] = VT_VERSION;
   result["compiler"] = "gcc " __VERSION__;
-  result["cuda"] = cuda_unavailable_reason().empty() ? std::string("available") : cuda_unavailable_reason();
+  result["cuda"] =
+      cuda_unavailable_reason().empty() ? std::string("available") : cuda_unavailable_reason();
   result["cpu_isa"] = env::cpu_isa();
   return result;
 }
@@ -93,8 +97,9 @@ void bind_properties(pyb::module_& module) {
       .def_readonly("pci_bus_id", &DeviceProperties::pci_bus)
       .def_readonly("pci_device_id", &DeviceProperties::pci_device)
       .def("__repr__", [](const DeviceProperties& p) {
-        return str("DeviceProperties(name='", p.name, "', major=", p.compute_major, ", minor=", p.compute_minor,
-                   ", total_memory=", p.total_memory >> 20, "MB, multi_processor_count=", p.multiprocessors, ")");
+        return str("DeviceProperties(name='", p.name, "', major=", p.compute_major,
+                   ", minor=", p.compute_minor, ", total_memory=", p.total_memory >> 20,
+                   "MB, multi_processor_count=", p.multiprocessors, ")");
       });
 }
 
@@ -102,34 +107,46 @@ void bind_properties(pyb::module_& module) {
 
 void bind_runtime(pyb::module_& module) {
   bind_properties(module);
-  module.def("device_count", [](const std::string& type) { return device_count(device_type(type)); }, pyb::arg("type"),
-             "How many devices of type 'cpu' or 'cuda' there are.");
+  module.def(
+      "device_count", [](const std::string& type) { return device_count(device_type(type)); },
+      pyb::arg("type"), "How many devices of type 'cpu' or 'cuda' there are.");
   module.def("set_cpu_devices", &set_cpu_devices, pyb::arg("count"),
              "How many devices cpu:0, cpu:1, ... the process has; from 1 to 64.");
   module.def("current_device", &current_cuda_index, "The GPU that 'cuda' means on this thread.");
-  module.def("set_device", &set_current_cuda_index, pyb::arg("index"), "Makes 'cuda' mean that GPU on this thread.");
-  module.def("cuda_unavailable_reason", &cuda_unavailable_reason, "Why there is no GPU to use; '' if there is one.");
-  module.def("device_properties", [](Device device) { return backend(device).properties(device.index); },
-             pyb::arg("device"), "Name, memory and size of a device.");
-  module.def("synchronize", &synchronize, pyb::arg("device"), "Waits until all work queued on a device is done.");
+  module.def("set_device", &set_current_cuda_index, pyb::arg("index"),
+             "Makes 'cuda' mean that GPU on this thread.");
+  module.def("cuda_unavailable_reason", &cuda_unavailable_reason,
+             "Why there is no GPU to use; '' if there is one.");
+  module.def(
+      "device_properties", [](Device device) { return backend(device).properties(device.index); },
+      pyb::arg("device"), "Name, memory and size of a device.");
+  module.def("synchronize", &synchronize, pyb::arg("device"),
+             "Waits until all work queued on a device is done.");
 
-  module.def("memory_stats", &memory_stats, pyb::arg("device"), "What the allocator of a device holds and held.");
-  module.def("reset_peak_memory", [](Device device) { backend(device).reset_peak_memory(device.index); },
-             pyb::arg("device"), "Peaks start again from what is held now.");
-  module.def("empty_cache", [](Device device) { backend(device).empty_cache(device.index); }, pyb::arg("device"),
-             "Gives memory that no tensor uses back to the system.");
+  module.def("memory_stats", &memory_stats, pyb::arg("device"),
+             "What the allocator of a device holds and held.");
+  module.def(
+      "reset_peak_memory", [](Device device) { backend(device).reset_peak_memory(device.index); },
+      pyb::arg("device"), "Peaks start again from what is held now.");
+  module.def(
+      "empty_cache", [](Device device) { backend(device).empty_cache(device.index); },
+      pyb::arg("device"), "Gives memory that no tensor uses back to the system.");
 
   module.def("get_num_threads", &num_threads, "How many threads one CPU operation may use.");
-  module.def("set_num_threads", &set_num_threads, pyb::arg("count"), "Sets how many threads one CPU operation may use.");
+  module.def("set_num_threads", &set_num_threads, pyb::arg("count"),
+             "Sets how many threads one CPU operation may use.");
 
   module.def("manual_seed", &seed_devices, pyb::arg("seed"), pyb::arg("device") = pyb::none(),
              "Starts the random numbers of one device, or of all, again from a seed.");
-  module.def("initial_seed", [] { return default_generator({}).initial_seed(); }, "The seed of cpu:0.");
-  module.def("get_rng_state", &get_rng_state, pyb::arg("device"), "The random state of a device, uint8.");
+  module.def(
+      "initial_seed", [] { return default_generator({}).initial_seed(); }, "The seed of cpu:0.");
+  module.def("get_rng_state", &get_rng_state, pyb::arg("device"),
+             "The random state of a device, uint8.");
   module.def("set_rng_state", &set_rng_state, pyb::arg("device"), pyb::arg("state"),
              "Continues from a state that get_rng_state gave.");
 
-  module.def("env_switches", &env_switches, "(name, meaning, value or None) of each environment switch.");
+  module.def("env_switches", &env_switches,
+             "(name, meaning, value or None) of each environment switch.");
   module.def("build_info", &build_info, "Facts about this build.");
   module.def("set_library_search_paths", &set_library_search_paths, pyb::arg("folders"),
              "Folders of the Python environment where vendor libraries are looked for.");

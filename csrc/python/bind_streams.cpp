@@ -60,7 +60,8 @@ class EventObject {
       device_ = on.device;
       handle_ = backend(device_).create_event(device_.index, timing_);
     }
-    VT_CHECK(device_ == on.device, kRuntime, "Event.record: the event belongs to ", device_, ", the stream to ", on.device);
+    VT_CHECK(device_ == on.device, kRuntime, "Event.record: the event belongs to ", device_,
+             ", the stream to ", on.device);
     backend(device_).record_event(handle_, on);
   }
   void wait(const StreamPointer& stream) {
@@ -75,8 +76,10 @@ class EventObject {
     backend(device_).synchronize_event(handle_);
   }
   double elapsed(const EventObject& end) {
-    VT_CHECK(handle_ && end.handle_, kRuntime, "Event.elapsed_time: both events must be recorded first");
-    VT_CHECK(timing_ && end.timing_, kRuntime, "Event.elapsed_time: both events need enable_timing=True");
+    VT_CHECK(handle_ && end.handle_, kRuntime,
+             "Event.elapsed_time: both events must be recorded first");
+    VT_CHECK(timing_ && end.timing_, kRuntime,
+             "Event.elapsed_time: both events need enable_timing=True");
     return backend(device_).elapsed_ms(handle_, end.handle_);
   }
 
@@ -91,27 +94,45 @@ void bind_stream_class(pyb::module_& module) {
   pyb::class_<StreamObject, StreamPointer>(module, "Stream", "A queue of work on one device.")
       .def(pyb::init(&create_stream), pyb::arg("device") = pyb::none(), pyb::arg("priority") = 0)
       .def_property_readonly("device", [](const StreamObject& s) { return s.get().device; })
-      .def_property_readonly("cuda_stream", [](const StreamObject& s) { return reinterpret_cast<uintptr_t>(s.get().handle); },
-                             "The cudaStream_t as a number.")
-      .def("query", [](const StreamObject& s) { return s.device().query_stream(s.get()); }, "Is its work done?")
-      .def("synchronize", [](const StreamObject& s) {
-             ReleaseGil release(ReleaseGil::kAlways);
-             s.device().synchronize_stream(s.get());
-           }, "Waits until its work is done.")
-      .def("wait_stream", [](const StreamPointer& s, const StreamPointer& other) {
-             EventObject event(false);
-             event.record(other);
-             event.wait(s);
-           }, pyb::arg("stream"), "Later work waits for what is queued on the other stream now.")
-      .def("wait_event", [](const StreamPointer& s, EventObject& event) { event.wait(s); }, pyb::arg("event"),
-           "Later work waits for the event.")
-      .def("record_event", [](const StreamPointer& s, EventPointer event) {
-             if (!event) event = std::make_shared<EventObject>(false);
-             event->record(s);
-             return event;
-           }, pyb::arg("event") = pyb::none(), "Marks the work queued so far.")
-      .def("__eq__", [](const StreamObject& a, const StreamObject& b) { return a.get() == b.get(); })
-      .def("__hash__", [](const StreamObject& s) { return std::hash<void*>()(s.get().handle) ^ s.get().device.index; })
+      .def_property_readonly(
+          "cuda_stream",
+          [](const StreamObject& s) { return reinterpret_cast<uintptr_t>(s.get().handle); },
+          "The cudaStream_t as a number.")
+      .def(
+          "query", [](const StreamObject& s) { return s.device().query_stream(s.get()); },
+          "Is its work done?")
+      .def(
+          "synchronize",
+          [](const StreamObject& s) {
+            ReleaseGil release(ReleaseGil::kAlways);
+            s.device().synchronize_stream(s.get());
+          },
+          "Waits until its work is done.")
+      .def(
+          "wait_stream",
+          [](const StreamPointer& s, const StreamPointer& other) {
+            EventObject event(false);
+            event.record(other);
+            event.wait(s);
+          },
+          pyb::arg("stream"), "Later work waits for what is queued on the other stream now.")
+      .def(
+          "wait_event", [](const StreamPointer& s, EventObject& event) { event.wait(s); },
+          pyb::arg("event"), "Later work waits for the event.")
+      .def(
+          "record_event",
+          [](const StreamPointer& s, EventPointer event) {
+            if (!event) event = std::make_shared<EventObject>(false);
+            event->record(s);
+            return event;
+          },
+          pyb::arg("event") = pyb::none(), "Marks the work queued so far.")
+      .def("__eq__",
+           [](const StreamObject& a, const StreamObject& b) { return a.get() == b.get(); })
+      .def("__hash__",
+           [](const StreamObject& s) {
+             return std::hash<void*>()(s.get().handle) ^ s.get().device.index;
+           })
       .def("__repr__", [](const StreamObject& s) {
         return str("<Stream device=", s.get().device, " cuda_stream=", s.get().handle, ">");
       });
@@ -120,19 +141,27 @@ void bind_stream_class(pyb::module_& module) {
 void bind_event_class(pyb::module_& module) {
   pyb::class_<EventObject, EventPointer>(module, "Event", "A mark in a stream.")
       .def(pyb::init([](bool timing, bool, bool interprocess) {
-             VT_CHECK(!interprocess, kRuntime, "Event: all devices belong to one process here; interprocess=True is not needed");
+             VT_CHECK(
+                 !interprocess, kRuntime,
+                 "Event: all devices belong to one process here; interprocess=True is not needed");
              return std::make_shared<EventObject>(timing);
-           }), pyb::arg("enable_timing") = false, pyb::arg("blocking") = false, pyb::arg("interprocess") = false)
-      .def("record", &EventObject::record, pyb::arg("stream") = pyb::none(), "Marks what is queued on a stream now.")
-      .def("wait", &EventObject::wait, pyb::arg("stream") = pyb::none(), "Later work of a stream waits for the mark.")
+           }),
+           pyb::arg("enable_timing") = false, pyb::arg("blocking") = false,
+           pyb::arg("interprocess") = false)
+      .def("record", &EventObject::record, pyb::arg("stream") = pyb::none(),
+           "Marks what is queued on a stream now.")
+      .def("wait", &EventObject::wait, pyb::arg("stream") = pyb::none(),
+           "Later work of a stream waits for the mark.")
       .def("query", &EventObject::query, "Has all marked work been done?")
       .def("synchronize", &EventObject::synchronize, "Waits until the marked work is done.")
-      .def("elapsed_time", &EventObject::elapsed, pyb::arg("end_event"), "Milliseconds between two marks.");
+      .def("elapsed_time", &EventObject::elapsed, pyb::arg("end_event"),
+           "Milliseconds between two marks.");
 }
 
 void record_stream(const Tensor& t, const StreamObject& stream) {
   VT_CHECK(t.defined(), kType, "record_stream: expected a Tensor");
-  if (t.storage().data()) backend(t.device()).record_stream(t.device().index, t.storage().data(), stream.get());
+  if (t.storage().data())
+    backend(t.device()).record_stream(t.device().index, t.storage().data(), stream.get());
 }
 
 }  // namespace
@@ -142,13 +171,17 @@ void bind_streams(pyb::module_& module) {
   bind_event_class(module);
   module.def("current_stream", &current_stream, pyb::arg("device") = pyb::none(),
              "The stream that this thread queues work of a device on.");
-  module.def("default_stream", [](const std::optional<Device>& device) {
-               const Device place = device.value_or(cuda_device());
-               check_device(place);
-               return std::make_shared<StreamObject>(Stream{place, nullptr});
-             }, pyb::arg("device") = pyb::none(), "The stream that every thread starts with.");
-  module.def("set_stream", [](const StreamObject& s) { s.device().set_current_stream(s.get()); }, pyb::arg("stream"),
-             "Makes it the stream that this thread queues work of its device on.");
+  module.def(
+      "default_stream",
+      [](const std::optional<Device>& device) {
+        const Device place = device.value_or(cuda_device());
+        check_device(place);
+        return std::make_shared<StreamObject>(Stream{place, nullptr});
+      },
+      pyb::arg("device") = pyb::none(), "The stream that every thread starts with.");
+  module.def(
+      "set_stream", [](const StreamObject& s) { s.device().set_current_stream(s.get()); },
+      pyb::arg("stream"), "Makes it the stream that this thread queues work of its device on.");
   const pyb::object type = module.attr("Tensor");
   type.attr("record_stream") = pyb::cpp_function(
       &record_stream, pyb::name("record_stream"), pyb::is_method(type), pyb::arg("stream"),

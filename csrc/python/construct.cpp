@@ -24,7 +24,9 @@ bool is_nested(PyObject* object) {
   return result;
 }
 
-Owned items_of(PyObject* sequence) { return Owned(checked(PySequence_Fast(sequence, "expected a sequence"))); }
+Owned items_of(PyObject* sequence) {
+  return Owned(checked(PySequence_Fast(sequence, "expected a sequence")));
+}
 
 // The dtype that one leaf asks for; float is float32, the default.
 DType leaf_dtype(PyObject* leaf) {
@@ -57,8 +59,9 @@ struct Survey {
 
   void visit(PyObject* object, int depth) {
     if (!is_nested(object)) {
-      VT_CHECK(!complete || depth == shape.size(), kValue, "tensor(): expected a sequence of length ",
-               depth < shape.size() ? shape[depth] : 0, " at dim ", depth, ", got a ", Py_TYPE(object)->tp_name);
+      VT_CHECK(!complete || depth == shape.size(), kValue,
+               "tensor(): expected a sequence of length ", depth < shape.size() ? shape[depth] : 0,
+               " at dim ", depth, ", got a ", Py_TYPE(object)->tp_name);
       complete = true;
       const DType leaf = leaf_dtype(object);
       dtype = dtype ? promote(*dtype, leaf) : leaf;
@@ -67,8 +70,9 @@ struct Survey {
     const Owned items = items_of(object);
     const int64_t count = PySequence_Fast_GET_SIZE(items.get());
     if (depth == shape.size() && !complete) shape.push_back(count);
-    VT_CHECK(depth < shape.size() && shape[depth] == count, kValue, "tensor(): expected a sequence of length ",
-             depth < shape.size() ? shape[depth] : 0, " at dim ", depth, " (got ", count, ")");
+    VT_CHECK(depth < shape.size() && shape[depth] == count, kValue,
+             "tensor(): expected a sequence of length ", depth < shape.size() ? shape[depth] : 0,
+             " at dim ", depth, " (got ", count, ")");
     for (int64_t i = 0; i < count; ++i) visit(PySequence_Fast_GET_ITEM(items.get(), i), depth + 1);
     if (count == 0) complete = true;
   }
@@ -85,7 +89,8 @@ T* store(PyObject* object, int depth, int dims, T* out) {
   }
   const Owned items = items_of(object);
   const Py_ssize_t count = PySequence_Fast_GET_SIZE(items.get());
-  for (Py_ssize_t i = 0; i < count; ++i) out = store(PySequence_Fast_GET_ITEM(items.get(), i), depth + 1, dims, out);
+  for (Py_ssize_t i = 0; i < count; ++i)
+    out = store(PySequence_Fast_GET_ITEM(items.get(), i), depth + 1, dims, out);
   return out;
 }
 
@@ -108,7 +113,8 @@ constexpr Parameter kTensorParameters[] = {{"data", 'x', false, false},
                                            {"requires_grad", 'b', true, true},
                                            {"pin_memory", 'b', true, true}};
 constexpr Signature kTensor = {
-    "tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False) -> Tensor", kTensorParameters, 5, 1};
+    "tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False) -> Tensor",
+    kTensorParameters, 5, 1};
 
 PyObject* tensor_function(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* names) {
   return guarded([&]() -> PyObject* {
@@ -125,7 +131,8 @@ PyObject* tensor_function(PyObject*, PyObject* const* args, Py_ssize_t nargs, Py
 
 constexpr Parameter kAsTensorParameters[] = {
     {"data", 'x', false, false}, {"dtype", 'd', true, false}, {"device", 'D', true, false}};
-constexpr Signature kAsTensor = {"as_tensor(data, dtype=None, device=None) -> Tensor", kAsTensorParameters, 3, 3};
+constexpr Signature kAsTensor = {"as_tensor(data, dtype=None, device=None) -> Tensor",
+                                 kAsTensorParameters, 3, 3};
 
 PyObject* as_tensor(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* names) {
   return guarded([&]() -> PyObject* {
@@ -147,11 +154,13 @@ PyObject* rebuild(PyObject*, PyObject* args) {
   return guarded([&]() -> PyObject* {
     PyObject *type, *bytes, *dtype, *shape;
     int requires_grad;
-    if (!PyArg_ParseTuple(args, "O!SOO!p", &PyType_Type, &type, &bytes, &dtype, &PyTuple_Type, &shape, &requires_grad)) {
+    if (!PyArg_ParseTuple(args, "O!SOO!p", &PyType_Type, &type, &bytes, &dtype, &PyTuple_Type,
+                          &shape, &requires_grad)) {
       return nullptr;
     }
-    VT_CHECK(is_dtype(dtype) && PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type), tensor_type), kType,
-             "_rebuild_tensor: not what a pickled tensor holds");
+    VT_CHECK(
+        is_dtype(dtype) && PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type), tensor_type),
+        kType, "_rebuild_tensor: not what a pickled tensor holds");
     Dims sizes;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shape); ++i) {
       const int64_t size = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, i));
@@ -159,8 +168,8 @@ PyObject* rebuild(PyObject*, PyObject* args) {
       sizes.push_back(size);
     }
     const Tensor t = empty(sizes, dtype_of(dtype), {});
-    VT_CHECK(static_cast<size_t>(PyBytes_GET_SIZE(bytes)) == t.bytes(), kValue, "_rebuild_tensor: ",
-             PyBytes_GET_SIZE(bytes), " bytes do not fill ", t);
+    VT_CHECK(static_cast<size_t>(PyBytes_GET_SIZE(bytes)) == t.bytes(), kValue,
+             "_rebuild_tensor: ", PyBytes_GET_SIZE(bytes), " bytes do not fill ", t);
     if (t.bytes() > 0) std::memcpy(t.data(), PyBytes_AS_STRING(bytes), t.bytes());
     if (requires_grad) set_requires_grad(t, true);
     return wrap_as(reinterpret_cast<PyTypeObject*>(type), t);
@@ -188,7 +197,8 @@ Tensor tensor_from_data(PyObject* data, std::optional<DType> dtype, Device devic
 PyMethodDef construct_functions[] = {
     {"tensor", with_keywords(tensor_function), METH_FASTCALL | METH_KEYWORDS,
      "tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False) -> Tensor\n\n"
-     "A copy of a number, nested lists, a NumPy array or a tensor. Without a dtype: float32 for Python floats, int64 "
+     "A copy of a number, nested lists, a NumPy array or a tensor. Without a dtype: float32 for "
+     "Python floats, int64 "
      "for ints, bool for bools."},
     {"as_tensor", with_keywords(as_tensor), METH_FASTCALL | METH_KEYWORDS,
      "as_tensor(data, dtype=None, device=None) -> Tensor\n\n"

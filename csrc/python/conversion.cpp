@@ -23,7 +23,8 @@ Scalar read_scalar(DType dtype, const void* data) {
 
 PyObject* list_of(const Tensor& t, int dim, const char* data) {
   if (dim == t.dim()) return checked(wrap_scalar(read_scalar(t.dtype(), data)));
-  const int64_t count = t.sizes()[dim], step = t.strides()[dim] * static_cast<int64_t>(t.item_size());
+  const int64_t count = t.sizes()[dim],
+                step = t.strides()[dim] * static_cast<int64_t>(t.item_size());
   Owned list(checked(PyList_New(static_cast<Py_ssize_t>(count))));
   for (int64_t i = 0; i < count; ++i) {
     PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), list_of(t, dim + 1, data + i * step));
@@ -47,17 +48,20 @@ Tensor moved(const Tensor& t, const Destination& to) {
   const bool waits = (t.device().is_cuda() || device.is_cuda()) && !to.non_blocking;
   ReleaseGil release(waits ? ReleaseGil::kAlways : t.numel());
   // The narrower type crosses between devices.
-  if (item_size(dtype) < t.item_size()) return to_device(to_dtype(t, dtype), device, to.non_blocking);
+  if (item_size(dtype) < t.item_size())
+    return to_device(to_dtype(t, dtype), device, to.non_blocking);
   return to_dtype(to_device(t, device, to.non_blocking), dtype);
 }
 
 constexpr const char* kToText =
-    "to(Tensor self, dtype | device | Tensor other, dtype=None, *, non_blocking=False, copy=False) -> Tensor";
-constexpr Parameter kToParameters[] = {{"self", 'T', false, false},        {"first", 'x', true, false},
-                                       {"second", 'x', true, false},       {"non_blocking", 'b', true, false},
-                                       {"copy", 'b', true, false},         {"dtype", 'd', true, true},
-                                       {"device", 'D', true, true},        {"other", 'T', true, true},
-                                       {"memory_format", 'x', true, true}};
+    "to(Tensor self, dtype | device | Tensor other, dtype=None, *, non_blocking=False, copy=False) "
+    "-> Tensor";
+constexpr Parameter kToParameters[] = {
+    {"self", 'T', false, false},       {"first", 'x', true, false},
+    {"second", 'x', true, false},      {"non_blocking", 'b', true, false},
+    {"copy", 'b', true, false},        {"dtype", 'd', true, true},
+    {"device", 'D', true, true},       {"other", 'T', true, true},
+    {"memory_format", 'x', true, true}};
 constexpr Signature kTo = {kToText, kToParameters, 9, 5};
 
 void add_destination(Destination& to, PyObject* given) {
@@ -69,8 +73,8 @@ void add_destination(Destination& to, PyObject* given) {
   } else if (is_device(given)) {
     to.device = existing_device_of(given);
   } else {
-    fail(ErrorKind::kType, "to(): expected a dtype, a device or a Tensor, not ", Py_TYPE(given)->tp_name,
-         "; the signature is ", kToText);
+    fail(ErrorKind::kType, "to(): expected a dtype, a device or a Tensor, not ",
+         Py_TYPE(given)->tp_name, "; the signature is ", kToText);
   }
 }
 
@@ -97,16 +101,19 @@ PyObject* cpu(PyObject* self, PyObject*) {
 
 PyObject* cuda(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* names) {
   return guarded([&]() -> PyObject* {
-    static constexpr Parameter parameters[] = {
-        {"self", 'T', false, false}, {"device", 'D', true, false}, {"non_blocking", 'b', true, false}};
-    static constexpr Signature s = {"cuda(Tensor self, device=None, non_blocking=False) -> Tensor", parameters, 3, 3};
+    static constexpr Parameter parameters[] = {{"self", 'T', false, false},
+                                               {"device", 'D', true, false},
+                                               {"non_blocking", 'b', true, false}};
+    static constexpr Signature s = {"cuda(Tensor self, device=None, non_blocking=False) -> Tensor",
+                                    parameters, 3, 3};
     Arguments a;
     if (!bind(s, self, args, nargs, names, a)) return nullptr;
     Device device{DeviceType::kCUDA, static_cast<uint8_t>(current_cuda_index())};
     if (a.given(1)) device = vt::py::device(a, 1, s);
     VT_CHECK(device.is_cuda(), kRuntime, "cuda(): expected a CUDA device, got ", device);
     check_device(device);
-    return wrap(moved(unwrap(self), {.device = device, .non_blocking = a.given(2) && boolean(a, 2, s)}));
+    return wrap(
+        moved(unwrap(self), {.device = device, .non_blocking = a.given(2) && boolean(a, 2, s)}));
   });
 }
 
@@ -117,21 +124,25 @@ PyObject* cast(PyObject* self, PyObject*) {
 
 PyObject* type_as(PyObject* self, PyObject* other) {
   return guarded([&] {
-    VT_CHECK(is_tensor(other), kType, "type_as(): expected a Tensor, not ", Py_TYPE(other)->tp_name);
-    return wrap(moved(unwrap(self), {.dtype = unwrap(other).dtype(), .device = unwrap(other).device()}));
+    VT_CHECK(is_tensor(other), kType, "type_as(): expected a Tensor, not ",
+             Py_TYPE(other)->tp_name);
+    return wrap(
+        moved(unwrap(self), {.dtype = unwrap(other).dtype(), .device = unwrap(other).device()}));
   });
 }
 
 PyObject* pin_memory(PyObject* self, PyObject*) {
   return guarded([&] {
     const Tensor& t = unwrap(self);
-    VT_CHECK(t.device().is_cpu(), kRuntime, "pin_memory(): only CPU tensors can be pinned, got ", t);
-    VT_CHECK(device_count(DeviceType::kCUDA) > 0, kRuntime, "pin_memory(): ", cuda_unavailable_reason());
+    VT_CHECK(t.device().is_cpu(), kRuntime, "pin_memory(): only CPU tensors can be pinned, got ",
+             t);
+    VT_CHECK(device_count(DeviceType::kCUDA) > 0, kRuntime,
+             "pin_memory(): ", cuda_unavailable_reason());
     if (t.numel() == 0 || cuda_backend().is_pinned(t.data())) return wrap(t);
     const size_t bytes = t.bytes();
     void* memory = cuda_backend().allocate_pinned(bytes);
-    auto storage =
-        Storage::wrap(t.device(), memory, bytes, [=] { cuda_backend().deallocate_pinned(memory, bytes); });
+    auto storage = Storage::wrap(t.device(), memory, bytes,
+                                 [=] { cuda_backend().deallocate_pinned(memory, bytes); });
     const Tensor pinned(Ref<TensorImpl>::adopt(
         new TensorImpl(std::move(storage), t.sizes(), row_major_strides(t.sizes()), 0, t.dtype())));
     raw::copy_(pinned, t, false);
@@ -150,7 +161,8 @@ PyObject* tolist_method(PyObject* self, PyObject*) {
 }  // namespace
 
 Scalar item(const Tensor& t) {
-  VT_CHECK(t.numel() == 1, kRuntime, "a Tensor with ", t.numel(), " elements cannot be converted to Scalar: ", t);
+  VT_CHECK(t.numel() == 1, kRuntime, "a Tensor with ", t.numel(),
+           " elements cannot be converted to Scalar: ", t);
   if (VT_LIKELY(t.device().is_cpu())) return read_scalar(t.dtype(), t.data());
   alignas(8) char value[8];
   {
@@ -171,11 +183,13 @@ PyObject* tolist(const Tensor& t) {
 }
 
 PyMethodDef conversion_methods[] = {
-    {"to", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(to)), METH_FASTCALL | METH_KEYWORDS,
+    {"to", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(to)),
+     METH_FASTCALL | METH_KEYWORDS,
      "to(dtype | device | other, dtype=None, *, non_blocking=False, copy=False) -> Tensor\n\n"
      "The tensor with another type or on another device; itself if nothing changes."},
     {"cpu", cpu, METH_NOARGS, "cpu() -> Tensor\n\nOn cpu:0."},
-    {"cuda", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(cuda)), METH_FASTCALL | METH_KEYWORDS,
+    {"cuda", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(cuda)),
+     METH_FASTCALL | METH_KEYWORDS,
      "cuda(device=None, non_blocking=False) -> Tensor\n\nOn that GPU, or on the current one."},
     {"pin_memory", pin_memory, METH_NOARGS,
      "pin_memory() -> Tensor\n\nA copy in host memory that GPUs copy from directly."},
@@ -191,7 +205,8 @@ PyMethodDef conversion_methods[] = {
     {"type_as", type_as, METH_O, "type_as(other) -> Tensor\n\nWith the type and device of other."},
     {"item", item_method, METH_NOARGS,
      "item() -> bool | int | float\n\nThe value of a one-element tensor; waits for the device."},
-    {"tolist", tolist_method, METH_NOARGS, "tolist() -> list\n\nThe values as nested lists; waits for the device."},
+    {"tolist", tolist_method, METH_NOARGS,
+     "tolist() -> list\n\nThe values as nested lists; waits for the device."},
     {},
 };
 

@@ -18,13 +18,14 @@ PyObject* tolist(const Tensor& t);
 Tensor tensor_from_data(PyObject* data, std::optional<DType> dtype, Device device);
 
 bool is_ndarray(PyObject* object);
-Tensor tensor_from_numpy(PyObject* array);  // shares memory
+Tensor tensor_from_numpy(PyObject* array);     // shares memory
 PyObject* numpy_from_tensor(const Tensor& t);  // shares memory
 Tensor tensor_from_dlpack(PyObject* object);
 
 std::string repr(const Tensor& t);
 
-// Method tables of single files, merged into the type by tensor_type.cpp; all end with an empty entry.
+// Method tables of single files, merged into the type by tensor_type.cpp; all end with an empty
+// entry.
 extern PyMethodDef conversion_methods[];
 extern PyMethodDef numpy_methods[];
 extern PyMethodDef dlpack_methods[];

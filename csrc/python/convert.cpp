@@ -77,7 +77,9 @@ int64_t detail::integer_slow(const Arguments& a, int i, const Signature& s) {
   return value;
 }
 
-double number(const Arguments& a, int i, const Signature& s) { return scalar(a, i, s).to<double>(); }
+double number(const Arguments& a, int i, const Signature& s) {
+  return scalar(a, i, s).to<double>();
+}
 
 bool boolean(const Arguments& a, int i, const Signature& s) {
   PyObject* object = a.slot[i];
@@ -106,8 +108,8 @@ Dims dims(const Arguments& a, int i, const Signature& s) {
     int64_t value;
     if (VT_UNLIKELY(!to_integer(object, value))) {
       fail(ErrorKind::kType, std::string_view(s.text).substr(0, std::string_view(s.text).find('(')),
-           "(): argument '", s.parameters[i].name, "' must hold ints, not ", Py_TYPE(object)->tp_name,
-           "; the signature is ", s.text);
+           "(): argument '", s.parameters[i].name, "' must hold ints, not ",
+           Py_TYPE(object)->tp_name, "; the signature is ", s.text);
     }
     result.push_back(value);
   };
@@ -152,8 +154,8 @@ std::vector<Tensor> tensors(const Arguments& a, int i, const Signature& s) {
   for (Py_ssize_t k = 0; k < count; ++k) {
     PyObject* each = PySequence_Fast_GET_ITEM(fast.get(), k);
     if (!is_tensor(each)) {
-      fail(ErrorKind::kType, "argument '", s.parameters[i].name, "' must hold Tensors, but number ", k, " is ",
-           Py_TYPE(each)->tp_name, "; the signature is ", s.text);
+      fail(ErrorKind::kType, "argument '", s.parameters[i].name, "' must hold Tensors, but number ",
+           k, " is ", Py_TYPE(each)->tp_name, "; the signature is ", s.text);
     }
     result.push_back(unwrap(each));
   }

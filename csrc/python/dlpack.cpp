@@ -23,8 +23,9 @@ void destroy_capsule(PyObject* capsule) {
   managed->deleter(managed);
 }
 
-// Makes the consumer's stream wait for the work queued here. By the protocol None and 1 are the legacy default stream,
-// 2 the default stream of the thread, -1 asks for no waiting; any other number is a cudaStream_t.
+// Makes the consumer's stream wait for the work queued here. By the protocol None and 1 are the
+// legacy default stream, 2 the default stream of the thread, -1 asks for no waiting; any other
+// number is a cudaStream_t.
 void order_before(Device device, PyObject* stream) {
   if (device.is_cpu()) {
     VT_CHECK(stream == Py_None, kRuntime, "__dlpack__: a CPU tensor takes stream=None only");
@@ -58,8 +59,8 @@ PyObject* export_method(PyObject* self, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     static const char* names[] = {"stream", "max_version", "dl_device", "copy", nullptr};
     PyObject *stream = Py_None, *max_version = Py_None, *dl_device = Py_None, *copy = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", const_cast<char**>(names), &stream, &max_version,
-                                     &dl_device, &copy)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", const_cast<char**>(names),
+                                     &stream, &max_version, &dl_device, &copy)) {
       return nullptr;
     }
     Tensor t = unwrap(self);
@@ -70,8 +71,9 @@ PyObject* export_method(PyObject* self, PyObject* args, PyObject* kwargs) {
       if (!PyArg_ParseTuple(dl_device, "ii", &type, &id)) return nullptr;
       const dlpack::DLDevice here = dlpack::to_dl(t.device());
       if (type != here.device_type || id != here.device_id) {
-        VT_CHECK(type == dlpack::kCPU && copy != Py_False, kRuntime, "__dlpack__: cannot export ", t,
-                 " to DLPack device (", type, ", ", id, ") without a copy; copy=None or True moves it to the CPU");
+        VT_CHECK(type == dlpack::kCPU && copy != Py_False, kRuntime, "__dlpack__: cannot export ",
+                 t, " to DLPack device (", type, ", ", id,
+                 ") without a copy; copy=None or True moves it to the CPU");
         t = to_device(t, {}, false);
         copy = Py_False;
       }
@@ -84,7 +86,8 @@ PyObject* export_method(PyObject* self, PyObject* args, PyObject* kwargs) {
       return PyCapsule_New(managed, kVersionedName,
                            destroy_capsule<dlpack::DLManagedTensorVersioned, kVersionedName>);
     }
-    return PyCapsule_New(dlpack::export_tensor(t), kName, destroy_capsule<dlpack::DLManagedTensor, kName>);
+    return PyCapsule_New(dlpack::export_tensor(t), kName,
+                         destroy_capsule<dlpack::DLManagedTensor, kName>);
   });
 }
 
@@ -106,10 +109,11 @@ Owned stream_argument(PyObject* producer) {
 
 Owned capsule_of(PyObject* producer) {
   if (PyCapsule_CheckExact(producer)) return Owned(Py_NewRef(producer));
-  VT_CHECK(PyObject_HasAttrString(producer, "__dlpack__"), kType, "from_dlpack(): expected an object with __dlpack__, not ",
-           Py_TYPE(producer)->tp_name);
+  VT_CHECK(PyObject_HasAttrString(producer, "__dlpack__"), kType,
+           "from_dlpack(): expected an object with __dlpack__, not ", Py_TYPE(producer)->tp_name);
   const Owned method(checked(PyObject_GetAttrString(producer, "__dlpack__")));
-  const Owned none(checked(PyTuple_New(0))), options(checked(PyDict_New())), stream(stream_argument(producer));
+  const Owned none(checked(PyTuple_New(0))), options(checked(PyDict_New())),
+      stream(stream_argument(producer));
   const Owned version(checked(Py_BuildValue("(II)", dlpack::kMajorVersion, dlpack::kMinorVersion)));
   checked(PyDict_SetItemString(options.get(), "stream", stream.get()));
   checked(PyDict_SetItemString(options.get(), "max_version", version.get()));
@@ -129,23 +133,28 @@ Owned capsule_of(PyObject* producer) {
 Tensor tensor_from_dlpack(PyObject* object) {
   const Owned capsule = capsule_of(object);
   if (PyCapsule_IsValid(capsule.get(), kVersionedName)) {
-    auto* managed = static_cast<dlpack::DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.get(), kVersionedName));
+    auto* managed = static_cast<dlpack::DLManagedTensorVersioned*>(
+        PyCapsule_GetPointer(capsule.get(), kVersionedName));
     if (managed->flags & dlpack::kReadOnly) {
-      checked(PyErr_WarnEx(PyExc_UserWarning, "from_dlpack(): the memory is read-only, but the tensor will not be; do "
-                                              "not write to it", 2));
+      checked(PyErr_WarnEx(PyExc_UserWarning,
+                           "from_dlpack(): the memory is read-only, but the tensor will not be; do "
+                           "not write to it",
+                           2));
     }
     checked(PyCapsule_SetName(capsule.get(), kUsedVersionedName));
     return dlpack::import_versioned(managed);
   }
   VT_CHECK(PyCapsule_IsValid(capsule.get(), kName), kRuntime,
-           "from_dlpack(): a DLPack capsule can be consumed only once, and must be named dltensor or dltensor_versioned");
+           "from_dlpack(): a DLPack capsule can be consumed only once, and must be named dltensor "
+           "or dltensor_versioned");
   auto* managed = static_cast<dlpack::DLManagedTensor*>(PyCapsule_GetPointer(capsule.get(), kName));
   checked(PyCapsule_SetName(capsule.get(), kUsedName));
   return dlpack::import_tensor(managed);
 }
 
 PyMethodDef dlpack_methods[] = {
-    {"__dlpack__", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(export_method)), METH_VARARGS | METH_KEYWORDS,
+    {"__dlpack__", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(export_method)),
+     METH_VARARGS | METH_KEYWORDS,
      "__dlpack__(*, stream=None, max_version=None, dl_device=None, copy=None) -> capsule"},
     {"__dlpack_device__", device_method, METH_NOARGS, "__dlpack_device__() -> tuple[int, int]"},
     {},

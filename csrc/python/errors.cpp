@@ -30,8 +30,10 @@ std::string text_of_current_error() {
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
   Owned text(value ? PyObject_Str(value) : nullptr);
-  std::string result = type ? reinterpret_cast<PyTypeObject*>(type)->tp_name : "no Python exception";
-  if (const char* utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr) result += std::string(": ") + utf8;
+  std::string result =
+      type ? reinterpret_cast<PyTypeObject*>(type)->tp_name : "no Python exception";
+  if (const char* utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr)
+    result += std::string(": ") + utf8;
   PyErr_Restore(type, value, traceback);
   return result;
 }
@@ -63,21 +65,15 @@ void PythonError::restore() const {
 void set_error_from_current_exception() noexcept {
   try {
     throw;
-  } catch (const PythonError& error) {
-    error.restore();
-  } catch (const Error& error) {
+  } catch (const PythonError& error) { error.restore(); } catch (const Error& error) {
     PyErr_SetString(type_of(error.kind()), error.what());
   } catch (pybind11::error_already_set& error) {
     error.restore();
   } catch (const pybind11::builtin_exception& error) {
     error.set_error();
-  } catch (const std::bad_alloc&) {
-    PyErr_NoMemory();
-  } catch (const std::exception& error) {
+  } catch (const std::bad_alloc&) { PyErr_NoMemory(); } catch (const std::exception& error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());
-  } catch (...) {
-    PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception");
-  }
+  } catch (...) { PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception"); }
 }
 
 void add_error_types(PyObject* module) {
@@ -87,7 +83,8 @@ void add_error_types(PyObject* module) {
     checked(PyModule_AddObjectRef(module, name, type));
     return type;  // kept for the life of the process
   };
-  g_out_of_memory = add("OutOfMemoryError", "A device has no room for an allocation.", PyExc_RuntimeError);
+  g_out_of_memory =
+      add("OutOfMemoryError", "A device has no room for an allocation.", PyExc_RuntimeError);
   g_fabric = add("FabricError", "Devices could not work together.", PyExc_RuntimeError);
   g_fabric_timeout = add("FabricTimeoutError", "A device did not arrive in time.", g_fabric);
 }

@@ -10,8 +10,8 @@
 
 namespace vt::py {
 
-// A Python exception on its way through C++: taken off the interpreter when thrown, so that it may cross threads, and
-// put back where it reaches Python again.
+// A Python exception on its way through C++: taken off the interpreter when thrown, so that it may
+// cross threads, and put back where it reaches Python again.
 class PythonError : public Error {
  public:
   PythonError();  // takes the exception that is set now; the GIL must be held

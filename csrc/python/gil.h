@@ -1,4 +1,5 @@
-// Giving up and taking the GIL around C++ work. Knows how much work is worth it, nothing of the work itself.
+// Giving up and taking the GIL around C++ work. Knows how much work is worth it, nothing of the
+// work itself.
 #pragma once
 #include <Python.h>
 
@@ -29,7 +30,8 @@ inline int64_t work_of(const std::vector<Tensor>& list) {
 inline int64_t work_of(int64_t elements) { return elements; }
 }  // namespace detail
 
-// Without the GIL while it lives, if the tensors (or element counts) named add up to enough CPU work.
+// Without the GIL while it lives, if the tensors (or element counts) named add up to enough CPU
+// work.
 class ReleaseGil {
  public:
   template <class... Values>

@@ -1,5 +1,5 @@
-// Indexing: ints, slices, None and ... become views; masks and index tensors become gathers and scatters. All of it goes
-// through public operators, so that it is differentiable.
+// Indexing: ints, slices, None and ... become views; masks and index tensors become gathers and
+// scatters. All of it goes through public operators, so that it is differentiable.
 #include "python/indexing.h"
 
 #include <vector>
@@ -32,9 +32,11 @@ bool is_plain_int(PyObject* item) { return PyLong_Check(item) && !PyBool_Check(i
 // An object that is no int, slice, None, ... or bool, as a tensor.
 Tensor index_tensor_of(PyObject* item, Device device) {
   Tensor index = is_tensor(item) ? unwrap(item) : tensor_from_data(item, std::nullopt, {});
-  if (!is_tensor(item) && index.numel() == 0 && is_float(index.dtype())) index = to_dtype(index, DType::kI64);
-  VT_CHECK(index.dtype() == DType::kBool || index.dtype() == DType::kI64 || index.dtype() == DType::kI32, kIndex,
-           "tensors used as indices must be int64, int32 or bool, got ", index);
+  if (!is_tensor(item) && index.numel() == 0 && is_float(index.dtype()))
+    index = to_dtype(index, DType::kI64);
+  VT_CHECK(
+      index.dtype() == DType::kBool || index.dtype() == DType::kI64 || index.dtype() == DType::kI32,
+      kIndex, "tensors used as indices must be int64, int32 or bool, got ", index);
   if (index.dtype() == DType::kI32) index = to_dtype(index, DType::kI64);
   return to_device(index, device, false);
 }
@@ -101,8 +103,10 @@ int apply_item(Target& target, PyObject* item, int dim) {
   }
   const Advanced pick{std::move(index), dim};
   for (int i = 0; pick.is_mask() && i < pick.width(); ++i) {
-    VT_CHECK(pick.index.sizes()[i] == view.sizes()[dim + i], kIndex, "the shape of the mask ", pick.index.sizes(),
-             " at index ", i, " does not match the shape of the indexed tensor ", view.sizes(), " at index ", dim + i);
+    VT_CHECK(pick.index.sizes()[i] == view.sizes()[dim + i], kIndex, "the shape of the mask ",
+             pick.index.sizes(), " at index ", i,
+             " does not match the shape of the indexed tensor ", view.sizes(), " at index ",
+             dim + i);
   }
   target.picks.push_back(pick);
   return dim + pick.width();
@@ -122,7 +126,8 @@ Target resolve(const Tensor& self, PyObject* index) {
     else taken += width;
   }
   VT_CHECK(ellipses <= 1, kIndex, "an index can only have a single ellipsis ('...')");
-  VT_CHECK(taken <= self.dim(), kIndex, "too many indices for a tensor of dimension ", self.dim(), ", got ", taken);
+  VT_CHECK(taken <= self.dim(), kIndex, "too many indices for a tensor of dimension ", self.dim(),
+           ", got ", taken);
   Target target{self, {}};
   int dim = 0;
   for (Py_ssize_t i = 0; i < count; ++i) {
@@ -136,10 +141,11 @@ Target resolve(const Tensor& self, PyObject* index) {
 // The picks as one int64 tensor a dimension, broadcast to one shape.
 struct Gather {
   std::vector<Tensor> indices;
-  std::vector<int> dims;    // of the view, ascending
-  Dims shape;               // of the indices
-  Dims order;               // of the view's dimensions: the picked ones first
-  int front = 0;            // where the picked block stands in the result: after this many unpicked dimensions
+  std::vector<int> dims;  // of the view, ascending
+  Dims shape;             // of the indices
+  Dims order;             // of the view's dimensions: the picked ones first
+  int front =
+      0;  // where the picked block stands in the result: after this many unpicked dimensions
 };
 
 Gather gather_of(const Target& target) {
@@ -159,9 +165,7 @@ Gather gather_of(const Target& target) {
   for (const Tensor& index : g.indices) {
     try {
       g.shape = broadcast_sizes("index", g.shape, index.sizes());
-    } catch (const Error& error) {
-      fail(ErrorKind::kIndex, error.what());
-    }
+    } catch (const Error& error) { fail(ErrorKind::kIndex, error.what()); }
   }
   for (Tensor& index : g.indices) {
     if (!(index.sizes() == g.shape)) index = expand(index, g.shape);
@@ -171,7 +175,8 @@ Gather gather_of(const Target& target) {
     if (std::find(g.dims.begin(), g.dims.end(), dim) == g.dims.end()) g.order.push_back(dim);
   }
   // Neighbouring picked dimensions are replaced where they stand; others move to the front.
-  if (g.dims.back() - g.dims.front() + 1 == static_cast<int>(g.dims.size())) g.front = g.dims.front();
+  if (g.dims.back() - g.dims.front() + 1 == static_cast<int>(g.dims.size()))
+    g.front = g.dims.front();
   return g;
 }
 
@@ -182,7 +187,9 @@ bool is_identity(const Dims& order) {
   return true;
 }
 
-Tensor permuted(const Tensor& t, const Dims& order) { return is_identity(order) ? t : permute(t, order); }
+Tensor permuted(const Tensor& t, const Dims& order) {
+  return is_identity(order) ? t : permute(t, order);
+}
 
 // From "picked block first" to the result's order, of `total` dimensions.
 Dims result_order(const Gather& g, int total) {
@@ -206,7 +213,8 @@ Tensor pick(const Target& target) {
   return permuted(result, result_order(g, result.dim()));
 }
 
-// Positions in the picked dimensions counted as one, int64 [shape]; IndexError where one is out of range.
+// Positions in the picked dimensions counted as one, int64 [shape]; IndexError where one is out of
+// range.
 Tensor flat_positions(const Gather& g, const Dims& picked_sizes) {
   Tensor flat;
   for (size_t i = 0; i < g.indices.size(); ++i) {
@@ -214,7 +222,8 @@ Tensor flat_positions(const Gather& g, const Dims& picked_sizes) {
     const Tensor& index = g.indices[i];
     const Tensor wrapped = add(index, mul(to_dtype(lt(index, 0), DType::kI64), size), 1);
     const Tensor outside = vt::any(logical_or(lt(wrapped, 0), ge(wrapped, size)), {}, false);
-    VT_CHECK(!item(outside).to<bool>(), kIndex, "index out of range for dimension ", g.dims[i], " with size ", size);
+    VT_CHECK(!item(outside).to<bool>(), kIndex, "index out of range for dimension ", g.dims[i],
+             " with size ", size);
     flat = flat.defined() ? add(mul(flat, size), wrapped, 1) : wrapped;
   }
   return flat;
@@ -247,7 +256,8 @@ void put(const Target& target, const Tensor& value) {
 
 // A single mask and a single value need no positions.
 bool put_masked(const Target& target, const Tensor* value, Scalar number) {
-  if (target.picks.size() != 1 || !target.picks[0].is_mask() || (value && value->numel() != 1)) return false;
+  if (target.picks.size() != 1 || !target.picks[0].is_mask() || (value && value->numel() != 1))
+    return false;
   const Advanced& pick = target.picks[0];
   Dims shape = pick.index.sizes();
   for (int i = pick.dim + pick.width(); i < target.view.dim(); ++i) shape.push_back(1);
@@ -256,7 +266,8 @@ bool put_masked(const Target& target, const Tensor* value, Scalar number) {
     masked_fill_(target.view, mask, number);
     return true;
   }
-  const Tensor one = reshape(to_device(to_dtype(*value, target.view.dtype()), target.view.device(), false), {});
+  const Tensor one =
+      reshape(to_device(to_dtype(*value, target.view.dtype()), target.view.device(), false), {});
   copy_(target.view, where(mask, one, target.view), false);
   return true;
 }
@@ -267,7 +278,8 @@ PyObject* get_item(PyObject* self, PyObject* index) {
   return guarded([&]() -> PyObject* {
     const Tensor& t = unwrap(self);
     if (PyLong_CheckExact(index)) {
-      VT_CHECK(t.dim() > 0, kIndex, "invalid index of a 0-dim tensor; use tensor.item() to get its value");
+      VT_CHECK(t.dim() > 0, kIndex,
+               "invalid index of a 0-dim tensor; use tensor.item() to get its value");
       return wrap(select(t, 0, int_of(index)));
     }
     if (PySlice_Check(index) && t.dim() > 0) return wrap(apply_slice(t, 0, index, false));
@@ -287,15 +299,18 @@ int set_item(PyObject* self, PyObject* index, PyObject* value) {
     Scalar number;
     if (number_from(value, number)) {
       if (target.picks.empty()) fill_(target.view, number);
-      else if (!put_masked(target, nullptr, number)) put(target, full({}, number, t.dtype(), t.device()));
+      else if (!put_masked(target, nullptr, number))
+        put(target, full({}, number, t.dtype(), t.device()));
       return 0;
     }
-    Tensor source = is_tensor(value) ? unwrap(value) : tensor_from_data(value, t.dtype(), t.device());
+    Tensor source =
+        is_tensor(value) ? unwrap(value) : tensor_from_data(value, t.dtype(), t.device());
     if (!target.picks.empty()) {
       if (!put_masked(target, &source, {})) put(target, source);
       return 0;
     }
-    while (source.dim() > target.view.dim() && source.sizes()[0] == 1) source = select(source, 0, 0);
+    while (source.dim() > target.view.dim() && source.sizes()[0] == 1)
+      source = select(source, 0, 0);
     copy_(target.view, source, false);
     return 0;
   });

@@ -26,9 +26,11 @@ PyObject* from_dlpack(PyObject*, PyObject* object) {
 }
 
 PyMethodDef g_sharing[] = {
-    {"from_numpy", from_numpy, METH_O, "from_numpy(array) -> Tensor\n\nA CPU tensor over the memory of the array."},
+    {"from_numpy", from_numpy, METH_O,
+     "from_numpy(array) -> Tensor\n\nA CPU tensor over the memory of the array."},
     {"from_dlpack", from_dlpack, METH_O,
-     "from_dlpack(object) -> Tensor\n\nA tensor over the memory of an object with __dlpack__, or of a capsule."},
+     "from_dlpack(object) -> Tensor\n\nA tensor over the memory of an object with __dlpack__, or "
+     "of a capsule."},
     {},
 };
 
@@ -52,16 +54,15 @@ PYBIND11_MODULE(_C, module) {
   pyb::register_exception_translator([](std::exception_ptr failure) {
     try {
       if (failure) std::rethrow_exception(failure);
-    } catch (const vt::Error&) {
-      set_error_from_current_exception();
-    }
+    } catch (const vt::Error&) { set_error_from_current_exception(); }
   });
   add_error_types(module.ptr());
   add_dtype_type(module.ptr());
   add_device_type(module.ptr());
   add_size_type(module.ptr());
   add_tensor_type(module.ptr());
-  module.attr("Tensor").attr("__array_priority__") = 1000;  // NumPy leaves mixed operators to the tensor
+  module.attr("Tensor").attr("__array_priority__") =
+      1000;  // NumPy leaves mixed operators to the tensor
   checked(PyModule_AddFunctions(module.ptr(), construct_functions));
   checked(PyModule_AddFunctions(module.ptr(), g_sharing));
 

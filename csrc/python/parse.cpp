@@ -11,7 +11,8 @@ namespace vt::py {
 namespace {
 
 // Names that NumPy's users know a parameter by; torch takes them too.
-constexpr const char* kAliases[][2] = {{"axis", "dim"}, {"keepdims", "keepdim"}, {"input", "self"}, {"x", "self"}};
+constexpr const char* kAliases[][2] = {
+    {"axis", "dim"}, {"keepdims", "keepdim"}, {"input", "self"}, {"x", "self"}};
 
 std::string_view text_of(PyObject* name) {
   if (VT_LIKELY(PyUnicode_IS_COMPACT_ASCII(name))) {
@@ -52,7 +53,8 @@ std::string given(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObj
   if (self) add("", self);
   for (Py_ssize_t i = 0; i < nargs; ++i) add("", args[i]);
   const Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
-  for (Py_ssize_t i = 0; i < named; ++i) add(text_of(PyTuple_GET_ITEM(kwnames, i)), args[nargs + i]);
+  for (Py_ssize_t i = 0; i < named; ++i)
+    add(text_of(PyTuple_GET_ITEM(kwnames, i)), args[nargs + i]);
   return out + ")";
 }
 
@@ -60,11 +62,12 @@ bool is_list(PyObject* object) { return PyTuple_Check(object) || PyList_Check(ob
 
 // The one matcher of bind and matches; Complain says whether a failure sets an exception.
 template <bool kComplain>
-bool fill(const Signature& s, PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
-          Arguments& out) {
+bool fill(const Signature& s, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
+          PyObject* kwnames, Arguments& out) {
   const auto complain = [&](const auto&... parts) {
     if constexpr (kComplain) {
-      PyErr_SetString(PyExc_TypeError, str(name_of(s), "(): ", parts..., "; the signature is ", s.text).c_str());
+      PyErr_SetString(PyExc_TypeError,
+                      str(name_of(s), "(): ", parts..., "; the signature is ", s.text).c_str());
     }
     return false;
   };
@@ -97,7 +100,8 @@ bool fill(const Signature& s, PyObject* self, PyObject* const* args, Py_ssize_t 
       const std::string_view name = text_of(PyTuple_GET_ITEM(kwnames, k));
       const int i = find_parameter(s, name);
       if (VT_UNLIKELY(i < 0)) return complain("has no argument '", name, "'");
-      if (VT_UNLIKELY(i < named_from || out.slot[i])) return complain("got argument '", name, "' twice");
+      if (VT_UNLIKELY(i < named_from || out.slot[i]))
+        return complain("got argument '", name, "' twice");
       PyObject* value = args[nargs + k];
       out.slot[i] = value == Py_None && s.parameters[i].optional ? nullptr : value;
     }
@@ -120,11 +124,13 @@ bool fits(PyObject* object, char type) {
   switch (type) {
     case 'T': return is_tensor(object);
     case 'O': return is_tensor(object) || is_number(object);
-    case 'S': case 'f': return is_number(object) || (is_tensor(object) && unwrap(object).dim() == 0);
+    case 'S':
+    case 'f': return is_number(object) || (is_tensor(object) && unwrap(object).dim() == 0);
     case 'i': return is_integer(object);
     case 'b': return PyBool_Check(object);
     case 's': return PyUnicode_Check(object);
-    case 'I': case 'V': {
+    case 'I':
+    case 'V': {
       if (!is_list(object)) return is_integer(object);
       PyObject** items = PySequence_Fast_ITEMS(object);
       for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i) {
@@ -153,8 +159,8 @@ bool bind(const Signature& signature, PyObject* self, PyObject* const* args, Py_
   return fill<true>(signature, self, args, nargs, kwnames, arguments);
 }
 
-bool bind_with_out(const Signature& signature, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
-                   PyObject* kwnames, Arguments& arguments, PyObject** out) {
+bool bind_with_out(const Signature& signature, PyObject* self, PyObject* const* args,
+                   Py_ssize_t nargs, PyObject* kwnames, Arguments& arguments, PyObject** out) {
   *out = nullptr;
   const Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
   Py_ssize_t at = 0;
@@ -174,7 +180,8 @@ bool bind_with_out(const Signature& signature, PyObject* self, PyObject* const* 
 }
 
 Tensor out_tensor(PyObject* out, const char* op) {
-  VT_CHECK(is_tensor(out), kType, op, "(): argument 'out' must be a Tensor, not ", Py_TYPE(out)->tp_name);
+  VT_CHECK(is_tensor(out), kType, op, "(): argument 'out' must be a Tensor, not ",
+           Py_TYPE(out)->tp_name);
   const Tensor& t = unwrap(out);
   VT_CHECK(!(t.requires_grad() && grad_enabled()), kRuntime, op,
            "(): out= does not support automatic differentiation, but it requires grad: ", t);
@@ -192,7 +199,8 @@ bool matches(const Signature& signature, PyObject* self, PyObject* const* args, 
 
 PyObject* no_match(const char* name, std::span<const Signature* const> signatures, PyObject* self,
                    PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  std::string text = str(name, "(): no form of it takes ", given(self, args, nargs, kwnames), "; there are:");
+  std::string text =
+      str(name, "(): no form of it takes ", given(self, args, nargs, kwnames), "; there are:");
   for (const Signature* s : signatures) text += str("\n  ", s->text);
   PyErr_SetString(PyExc_TypeError, text.c_str());
   return nullptr;
@@ -203,7 +211,8 @@ void detail::wrong_type(const Arguments& a, int i, const Signature& s) {
     switch (type) {
       case 'T': return "a Tensor";
       case 'O': return "a Tensor or a number";
-      case 'S': case 'f': return "a number";
+      case 'S':
+      case 'f': return "a number";
       case 'i': return "an int";
       case 'b': return "a bool";
       case 's': return "a str";

@@ -1,5 +1,5 @@
-// Arguments of Python calls: matched with a signature, then converted one by one. The generated callers of all
-// operators are written against this.
+// Arguments of Python calls: matched with a signature, then converted one by one. The generated
+// callers of all operators are written against this.
 #pragma once
 #include <Python.h>
 
@@ -21,8 +21,9 @@ namespace vt::py {
 
 inline constexpr int kMaxArguments = 16;
 
-// Types: T tensor, O operand (tensor or number), S number, i int, f float, b bool, s str, I list of ints, V list of ints
-// that may be given as separate positional ints, d dtype, D device, L list of tensors.
+// Types: T tensor, O operand (tensor or number), S number, i int, f float, b bool, s str, I list of
+// ints, V list of ints that may be given as separate positional ints, d dtype, D device, L list of
+// tensors.
 struct Parameter {
   const char* name;
   char type;
@@ -45,13 +46,13 @@ struct Arguments {
   bool given(int i) const { return slot[i] != nullptr; }
 };
 
-// Fills `arguments` from a METH_FASTCALL | METH_KEYWORDS call; `self` may be null. False with a TypeError that quotes the
-// signature where names or counts do not fit.
+// Fills `arguments` from a METH_FASTCALL | METH_KEYWORDS call; `self` may be null. False with a
+// TypeError that quotes the signature where names or counts do not fit.
 bool bind(const Signature& signature, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
           PyObject* kwnames, Arguments& arguments);
 // The same for an operator that also takes out=, which goes to `out` and is null where not given.
-bool bind_with_out(const Signature& signature, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
-                   PyObject* kwnames, Arguments& arguments, PyObject** out);
+bool bind_with_out(const Signature& signature, PyObject* self, PyObject* const* args,
+                   Py_ssize_t nargs, PyObject* kwnames, Arguments& arguments, PyObject** out);
 Tensor out_tensor(PyObject* out, const char* op);
 // For overloads: as bind, and the types must fit; false without an exception.
 bool matches(const Signature& signature, PyObject* self, PyObject* const* args, Py_ssize_t nargs,

@@ -35,11 +35,15 @@ PyObject* get_device(PyObject* self, void*) {
   return read(self, [](const Tensor& t) { return wrap_device(t.device()); });
 }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(unwrap(self).dim()); }
-PyObject* get_itemsize(PyObject* self, void*) { return PyLong_FromSize_t(unwrap(self).item_size()); }
+PyObject* get_itemsize(PyObject* self, void*) {
+  return PyLong_FromSize_t(unwrap(self).item_size());
+}
 PyObject* get_nbytes(PyObject* self, void*) { return PyLong_FromSize_t(unwrap(self).bytes()); }
 PyObject* get_is_cuda(PyObject* self, void*) { return wrap(unwrap(self).device().is_cuda()); }
 PyObject* get_is_cpu(PyObject* self, void*) { return wrap(unwrap(self).device().is_cpu()); }
-PyObject* get_version(PyObject* self, void*) { return PyLong_FromUnsignedLong(unwrap(self).version()); }
+PyObject* get_version(PyObject* self, void*) {
+  return PyLong_FromUnsignedLong(unwrap(self).version());
+}
 
 PyObject* get_transposed(PyObject* self, void*) {
   return read(self, [](const Tensor& t) {
@@ -51,7 +55,8 @@ PyObject* get_transposed(PyObject* self, void*) {
 }
 PyObject* get_matrix_transposed(PyObject* self, void*) {
   return read(self, [](const Tensor& t) {
-    VT_CHECK(t.dim() >= 2, kRuntime, "tensor.mT is only supported on matrices or batches of matrices, got ", t);
+    VT_CHECK(t.dim() >= 2, kRuntime,
+             "tensor.mT is only supported on matrices or batches of matrices, got ", t);
     return wrap(transpose(t, -2, -1));
   });
 }
@@ -75,7 +80,8 @@ PyObject* get_grad(PyObject* self, void*) {
 int set_grad_attribute(PyObject* self, PyObject* value, void*) {
   return guarded_int([&] {
     const bool clears = value == nullptr || value == Py_None;
-    VT_CHECK(clears || is_tensor(value), kType, "grad must be a Tensor or None, not ", Py_TYPE(value)->tp_name);
+    VT_CHECK(clears || is_tensor(value), kType, "grad must be a Tensor or None, not ",
+             Py_TYPE(value)->tp_name);
     set_grad(unwrap(self), clears ? Tensor() : unwrap(value));
     return 0;
   });
@@ -94,8 +100,10 @@ PyObject* get_data(PyObject* self, void*) {
 // The tensor looks at other memory from now on; its identity, hooks and history stay.
 void replace_data(const Tensor& t, const Tensor& source) {
   TensorImpl& impl = *t.impl();
-  const bool same_kind = t.dtype() == source.dtype() && t.device() == source.device() && t.sizes() == source.sizes();
-  VT_CHECK(is_leaf(t) || same_kind, kRuntime, "data: the tensor has a history, so ", source, " cannot replace ", t);
+  const bool same_kind =
+      t.dtype() == source.dtype() && t.device() == source.device() && t.sizes() == source.sizes();
+  VT_CHECK(is_leaf(t) || same_kind, kRuntime, "data: the tensor has a history, so ", source,
+           " cannot replace ", t);
   VT_CHECK(!t.requires_grad() || is_float(source.dtype()), kRuntime,
            "data: a tensor that requires grad cannot become ", source);
   impl.storage = source.impl()->storage;
@@ -116,8 +124,9 @@ int set_data_attribute(PyObject* self, PyObject* value, void*) {
 
 // --- methods ---
 
-PyObject* at_dim(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* names, const Signature& s,
-                 PyObject* (*all)(const Dims&), int64_t (Tensor::*one)(int64_t) const) {
+PyObject* at_dim(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* names,
+                 const Signature& s, PyObject* (*all)(const Dims&),
+                 int64_t (Tensor::*one)(int64_t) const) {
   return guarded([&]() -> PyObject* {
     Arguments a;
     if (!bind(s, self, args, nargs, names, a)) return nullptr;
@@ -128,7 +137,8 @@ PyObject* at_dim(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObje
 }
 constexpr Parameter kAtDim[] = {{"self", 'T', false, false}, {"dim", 'i', true, false}};
 constexpr Signature kSize = {"size(Tensor self, int? dim=None) -> Size | int", kAtDim, 2, 2};
-constexpr Signature kStride = {"stride(Tensor self, int? dim=None) -> tuple[int, ...] | int", kAtDim, 2, 2};
+constexpr Signature kStride = {"stride(Tensor self, int? dim=None) -> tuple[int, ...] | int",
+                               kAtDim, 2, 2};
 
 PyObject* size(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* names) {
   return at_dim(self, args, nargs, names, kSize, &wrap_size, &Tensor::size);
@@ -138,24 +148,33 @@ PyObject* stride(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObje
 }
 PyObject* dim(PyObject* self, PyObject*) { return PyLong_FromLong(unwrap(self).dim()); }
 PyObject* numel(PyObject* self, PyObject*) { return PyLong_FromLongLong(unwrap(self).numel()); }
-PyObject* element_size(PyObject* self, PyObject*) { return PyLong_FromSize_t(unwrap(self).item_size()); }
-PyObject* storage_offset(PyObject* self, PyObject*) { return PyLong_FromLongLong(unwrap(self).offset()); }
+PyObject* element_size(PyObject* self, PyObject*) {
+  return PyLong_FromSize_t(unwrap(self).item_size());
+}
+PyObject* storage_offset(PyObject* self, PyObject*) {
+  return PyLong_FromLongLong(unwrap(self).offset());
+}
 PyObject* data_ptr(PyObject* self, PyObject*) { return PyLong_FromVoidPtr(unwrap(self).data()); }
 PyObject* is_contiguous(PyObject* self, PyObject*) { return wrap(unwrap(self).is_dense()); }
-PyObject* is_floating_point(PyObject* self, PyObject*) { return wrap(is_float(unwrap(self).dtype())); }
+PyObject* is_floating_point(PyObject* self, PyObject*) {
+  return wrap(is_float(unwrap(self).dtype()));
+}
 PyObject* get_device_index(PyObject* self, PyObject*) {
   const Device device = unwrap(self).device();
   return PyLong_FromLong(device.is_cuda() ? device.index : -1);
 }
 PyObject* is_pinned(PyObject* self, PyObject*) {
   return read(self, [](const Tensor& t) {
-    return wrap(t.device().is_cpu() && device_count(DeviceType::kCUDA) > 0 && cuda_backend().is_pinned(t.data()));
+    return wrap(t.device().is_cpu() && device_count(DeviceType::kCUDA) > 0 &&
+                cuda_backend().is_pinned(t.data()));
   });
 }
 PyObject* requires_grad_(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* names) {
   return guarded([&]() -> PyObject* {
-    static constexpr Parameter parameters[] = {{"self", 'T', false, false}, {"requires_grad", 'b', true, false}};
-    static constexpr Signature s = {"requires_grad_(Tensor self, bool requires_grad=True) -> Tensor", parameters, 2, 2};
+    static constexpr Parameter parameters[] = {{"self", 'T', false, false},
+                                               {"requires_grad", 'b', true, false}};
+    static constexpr Signature s = {
+        "requires_grad_(Tensor self, bool requires_grad=True) -> Tensor", parameters, 2, 2};
     Arguments a;
     if (!bind(s, self, args, nargs, names, a)) return nullptr;
     set_requires_grad(unwrap(self), a.given(1) ? boolean(a, 1, s) : true);
@@ -195,12 +214,15 @@ PyGetSetDef properties[] = {
     {"_version", get_version, nullptr, "How often its memory was modified in place.", nullptr},
     {"T", get_transposed, nullptr, "The dimensions in reverse order, a view.", nullptr},
     {"mT", get_matrix_transposed, nullptr, "The last two dimensions exchanged, a view.", nullptr},
-    {"requires_grad", get_requires_grad, set_requires_grad_attribute, "Does backward reach it?", nullptr},
-    {"is_leaf", get_is_leaf, nullptr, "Was it made by the user, not by a recorded operation?", nullptr},
+    {"requires_grad", get_requires_grad, set_requires_grad_attribute, "Does backward reach it?",
+     nullptr},
+    {"is_leaf", get_is_leaf, nullptr, "Was it made by the user, not by a recorded operation?",
+     nullptr},
     {"grad_fn", get_grad_fn, nullptr, "The node that recorded its operation, or None.", nullptr},
     {"grad", get_grad, set_grad_attribute, "The accumulated gradient, or None.", nullptr},
     {"_base", get_base, nullptr, "The tensor that it was recorded as a view of, or None.", nullptr},
-    {"data", get_data, set_data_attribute, "The same memory without history; assigning exchanges the memory.", nullptr},
+    {"data", get_data, set_data_attribute,
+     "The same memory without history; assigning exchanges the memory.", nullptr},
     {},
 };
 
@@ -217,7 +239,8 @@ PyMethodDef property_methods[] = {
     {"storage_offset", storage_offset, METH_NOARGS,
      "storage_offset() -> int\n\nElements between the start of the storage and the first element."},
     {"data_ptr", data_ptr, METH_NOARGS, "data_ptr() -> int\n\nThe address of the first element."},
-    {"is_contiguous", is_contiguous, METH_NOARGS, "is_contiguous() -> bool\n\nIs it row-major without gaps?"},
+    {"is_contiguous", is_contiguous, METH_NOARGS,
+     "is_contiguous() -> bool\n\nIs it row-major without gaps?"},
     {"is_floating_point", is_floating_point, METH_NOARGS,
      "is_floating_point() -> bool\n\nIs the dtype one of the four float types?"},
     {"get_device", get_device_index, METH_NOARGS,
@@ -227,7 +250,8 @@ PyMethodDef property_methods[] = {
     {"requires_grad_", with_keywords(requires_grad_), METH_FASTCALL | METH_KEYWORDS,
      "requires_grad_(requires_grad=True) -> Tensor\n\nSets requires_grad and returns the tensor."},
     {"set_data", set_data, METH_O,
-     "set_data(data) -> None\n\nThe tensor looks at the memory of `data` from now on, as by assigning .data."},
+     "set_data(data) -> None\n\nThe tensor looks at the memory of `data` from now on, as by "
+     "assigning .data."},
     {"detach_", detach_, METH_NOARGS, "detach_() -> Tensor\n\nForgets its history."},
     {},
 };

@@ -41,7 +41,9 @@ struct type_caster<vt::Device> {
     value = vt::py::existing_device_of(source.ptr());
     return true;
   }
-  static handle cast(vt::Device device, return_value_policy, handle) { return vt::py::wrap_device(device); }
+  static handle cast(vt::Device device, return_value_policy, handle) {
+    return vt::py::wrap_device(device);
+  }
 };
 
 }  // namespace pybind11::detail

@@ -16,13 +16,15 @@ SharedObject::SharedObject(PyObject* borrowed)
       }) {}
 
 GradHook make_hook(PyObject* callable) {
-  VT_CHECK(PyCallable_Check(callable), kType, "register_hook: expected a callable, not ", Py_TYPE(callable)->tp_name);
+  VT_CHECK(PyCallable_Check(callable), kType, "register_hook: expected a callable, not ",
+           Py_TYPE(callable)->tp_name);
   return [held = SharedObject(callable)](const Tensor& grad) -> Tensor {
     HoldGil gil;
     const Owned argument(wrap(grad));
     const Owned result(checked(PyObject_CallOneArg(held.get(), argument.get())));
     if (result.get() == Py_None) return Tensor();
-    VT_CHECK(is_tensor(result.get()), kType, "hook: must return a Tensor or None, not ", Py_TYPE(result.get())->tp_name);
+    VT_CHECK(is_tensor(result.get()), kType, "hook: must return a Tensor or None, not ",
+             Py_TYPE(result.get())->tp_name);
     return unwrap(result.get());
   };
 }
@@ -50,24 +52,28 @@ PythonNode::PythonNode(std::string name, PyObject* backward, const std::vector<T
 void PythonNode::apply(std::span<Tensor> grads, std::span<Tensor> out) {
   if (released_) fail_graph_freed(name());
   std::vector<Tensor> saved, given(grads.begin(), grads.end());
-  for (const Kept& kept : saved_) saved.push_back(kept.tensor.unpack(this, std::max(kept.output, 0)));
+  for (const Kept& kept : saved_)
+    saved.push_back(kept.tensor.unpack(this, std::max(kept.output, 0)));
   for (size_t i = 0; i < given.size(); ++i) {
     const TensorMeta& meta = outputs_[i];
     if (!given[i].defined()) given[i] = zeros(meta.sizes, meta.dtype, meta.device);
   }
   HoldGil gil;
   const Owned saved_tuple(wrap(saved)), grad_tuple(wrap(given));
-  const Owned result(checked(PyObject_CallFunctionObjArgs(backward_.get(), saved_tuple.get(), grad_tuple.get(), nullptr)));
+  const Owned result(checked(
+      PyObject_CallFunctionObjArgs(backward_.get(), saved_tuple.get(), grad_tuple.get(), nullptr)));
   const Owned list(PySequence_Fast(result.get(), ""));
   if (!list) PyErr_Clear();
-  VT_CHECK(list && PySequence_Fast_GET_SIZE(list.get()) == static_cast<Py_ssize_t>(out.size()), kRuntime, name_,
-           ": backward must return ", out.size(), " gradients, one for each input of forward");
+  VT_CHECK(list && PySequence_Fast_GET_SIZE(list.get()) == static_cast<Py_ssize_t>(out.size()),
+           kRuntime, name_, ": backward must return ", out.size(),
+           " gradients, one for each input of forward");
   for (size_t i = 0; i < out.size(); ++i) {
     PyObject* grad = PySequence_Fast_GET_ITEM(list.get(), static_cast<Py_ssize_t>(i));
     if (grad == Py_None || !wants(static_cast<int>(i))) continue;
-    VT_CHECK(is_tensor(grad), kType, name_, ": gradient ", i, " must be a Tensor or None, not ", Py_TYPE(grad)->tp_name);
-    VT_CHECK(unwrap(grad).sizes() == inputs_[i].sizes, kRuntime, name_, ": gradient ", i, " is ", unwrap(grad),
-             ", its input has shape ", inputs_[i].sizes);
+    VT_CHECK(is_tensor(grad), kType, name_, ": gradient ", i, " must be a Tensor or None, not ",
+             Py_TYPE(grad)->tp_name);
+    VT_CHECK(unwrap(grad).sizes() == inputs_[i].sizes, kRuntime, name_, ": gradient ", i, " is ",
+             unwrap(grad), ", its input has shape ", inputs_[i].sizes);
     out[i] = unwrap(grad);
   }
 }

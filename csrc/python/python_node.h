@@ -24,12 +24,12 @@ class SharedObject {
 // `callable(grad) -> Tensor | None` as a hook.
 GradHook make_hook(PyObject* callable);
 
-// backward is called as backward(saved, grads), with a tuple of the saved tensors and one of gradients, zeros where none
-// arrived; it returns one gradient or None for each input.
+// backward is called as backward(saved, grads), with a tuple of the saved tensors and one of
+// gradients, zeros where none arrived; it returns one gradient or None for each input.
 class PythonNode final : public Node {
  public:
-  PythonNode(std::string name, PyObject* backward, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
-             const std::vector<Tensor>& saved);
+  PythonNode(std::string name, PyObject* backward, const std::vector<Tensor>& inputs,
+             const std::vector<Tensor>& outputs, const std::vector<Tensor>& saved);
 
   const char* name() const override { return name_.c_str(); }
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override;

@@ -44,7 +44,8 @@ PyObject* numel(PyObject* self, PyObject*) {
 }
 
 PyMethodDef g_methods[] = {
-    {"numel", numel, METH_NOARGS, "numel() -> int\n\nThe number of elements of a tensor of this shape."},
+    {"numel", numel, METH_NOARGS,
+     "numel() -> int\n\nThe number of elements of a tensor of this shape."},
     {},
 };
 PyType_Slot g_slots[] = {
@@ -56,7 +57,8 @@ PyType_Slot g_slots[] = {
     {Py_tp_methods, g_methods},
     {0, nullptr},
 };
-PyType_Spec g_spec = {"vibetensor._C.Size", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, g_slots};
+PyType_Spec g_spec = {"vibetensor._C.Size", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+                      g_slots};
 
 PyObject* fill(PyObject* tuple, const Dims& values) {
   checked(tuple);
@@ -68,7 +70,9 @@ PyObject* fill(PyObject* tuple, const Dims& values) {
 
 }  // namespace
 
-PyObject* wrap_size(const Dims& sizes) { return fill(g_type->tp_alloc(g_type, sizes.size()), sizes); }
+PyObject* wrap_size(const Dims& sizes) {
+  return fill(g_type->tp_alloc(g_type, sizes.size()), sizes);
+}
 PyObject* wrap_tuple(const Dims& values) { return fill(PyTuple_New(values.size()), values); }
 
 void add_size_type(PyObject* module) {

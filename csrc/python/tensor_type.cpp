@@ -1,4 +1,5 @@
-// The tensor type itself: life of its objects, Python's protocols, and the merging of its method tables.
+// The tensor type itself: life of its objects, Python's protocols, and the merging of its method
+// tables.
 #include "python/tensor_type.h"
 
 #include <structmember.h>
@@ -89,7 +90,8 @@ int to_bool(PyObject* self) {
   return guarded_int([&] {
     const Tensor& t = unwrap(self);
     VT_CHECK(t.numel() != 0, kRuntime, "Boolean value of Tensor with no values is ambiguous");
-    VT_CHECK(t.numel() == 1, kRuntime, "Boolean value of Tensor with more than one value is ambiguous, got ", t);
+    VT_CHECK(t.numel() == 1, kRuntime,
+             "Boolean value of Tensor with more than one value is ambiguous, got ", t);
     return static_cast<int>(item(t).to<bool>());
   });
 }
@@ -97,7 +99,8 @@ int to_bool(PyObject* self) {
 PyObject* to_int(PyObject* self) {
   return guarded([&] {
     const Scalar value = item(unwrap(self));
-    return value.is_float() ? PyLong_FromDouble(value.to<double>()) : PyLong_FromLongLong(value.to<int64_t>());
+    return value.is_float() ? PyLong_FromDouble(value.to<double>())
+                            : PyLong_FromLongLong(value.to<int64_t>());
   });
 }
 
@@ -134,7 +137,8 @@ int contains(PyObject* self, PyObject* element) {
   return guarded_int([&] {
     const Tensor& t = unwrap(self);
     GradMode no_grad(false);
-    if (is_tensor(element)) return static_cast<int>(item(any(eq(t, unwrap(element)), {}, false)).to<bool>());
+    if (is_tensor(element))
+      return static_cast<int>(item(any(eq(t, unwrap(element)), {}, false)).to<bool>());
     Scalar value;
     VT_CHECK(number_from(element, value), kType,
              "Tensor.__contains__ takes a tensor or a number, not ", Py_TYPE(element)->tp_name);
@@ -217,10 +221,12 @@ PyObject* wrap(const std::vector<Tensor>& list) {
 }
 
 void add_tensor_type(PyObject* module) {
-  // The type keeps pointers into this list. Hand-written methods come first: of two with one name the first stays.
+  // The type keeps pointers into this list. Hand-written methods come first: of two with one name
+  // the first stays.
   static std::vector<PyMethodDef> methods;
-  for (const PyMethodDef* table : {object_methods, property_methods, conversion_methods, numpy_methods,
-                                   dlpack_methods, autograd_methods, generated_tensor_methods}) {
+  for (const PyMethodDef* table :
+       {object_methods, property_methods, conversion_methods, numpy_methods, dlpack_methods,
+        autograd_methods, generated_tensor_methods}) {
     add_methods(methods, table);
   }
   methods.push_back({nullptr, nullptr, 0, nullptr});
@@ -229,7 +235,8 @@ void add_tensor_type(PyObject* module) {
       {nullptr, 0, 0, 0, nullptr}};
 
   std::vector<PyType_Slot> slots = {
-      {Py_tp_doc, const_cast<char*>("A typed array on one device, with strides, that can record its history.")},
+      {Py_tp_doc, const_cast<char*>(
+                      "A typed array on one device, with strides, that can record its history.")},
       {Py_tp_dealloc, reinterpret_cast<void*>(deallocate)},
       {Py_tp_new, reinterpret_cast<void*>(create)},
       {Py_tp_repr, reinterpret_cast<void*>(repr_slot)},
@@ -246,8 +253,8 @@ void add_tensor_type(PyObject* module) {
   };
   add_number_slots(slots);
   slots.push_back({0, nullptr});
-  PyType_Spec spec = {"vibetensor._C.Tensor", sizeof(PyTensor), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-                      slots.data()};
+  PyType_Spec spec = {"vibetensor._C.Tensor", sizeof(PyTensor), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots.data()};
   tensor_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)));
   checked(PyModule_AddObjectRef(module, "Tensor", reinterpret_cast<PyObject*>(tensor_type)));
 }

@@ -10,10 +10,10 @@
 
 namespace vt::py {
 
-// The handle never changes during the object's life; the tensor's impl points back, so that one tensor has one object.
+// The handle never changes during the object's life; the tensor's impl points back, so that one
+// tensor has one object.
 struct PyTensor {
-  PyObject_HEAD
-  Tensor tensor;
+  PyObject_HEAD Tensor tensor;
   PyObject* weak_references;
 };
 
@@ -23,7 +23,9 @@ inline bool is_tensor(PyObject* object) {
   return Py_IS_TYPE(object, tensor_type) || PyType_IsSubtype(Py_TYPE(object), tensor_type);
 }
 // Only for objects that are tensors.
-inline const Tensor& unwrap(PyObject* object) { return reinterpret_cast<PyTensor*>(object)->tensor; }
+inline const Tensor& unwrap(PyObject* object) {
+  return reinterpret_cast<PyTensor*>(object)->tensor;
+}
 
 PyObject* new_wrapper(Tensor&& t);
 
@@ -31,7 +33,8 @@ PyObject* new_wrapper(Tensor&& t);
 inline PyObject* wrap(Tensor t) {
   if (VT_UNLIKELY(!t.defined())) return Py_NewRef(Py_None);
   // A count of 0 is an object in the middle of its own deallocation.
-  if (auto* object = static_cast<PyObject*>(t.impl()->python_object); object && Py_REFCNT(object) > 0) {
+  if (auto* object = static_cast<PyObject*>(t.impl()->python_object);
+      object && Py_REFCNT(object) > 0) {
     return Py_NewRef(object);
   }
   return new_wrapper(std::move(t));
@@ -51,7 +54,8 @@ PyObject* wrap_all(Tensors&&... tensors) {
 }
 template <class... Tensors>
 PyObject* wrap(std::tuple<Tensors...> tensors) {
-  return std::apply([](auto&&... each) { return wrap_all(std::move(each)...); }, std::move(tensors));
+  return std::apply([](auto&&... each) { return wrap_all(std::move(each)...); },
+                    std::move(tensors));
 }
 inline PyObject* wrap(std::pair<Tensor, Tensor> pair) {
   return wrap_all(std::move(pair.first), std::move(pair.second));
