@@ -47,6 +47,40 @@ double scale_of(const Tensor& grad_scale) {
   return grad_scale.defined() ? static_cast<double>(*grad_scale.data<float>()) : 1.0;
 }
 
+// Constants by value and pointers that do not overlap: of anything less the compiler makes a loop that looks at run time
+// whether it may use vectors, and finds that it may not.
+template <class C>
+struct AdamW {
+  C scale, decay, beta2, eps, rest1, rest2, step_size, root2;
+
+  static void run(const AdamW k, C* __restrict p, const C* __restrict grads, C* __restrict m, C* __restrict v,
+                  int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      const C g = grads[i] * k.scale;
+      const C average = flushed(m[i] + (g - m[i]) * k.rest1), square = flushed(v[i] * k.beta2 + g * g * k.rest2);
+      m[i] = average;
+      v[i] = square;
+      p[i] = p[i] * k.decay - k.step_size * (average / (std::sqrt(square) / k.root2 + k.eps));
+    }
+  }
+};
+
+template <class C>
+struct Momentum {
+  C scale, lr, decay, old, fresh, ahead, direct;
+
+  // first: the buffer holds nothing yet.
+  template <bool first>
+  static void run(const Momentum k, C* __restrict p, const C* __restrict grads, C* __restrict b, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      const C g = grads[i] * k.scale + k.decay * p[i];
+      const C moved = flushed(first ? g : b[i] * k.old + k.fresh * g);
+      b[i] = moved;
+      p[i] -= k.lr * (k.direct * g + k.ahead * moved);
+    }
+  }
+};
+
 }  // namespace
 
 void adamw(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq,
@@ -56,20 +90,17 @@ void adamw(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const
   visit_float("adamw_", param.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = compute_t<T>;
-    const C scale = static_cast<C>(scale_of(grad_scale));
-    const C decay = static_cast<C>(1 - config.lr * config.weight_decay);
-    const C beta2 = static_cast<C>(config.beta2), eps = static_cast<C>(config.eps);
-    const C rest1 = static_cast<C>(1 - config.beta1), rest2 = static_cast<C>(1 - config.beta2);
-    const C step_size = static_cast<C>(config.lr / correction1), root2 = static_cast<C>(std::sqrt(correction2));
+    AdamW<C> k;
+    k.scale = static_cast<C>(scale_of(grad_scale));
+    k.decay = static_cast<C>(1 - config.lr * config.weight_decay);
+    k.beta2 = static_cast<C>(config.beta2);
+    k.eps = static_cast<C>(config.eps);
+    k.rest1 = static_cast<C>(1 - config.beta1);
+    k.rest2 = static_cast<C>(1 - config.beta2);
+    k.step_size = static_cast<C>(config.lr / correction1);
+    k.root2 = static_cast<C>(std::sqrt(correction2));
     over_parameters<T>(param, grad, master, [&](C* p, const C* grads, int64_t first, int64_t n) {
-      C *m = exp_avg.data<C>() + first, *v = exp_avg_sq.data<C>() + first;
-#pragma GCC ivdep
-      for (int64_t i = 0; i < n; ++i) {
-        const C g = grads[i] * scale;
-        m[i] = flushed(m[i] + (g - m[i]) * rest1);
-        v[i] = flushed(v[i] * beta2 + g * g * rest2);
-        p[i] = p[i] * decay - step_size * (m[i] / (std::sqrt(v[i]) / root2 + eps));
-      }
+      AdamW<C>::run(k, p, grads, exp_avg.data<C>() + first, exp_avg_sq.data<C>() + first, n);
     });
   });
 }
@@ -81,21 +112,16 @@ void sgd(const Tensor& param, const Tensor& grad, const Tensor& momentum, const 
     using C = compute_t<T>;
     const C scale = static_cast<C>(scale_of(grad_scale)), lr = static_cast<C>(config.lr);
     const C decay = static_cast<C>(config.weight_decay), keep = static_cast<C>(config.momentum);
-    const C rest = static_cast<C>(1 - config.dampening);
+    const C ahead = config.nesterov ? keep : C(1), direct = config.nesterov ? C(1) : C(0);
+    const Momentum<C> k{scale, lr, decay, keep, static_cast<C>(1 - config.dampening), ahead, direct};
     over_parameters<T>(param, grad, master, [&](C* p, const C* grads, int64_t first, int64_t n) {
       if (config.momentum == 0) {
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) p[i] -= lr * (grads[i] * scale + decay * p[i]);
-        return;
-      }
-      C* b = momentum.data<C>() + first;
-      const C old = config.first ? C(0) : keep, fresh = config.first ? C(1) : rest;
-      const C ahead = config.nesterov ? keep : C(1), direct = config.nesterov ? C(1) : C(0);
-#pragma GCC ivdep
-      for (int64_t i = 0; i < n; ++i) {
-        const C g = grads[i] * scale + decay * p[i];
-        b[i] = flushed((config.first ? C(0) : b[i] * old) + fresh * g);
-        p[i] -= lr * (direct * g + ahead * b[i]);
+      } else if (config.first) {
+        Momentum<C>::template run<true>(k, p, grads, momentum.data<C>() + first, n);
+      } else {
+        Momentum<C>::template run<false>(k, p, grads, momentum.data<C>() + first, n);
       }
     });
   });
