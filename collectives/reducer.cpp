@@ -192,6 +192,8 @@ void GradientReducer::launch_ready(int rank) {
 void GradientReducer::finish_pass() {
   const int ranks = mesh().size();
   const size_t count = bucket_of_.size();
+  early_buckets_ = buckets_.size();
+  for (const auto& progress : progress_) early_buckets_ = std::min(early_buckets_, progress->next);
   std::vector<bool> used(count, false);
   for (size_t i = 0; i < count; ++i)
     for (int rank = 0; rank < ranks; ++rank)

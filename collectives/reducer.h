@@ -39,6 +39,8 @@ class GradientReducer {
   void clear();
 
   const std::vector<Bucket>& buckets() const { return buckets_; }
+  // How many buckets of the last reduced pass were under way on all ranks before backward ended.
+  size_t early_buckets() const { return early_buckets_; }
   const fabric::Mesh& mesh() const { return comm_.mesh(); }
 
  private:
@@ -67,6 +69,7 @@ class GradientReducer {
   std::vector<std::vector<Tensor>> slices_;          // by rank and bucket
   std::vector<std::unique_ptr<Progress>> progress_;  // by rank
   bool reducing_ = false;
+  size_t early_buckets_ = 0;
   // Threads of its own: a graph that spans devices needs the devices' common workers to be free.
   std::vector<std::unique_ptr<Worker>> workers_;  // by device of the mesh
 };

@@ -60,6 +60,9 @@ void bind_parallel(pyb::module_& module) {
           "Adds weights[r] times the gradient of losses[r] for each rank r; then sums over ranks.")
       .def("clear", &GradientReducer::clear, "Drops all gradients without touching memory.")
       .def_property_readonly(
+          "early_buckets", &GradientReducer::early_buckets,
+          "How many buckets of the last reduced pass were under way before backward ended.")
+      .def_property_readonly(
           "buckets",
           [](const GradientReducer& reducer) {
             std::vector<std::tuple<int, int64_t, int64_t, std::vector<int>>> result;

@@ -63,6 +63,16 @@ def test_buckets_go_from_last_to_first_and_cover_everything() -> None:
     assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
 
 
+def test_every_bucket_is_under_way_before_backward_ends() -> None:
+    model = one_layer_each(Deep(), 3)
+    for dtype in (None, torch.float64):
+        if dtype is not None:  # laid out anew, as for another precision
+            model.lay_out([list(range(12))], dtype)
+        data = [x if dtype is None else x.to(dtype) for x in inputs(3)]
+        model.backward([replica(x) for replica, x in zip(model.replicas, data, strict=True)])
+        assert model.early_buckets == len(model.buckets) == 12
+
+
 def test_gradients_live_in_the_flat_gradient() -> None:
     model = one_layer_each(Deep(), 2)
     model.backward([replica(x) for replica, x in zip(model.replicas, inputs(2), strict=True)])

@@ -74,6 +74,7 @@ class DataParallel:
                 alike.
             dtype: cast floating-point parameters and buffers to this first.
         """
+        self._reducer: Any = None  # the old one lets go of the parameters first
         if dtype is not None:
             for replica in self.replicas:
                 replica.to(dtype)
@@ -111,6 +112,11 @@ class DataParallel:
     def buckets(self) -> list[list[str]]:
         """The names of the parameters of each bucket, in the order in which they are reduced."""
         return [[self.names[number] for number in numbers] for *_, numbers in self._reducer.buckets]
+
+    @property
+    def early_buckets(self) -> int:
+        """How many buckets of the last backward were under way on all ranks before it ended."""
+        return int(self._reducer.early_buckets)
 
     def share_values(self) -> None:
         """Gives every replica the parameters and buffers of replica 0."""
