@@ -173,6 +173,29 @@ VT_HD float erf(float x) {
   return a > 0.9277f ? copysign(far, x) : near;
 }
 
+// sin(x + quarter * pi/2) for |x| < kSinLimit: reduced by multiples of pi/2 in double, in three parts of which the
+// products of the first two are exact, then a polynomial in float.
+inline constexpr float kSinLimit = 1073741824.0f;  // 2^30
+VT_HD float sin_quarter(float x, uint32_t quarter) {
+  const double wide = static_cast<double>(x);
+  const double scaled = wide * 0.63661977236758134 + kRoundMagicDouble;
+  const double n = scaled - kRoundMagicDouble;
+  const float r = static_cast<float>(((wide - n * 0x1.921fb40000000p+0) - n * 0x1.4442d00000000p-24) - n * 0x1.8469898cc5170p-48);
+  const uint32_t q = static_cast<uint32_t>(double_to_bits(scaled)) + quarter;
+  const float z = r * r;
+  float s = 2.837247621e-06f;
+  s = s * z + -1.985349809e-04f;
+  s = s * z + 8.333380334e-03f;
+  s = s * z + -1.666666716e-01f;
+  const float sine = s * z * r + r;
+  float c = 2.443066114e-05f;
+  c = c * z + -1.388730132e-03f;
+  c = c * z + 4.166664556e-02f;
+  const float cosine = (c * z) * z + (1.0f - 0.5f * z);
+  const float chosen = (q & 1u) != 0 ? cosine : sine;
+  return float_of_bits(bits_of(chosen) ^ ((q & 2u) << 30));
+}
+
 // |x|^y through double, then the sign and the special cases of C's pow.
 VT_HD float pow(float x, float y) {
   const float a = abs(x);
@@ -213,12 +236,13 @@ VT_HD float pow(float x, float y) {
   float result = static_cast<float>(e * bits_to_double(exponent));
 
   const float size_y = abs(y);
-  // From 2^24 on every float is an even integer; below, halving shows whether an integer is odd.
-  const float bounded = size_y < 16777216.0f ? size_y : 0.0f;
-  const float whole = static_cast<float>(static_cast<int32_t>(bounded));
-  const bool integral = whole == bounded;
+  // Below 2^23, adding 2^23 rounds to an integer, whose last bit says whether it is odd; from 2^24 on all are even.
+  const float shifted_y = size_y + (size_y < 8388608.0f ? 8388608.0f : 0.0f);
+  const float whole = shifted_y - (size_y < 8388608.0f ? 8388608.0f : 0.0f);
+  const bool integral = whole == size_y;
   const uint32_t sign = bits_of(x) & 0x80000000u;
-  const uint32_t odd = integral ? static_cast<uint32_t>(static_cast<int32_t>(bounded)) << 31 : 0u;
+  const uint32_t last = integral & (size_y < 16777216.0f) ? 0x80000000u : 0u;
+  const uint32_t odd = (bits_of(shifted_y) << 31) & last;
   result = float_of_bits(bits_of(result) ^ (sign & odd));
   const bool no_power = (sign != 0) & !integral & (a != 0.0f) & (a != kInf);
   result = no_power | (x != x) | (y != y) ? kNan : result;

@@ -341,14 +341,42 @@ VT_UNARY(Log1p, math::log1p(a))
 VT_UNARY(Sqrt, math::sqrt(a))
 VT_UNARY(Rsqrt, math::rsqrt(a))
 VT_UNARY(Reciprocal, C(1) / a)
-VT_UNARY(Sin, math::sin(a))
-VT_UNARY(Cos, math::cos(a))
 VT_UNARY(Tanh, math::tanh(a))
 VT_UNARY(Erf, math::erf(a))
 VT_UNARY(Sigmoid, math::sigmoid(a))
 VT_UNARY(Relu, a <= C(0) ? C(0) : a)  // NaN stays
 VT_UNARY(Silu, a * math::sigmoid(a))
 #undef VT_UNARY
+
+// Sine and cosine. A run of floats of which none is huge takes a form that is vector code on the host.
+template <class C, unsigned Quarter> struct SinBelowLimit {
+  VT_HD C operator()(C a) const { return math::host::sin_quarter(a, Quarter); }
+};
+template <class C, class Below, class Self, class Loop>
+VT_INIT inline void resolve_sine(const Self& self, const C* in, int64_t n, Loop&& loop) {
+  if constexpr (std::is_same_v<C, float>) {
+    unsigned huge = 0;
+    for (int64_t i = 0; i < n; ++i) huge |= !(math::abs(in[i]) < math::host::kSinLimit);
+    if (!huge) return loop(Below{});
+  }
+  loop(self);
+}
+template <class C> struct Sin : Plain {
+  VT_PLAIN(Sin)
+  VT_HD C operator()(C a) const { return math::sin(a); }
+  template <class Loop>
+  VT_INIT void resolve_run(const C* in, int64_t n, Loop&& loop) const {
+    resolve_sine<C, SinBelowLimit<C, 0>>(*this, in, n, loop);
+  }
+};
+template <class C> struct Cos : Plain {
+  VT_PLAIN(Cos)
+  VT_HD C operator()(C a) const { return math::cos(a); }
+  template <class Loop>
+  VT_INIT void resolve_run(const C* in, int64_t n, Loop&& loop) const {
+    resolve_sine<C, SinBelowLimit<C, 1>>(*this, in, n, loop);
+  }
+};
 
 template <class C> struct TanhBackward : Plain {
   VT_PLAIN(TanhBackward)

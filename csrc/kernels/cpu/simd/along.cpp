@@ -90,6 +90,18 @@ void cumsum_along(T* out, const T* x, const Axis& a) {
     if constexpr (is_half(DTypeOf<T>::value)) return T(static_cast<float>(v));
     else return static_cast<T>(v);
   };
+  if (a.inner == 1) {
+    parallel_for(a.outer, row_grain(a.n), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        Acc total = 0;
+        for (int64_t i = r * a.n; i < (r + 1) * a.n; ++i) {
+          total += static_cast<Acc>(static_cast<compute_t<T>>(x[i]));
+          out[i] = narrow(total);
+        }
+      }
+    });
+    return;
+  }
   const int64_t blocks = (a.inner + kColumns - 1) / kColumns;
   parallel_for(a.outer * blocks, row_grain(a.n * std::min(a.inner, kColumns)), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {

@@ -5,6 +5,7 @@
 #include "device/cpu/parallel.h"
 #include "kernels/cpu/simd/convert.h"
 #include "kernels/cpu/simd/pointwise.h"
+#include "kernels/cpu/simd/transpose.h"
 #include "kernels/structured_cpu.h"
 
 namespace vt::cpu::VT_ISA {
@@ -69,68 +70,13 @@ PointwiseJob copy_job(PointwiseLoop loop, size_t out_size, size_t in_size) {
   return job;
 }
 
-constexpr int64_t kTile = 32;
-// dst[c][r] = src[r][c] on one tile; a row of dst is contiguous, and so is one of src.
-template <class T>
-void transpose_tile(char* dst, int64_t dst_stride, const char* src, int64_t src_stride, int64_t rows, int64_t columns) {
-  T block[kTile][kTile + 1];
-  for (int64_t r = 0; r < rows; ++r) {
-    const T* from = reinterpret_cast<const T*>(src + r * src_stride);
-    for (int64_t c = 0; c < columns; ++c) block[r][c] = from[c];
-  }
-  for (int64_t c = 0; c < columns; ++c) {
-    T* to = reinterpret_cast<T*>(dst + c * dst_stride);
-    for (int64_t r = 0; r < rows; ++r) to[r] = block[r][c];
-  }
-}
-
-// Where dst is contiguous in plan dimension 0 and src in another one, `d`: tiles of those two, over the rest.
-template <class T>
-void transpose_copy(const ElementwisePlan& plan, int d) {
-  const int64_t rows = plan.sizes[0], columns = plan.sizes[d];
-  const int64_t row_tiles = (rows + kTile - 1) / kTile, column_tiles = (columns + kTile - 1) / kTile;
-  int64_t others = 1;
-  for (int k = 1; k < plan.ndim; ++k) others *= k == d ? 1 : plan.sizes[k];
-  const int64_t tiles = others * row_tiles * column_tiles;
-  parallel_for(tiles, std::max<int64_t>(1, kGrain / (kTile * kTile)), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t r = t % row_tiles * kTile, c = t / row_tiles % column_tiles * kTile;
-      char* dst = plan.data[0] + r * plan.strides[0][0] + c * plan.strides[0][d];
-      const char* src = plan.data[1] + r * plan.strides[1][0] + c * plan.strides[1][d];
-      for (int64_t k = 1, rest = t / (row_tiles * column_tiles); k < plan.ndim; ++k) {
-        if (k == d) continue;
-        dst += rest % plan.sizes[k] * plan.strides[0][k];
-        src += rest % plan.sizes[k] * plan.strides[1][k];
-        rest /= plan.sizes[k];
-      }
-      transpose_tile<T>(dst, plan.strides[0][d], src, plan.strides[1][0], std::min(kTile, rows - r),
-                        std::min(kTile, columns - c));
-    }
-  });
-}
-
-bool try_transpose(const ElementwisePlan& plan, int64_t size) {
-  if (plan.sizes[0] < 8 || plan.strides[0][0] != size || plan.strides[1][0] <= size) return false;
-  for (int d = 1; d < plan.ndim; ++d) {
-    if (plan.strides[1][d] != size || plan.sizes[d] < 8) continue;
-    switch (size) {
-      case 1: transpose_copy<uint8_t>(plan, d); break;
-      case 2: transpose_copy<uint16_t>(plan, d); break;
-      case 4: transpose_copy<uint32_t>(plan, d); break;
-      default: transpose_copy<uint64_t>(plan, d); break;
-    }
-    return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 void copy(const Tensor& dst, const Tensor& src) {
   const Tensor* inputs[] = {&src};
   const ElementwisePlan plan = plan_elementwise(dst, inputs);
   const bool same = dst.dtype() == src.dtype();
-  if (same && !plan.dense && try_transpose(plan, static_cast<int64_t>(dst.item_size()))) return;
+  if (same && !plan.dense && transpose_copy(plan, static_cast<int64_t>(dst.item_size()))) return;
   run_job(plan, copy_job(copy_loop(src.dtype(), dst.dtype()), dst.item_size(), src.item_size()));
 }
 

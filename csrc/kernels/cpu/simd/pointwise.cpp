@@ -4,16 +4,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "device/cpu/parallel.h"
 #include "kernels/cpu/simd/convert.h"
+#include "kernels/cpu/simd/transpose.h"
 
 namespace vt::cpu::VT_ISA {
 namespace {
 
 constexpr int64_t kGrain = 16384;      // elements that are worth a thread
 constexpr int64_t kChunk = 512;        // elements a buffer holds
-constexpr int64_t kDirectRow = 64;     // rows at least this long run one by one, shorter ones are packed together
+constexpr int64_t kDirectRow = 12;     // rows at least this long run one by one, shorter ones are packed together
 constexpr int kMaxInputs = ElementwisePlan::kMaxOperands - 1;
 
 template <class T>
@@ -58,27 +60,32 @@ void narrow(DType half, char* dst, const float* src, int64_t n) {
   else from_float(reinterpret_cast<Half*>(dst), src, n);
 }
 
-// A position in the plan's index space.
+// A position in the plan's index space, and where every operand is there.
 struct Cursor {
+  const ElementwisePlan& plan;
   int64_t index[kMaxDims];
+  char* at[ElementwisePlan::kMaxOperands];
 
-  Cursor(const ElementwisePlan& plan, int64_t linear) {
-    for (int d = 0; d < plan.ndim; ++d) {
-      index[d] = linear % plan.sizes[d];
-      linear /= plan.sizes[d];
+  Cursor(const ElementwisePlan& p, int64_t linear) : plan(p) {
+    std::copy_n(p.data, p.operands, at);
+    for (int d = 0; d < p.ndim; ++d) {
+      index[d] = linear % p.sizes[d];
+      linear /= p.sizes[d];
+      for (int k = 0; k < p.operands; ++k) at[k] += index[d] * p.strides[k][d];
     }
   }
-  int64_t offset(const ElementwisePlan& plan, int operand) const {
-    int64_t bytes = 0;
-    for (int d = 0; d < plan.ndim; ++d) bytes += index[d] * plan.strides[operand][d];
-    return bytes;
-  }
-  void advance(const ElementwisePlan& plan, int64_t in_row) {
-    index[0] += in_row;
+  void advance(int64_t in_row) {
+    move(0, in_row);
     for (int d = 0; d + 1 < plan.ndim && index[d] == plan.sizes[d]; ++d) {
-      index[d] = 0;
-      ++index[d + 1];
+      move(d, -index[d]);
+      move(d + 1, 1);
     }
+  }
+
+ private:
+  void move(int d, int64_t steps) {
+    index[d] += steps;
+    for (int k = 0; k < plan.operands; ++k) at[k] += steps * plan.strides[k][d];
   }
 };
 
@@ -106,14 +113,11 @@ class Runner {
 
   // Rows of the innermost dimension, each run on its own; operands that are contiguous there are used in place.
   void rows(int64_t begin, int64_t end) {
-    Cursor at(plan_, begin);
+    const bool in_place = all_in_place();
+    Cursor cursor(plan_, begin);
     while (begin < end) {
-      int64_t left = std::min(plan_.sizes[0] - at.index[0], end - begin);
-      const int64_t step = all_in_place() ? left : kChunk;
-      char* out = plan_.data[0] + at.offset(plan_, 0);
-      const char* source[kMaxInputs];
-      for (int k = 0; k < job_.inputs; ++k)
-        if (operand_[k] >= 0) source[k] = plan_.data[operand_[k]] + at.offset(plan_, operand_[k]);
+      const int64_t left = std::min(plan_.sizes[0] - cursor.index[0], end - begin);
+      const int64_t step = in_place ? left : kChunk;
       for (int64_t done = 0; done < left; done += step) {
         const int64_t n = std::min(step, left - done);
         const char* in[kMaxInputs];
@@ -124,7 +128,7 @@ class Runner {
             continue;
           }
           const int64_t stride = plan_.strides[operand_[k]][0];
-          const char* src = source[k] + done * stride;
+          const char* src = cursor.at[operand_[k]] + done * stride;
           if (stride == memory_size(k + 1)) {
             in[k] = widened(k, src, n);
           } else if (stride == 0 && k == job_.inputs - 1 && job_.scalar_loop) {
@@ -134,9 +138,9 @@ class Runner {
             in[k] = packed(k, src, stride, n);
           }
         }
-        emit(scalar, out + done * plan_.strides[0][0], plan_.strides[0][0], in, n);
+        emit(scalar, cursor.at[0] + done * plan_.strides[0][0], plan_.strides[0][0], in, n);
       }
-      at.advance(plan_, left);
+      cursor.advance(left);
       begin += left;
     }
   }
@@ -220,11 +224,11 @@ class Runner {
   // Calls f(address, stride, count) for the pieces of rows that make up elements [begin, begin + n) of an operand.
   template <class F>
   void walk(int operand, int64_t begin, int64_t n, F&& f) {
-    Cursor at(plan_, begin);
+    Cursor cursor(plan_, begin);
     while (n > 0) {
-      const int64_t count = std::min(plan_.sizes[0] - at.index[0], n);
-      f(plan_.data[operand] + at.offset(plan_, operand), plan_.strides[operand][0], count);
-      at.advance(plan_, count);
+      const int64_t count = std::min(plan_.sizes[0] - cursor.index[0], n);
+      f(cursor.at[operand], plan_.strides[operand][0], count);
+      cursor.advance(count);
       n -= count;
     }
   }
@@ -235,6 +239,60 @@ class Runner {
   alignas(64) char buffer_[kMaxInputs][kChunk * 8];
   alignas(64) char out_[kChunk * 8], wide_[kChunk * 4], half_[kChunk * 2];
 };
+
+}  // namespace
+
+namespace {
+
+// Operands that are contiguous in another dimension than the output, copied into the output's order: reading them as
+// they are would touch a cache line for each element.
+class Transposed {
+ public:
+  Transposed(const ElementwisePlan& plan, const PointwiseJob& job) : plan_(plan) {
+    if (plan.numel < kWorthACopy) return;
+    for (int k = 0, operand = 1; k < job.inputs; ++k) {
+      if (k == job.scalar_at) continue;
+      const int64_t size = (job.converted >> (k + 1)) & 1 ? 2 : job.size[k + 1];
+      bring(operand++, size);
+    }
+  }
+  const ElementwisePlan& plan() const { return plan_; }
+
+ private:
+  static constexpr int64_t kWorthACopy = 1024;
+
+  void bring(int operand, int64_t size) {
+    if (plan_.strides[operand][0] <= size) return;
+    ElementwisePlan copy = plan_;
+    copy.operands = 2;
+    std::copy_n(plan_.strides[operand], plan_.ndim, copy.strides[1]);
+    copy.data[1] = plan_.data[operand];
+    int64_t step = size;
+    for (int d = 0; d < plan_.ndim; ++d) {
+      if (copy.strides[1][d] == 0) return;  // broadcast: the copy would be larger than what it copies
+      copy.strides[0][d] = step;
+      step *= plan_.sizes[d];
+    }
+    std::unique_ptr<char[]> room(new char[static_cast<size_t>(step)]);
+    copy.data[0] = room.get();
+    if (!transpose_copy(copy, size)) return;
+    std::copy_n(copy.strides[0], plan_.ndim, plan_.strides[operand]);
+    plan_.data[operand] = room.get();
+    rooms_[operand] = std::move(room);
+  }
+
+  ElementwisePlan plan_;
+  std::unique_ptr<char[]> rooms_[ElementwisePlan::kMaxOperands];
+};
+
+void run_strided(const ElementwisePlan& plan, const PointwiseJob& job) {
+  parallel_for(plan.numel, kGrain, [&](int64_t begin, int64_t end) {
+    Runner runner(plan, job);
+    if (plan.dense) runner.dense(begin, end);
+    else if (plan.sizes[0] >= kDirectRow || plan.ndim == 1) runner.rows(begin, end);
+    else runner.short_rows(begin, end);
+  });
+}
 
 }  // namespace
 
@@ -254,12 +312,12 @@ void run_job(const ElementwisePlan& plan, const PointwiseJob& job) {
     });
     return;
   }
-  parallel_for(plan.numel, kGrain, [&](int64_t begin, int64_t end) {
-    Runner runner(plan, job);
-    if (plan.dense) runner.dense(begin, end);
-    else if (plan.sizes[0] >= kDirectRow || plan.ndim == 1) runner.rows(begin, end);
-    else runner.short_rows(begin, end);
-  });
+  if (!plan.dense && plan.ndim > 1) {
+    const Transposed brought(plan, job);
+    run_strided(brought.plan(), job);
+  } else {
+    run_strided(plan, job);
+  }
 }
 
 void fail_pointwise_type(DType dtype) {

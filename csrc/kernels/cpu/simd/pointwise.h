@@ -63,6 +63,7 @@ static void pointwise_loop(const void* functor, char* out, const char* const* in
       for (int64_t i = 0; i < n; ++i) o[i] = g(static_cast<A>(a[i]));
     };
     if constexpr (requires { f.resolve(loop); }) f.resolve(loop);
+    else if constexpr (requires { f.resolve_run(a, n, loop); }) f.resolve_run(a, n, loop);
     else loop(f);
   } else if constexpr (Inputs == 2) {
     using B = input_t<Fn, C, 1>;

@@ -28,6 +28,25 @@ template <class T> struct VectorOf {
 template <class T> using vec = typename VectorOf<T>::type;
 template <class T> inline constexpr int kLanes = VectorOf<T>::kLanes;
 
+// Half of a vector, down to two lanes, for joining lanes in a tree.
+template <class T, int N> struct Lanes {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <int N, class T, class V, class Join>
+VT_INLINE T join_lanes(const V& v, Join&& join) {
+  if constexpr (N == 1) {
+    return v[0];
+  } else if constexpr (N == 2) {
+    return join(static_cast<T>(v[0]), static_cast<T>(v[1]));
+  } else {
+    using H = typename Lanes<T, N / 2>::type;
+    H low, high;
+    __builtin_memcpy(&low, &v, sizeof(H));
+    __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(H), sizeof(H));
+    return join_lanes<N / 2, T>(H(join(low, high)), join);
+  }
+}
+
 template <class T> VT_INLINE const vec<T>& at(const T* p) { return *reinterpret_cast<const vec<T>*>(p); }
 template <class T> VT_INLINE vec<T>& at(T* p) { return *reinterpret_cast<vec<T>*>(p); }
 
@@ -60,7 +79,7 @@ VT_INLINE double sum_of(int64_t n, F&& f) {
     V rest{};
     for (; n - i >= lanes; i += lanes) rest += f(i, V{});
     sums += __builtin_convertvector(rest, Sums);
-    for (int l = 0; l < lanes; ++l) total += sums[l];
+    total = join_lanes<lanes, double>(sums, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
   }
   for (; i < n; ++i) total += static_cast<double>(f(i, T{}));
   return total;
@@ -95,26 +114,32 @@ template <bool Largest, class T> VT_INLINE T better(T a, T b) {
   if constexpr (std::is_floating_point_v<T>) return (Largest ? (b > a) : (b < a)) | (b != b) ? b : a;
   else return (Largest ? (b > a) : (b < a)) ? b : a;
 }
-template <bool Largest, class T> VT_INLINE vec<T> better_lanes(vec<T> a, vec<T> b) {
-  if constexpr (std::is_floating_point_v<T>) return ((Largest ? (b > a) : (b < a)) | (b != b)) ? b : a;
-  else return (Largest ? (b > a) : (b < a)) ? b : a;
-}
+// The same for vectors and for numbers.
+template <bool Largest, class T> struct Better {
+  template <class V> VT_INLINE_MEMBER V of(V a, V b) {
+    if constexpr (std::is_floating_point_v<T>) return ((Largest ? (b > a) : (b < a)) | (b != b)) ? b : a;
+    else return (Largest ? (b > a) : (b < a)) ? b : a;
+  }
+};
 // n is at least 1. NaN wins.
 template <bool Largest, class T> VT_INLINE T extreme(const T* x, int64_t n) {
   constexpr int lanes = kLanes<T>;
-  T best = x[0];
-  int64_t i = 1;
-  if (n >= lanes) {
-    vec<T> a = at(x), b = a;
-    for (i = lanes; i + 2 * lanes <= n; i += 2 * lanes) {
-      a = better_lanes<Largest, T>(a, at(x + i));
-      b = better_lanes<Largest, T>(b, at(x + i + lanes));
-    }
-    a = better_lanes<Largest, T>(a, b);
-    for (int l = 0; l < lanes; ++l) best = better<Largest>(best, static_cast<T>(a[l]));
+  using B = Better<Largest, T>;
+  if (n < lanes) {
+    T best = x[0];
+    for (int64_t i = 1; i < n; ++i) best = better<Largest>(best, x[i]);
+    return best;
   }
-  for (; i < n; ++i) best = better<Largest>(best, x[i]);
-  return best;
+  vec<T> a = at(x), b = a, c = a, d = at(x + n - lanes);  // the last ones may be looked at twice
+  int64_t i = lanes;
+  for (; i + 3 * lanes <= n; i += 3 * lanes) {
+    a = B::of(a, vec<T>(at(x + i)));
+    b = B::of(b, vec<T>(at(x + i + lanes)));
+    c = B::of(c, vec<T>(at(x + i + 2 * lanes)));
+  }
+  for (; i + lanes <= n; i += lanes) d = B::of(d, vec<T>(at(x + i)));
+  const vec<T> all = B::of(B::of(a, b), B::of(c, d));
+  return join_lanes<lanes, T>(all, [](auto p, auto q) __attribute__((always_inline)) { return B::of(p, q); });
 }
 
 }  // namespace vt::cpu::VT_ISA
