@@ -32,10 +32,12 @@ extern PyMethodDef dlpack_methods[];
 extern PyMethodDef property_methods[];
 extern PyMethodDef autograd_methods[];
 extern PyMethodDef object_methods[];
+extern PyMethodDef like_methods[];
 extern PyGetSetDef properties[];
 
 // Functions of the module.
 extern PyMethodDef construct_functions[];
+extern PyMethodDef compare_functions[];
 
 PyObject* repr_slot(PyObject* self);
 

@@ -43,6 +43,7 @@ std::string text_of_current_error() {
 struct PythonError::State {
   PyObject *type, *value, *traceback;
   ~State() {
+    if (!Py_IsInitialized()) return;  // the process is ending
     HoldGil gil;
     Py_XDECREF(type);
     Py_XDECREF(value);

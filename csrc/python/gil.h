@@ -36,7 +36,9 @@ class ReleaseGil {
  public:
   template <class... Values>
   explicit ReleaseGil(const Values&... values) {
-    if (VT_UNLIKELY((detail::work_of(values) + ... + int64_t{0}) > kReleaseAbove)) {
+    // A caller further up may have let go of it already.
+    if (VT_UNLIKELY((detail::work_of(values) + ... + int64_t{0}) > kReleaseAbove) &&
+        PyGILState_Check()) {
       state_ = PyEval_SaveThread();
     }
   }

@@ -284,7 +284,12 @@ PyObject* get_item(PyObject* self, PyObject* index) {
     }
     if (PySlice_Check(index) && t.dim() > 0) return wrap(apply_slice(t, 0, index, false));
     const Target target = resolve(t, index);
-    if (!target.picks.empty()) return wrap(pick(target));
+    if (!target.picks.empty()) {
+      ReleaseGil release(t);
+      Tensor picked = pick(target);
+      release.reacquire();
+      return wrap(std::move(picked));
+    }
     if (!target.view.same(t)) return wrap(target.view);
     // Nothing changed, as in t[...]: a view all the same.
     return wrap(t.dim() > 0 ? slice(t, 0, 0, t.sizes()[0], 1) : view(t, {}));
@@ -298,6 +303,7 @@ int set_item(PyObject* self, PyObject* index, PyObject* value) {
     const Target target = resolve(t, index);
     Scalar number;
     if (number_from(value, number)) {
+      ReleaseGil release(target.view);
       if (target.picks.empty()) fill_(target.view, number);
       else if (!put_masked(target, nullptr, number))
         put(target, full({}, number, t.dtype(), t.device()));
@@ -305,6 +311,7 @@ int set_item(PyObject* self, PyObject* index, PyObject* value) {
     }
     Tensor source =
         is_tensor(value) ? unwrap(value) : tensor_from_data(value, t.dtype(), t.device());
+    ReleaseGil release(target.view);
     if (!target.picks.empty()) {
       if (!put_masked(target, &source, {})) put(target, source);
       return 0;

@@ -64,6 +64,7 @@ PYBIND11_MODULE(_C, module) {
   module.attr("Tensor").attr("__array_priority__") =
       1000;  // NumPy leaves mixed operators to the tensor
   checked(PyModule_AddFunctions(module.ptr(), construct_functions));
+  checked(PyModule_AddFunctions(module.ptr(), compare_functions));
   checked(PyModule_AddFunctions(module.ptr(), g_sharing));
 
   pyb::module_ ops = module.def_submodule("ops", "Every operator of the table as a function.");

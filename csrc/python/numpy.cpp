@@ -136,6 +136,7 @@ Tensor tensor_from_numpy(PyObject* object) {
   }
   PyObject* owner = Py_NewRef(object);
   const auto release = [owner] {
+    if (!Py_IsInitialized()) return;  // the process is ending
     HoldGil gil;
     Py_DECREF(owner);
   };

@@ -225,7 +225,7 @@ void add_tensor_type(PyObject* module) {
   // the first stays.
   static std::vector<PyMethodDef> methods;
   for (const PyMethodDef* table :
-       {object_methods, property_methods, conversion_methods, numpy_methods, dlpack_methods,
+       {object_methods, like_methods, property_methods, conversion_methods, numpy_methods, dlpack_methods,
         autograd_methods, generated_tensor_methods}) {
     add_methods(methods, table);
   }

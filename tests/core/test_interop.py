@@ -280,6 +280,28 @@ def test_casts_and_moves() -> None:
         t.to("gpu")
 
 
+def test_tensors_like_another() -> None:
+    t = vt.ones(2, dtype=vt.float64)
+    assert t.new_zeros(2, 3).dtype is vt.float64 and t.new_zeros((2, 3)).shape == (2, 3)
+    assert t.new_ones(2, dtype=vt.int64).tolist() == [1, 1]
+    assert t.new_full((2,), 7.0, requires_grad=True).requires_grad
+    assert t.new_tensor([1, 2]).dtype is vt.float64 and t.new_empty(0).numel() == 0
+
+
+def test_equal_and_close() -> None:
+    a = vt.tensor([1.0, float("inf"), float("nan")])
+    assert vt.equal(vt.ones(2), vt.ones(2)) and not vt.equal(vt.ones(2), vt.ones(3))
+    assert not a.equal(a)
+    for b in (a, a * (1 + 1e-6), a + 1e-3, -a):
+        for options in ({}, {"equal_nan": True}, {"rtol": 0.1, "atol": 0.0}):
+            theirs = pt.isclose(pt.tensor(a.tolist()), pt.tensor(b.tolist()), **options)
+            assert vt.isclose(a, b, **options).tolist() == theirs.tolist()
+            assert vt.allclose(a, b, **options) == theirs.all().item()
+    assert vt.tensor([1, 2]).allclose(vt.tensor([1, 2]))
+    with pytest.raises(RuntimeError, match="dtype"):
+        vt.allclose(a, a.double())
+
+
 def test_devices() -> None:
     assert vt.device("cpu") is vt.device("cpu:0") is vt.device("cpu", 0)
     assert str(vt.device("cuda", 1)) == "cuda:1" and vt.device("cuda:1").index == 1
