@@ -29,7 +29,8 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
         grad_ = place_;
       }
     } else if (!grad_.defined()) {
-      if (grad_enabled()) grad_ = incoming;  // create_graph: keep its history
+      // With create_graph a copy that keeps its history: other leaves may have been given the same tensor.
+      if (grad_enabled()) grad_ = clone(incoming);
       else grad_ = is_exclusive(incoming) ? std::move(incoming) : raw::clone(incoming);
     } else if (grad_enabled()) {
       grad_ = add(grad_, incoming, 1);

@@ -52,7 +52,8 @@ class GraphTask {
   }
 
   void run() {
-    if (spans_devices()) run_on_workers();
+    // A hook that runs backward is on a worker already; waiting there for that worker would never end.
+    if (spans_devices() && !on_worker_thread()) run_on_workers();
     else run_here();
   }
 
@@ -91,18 +92,25 @@ class GraphTask {
     }
   }
 
-  // Only nodes from which an input can be reached need to run. Sequence numbers order consumers after producers.
+  // Only nodes from which an input can be reached need to run. Sequence numbers order producers before consumers, except
+  // for the rare view whose history was renewed while its consumer was made: hence until nothing changes.
   void mark_needed() {
+    for (const Target& target : targets_)
+      if (NodeState* state = table_.find(target.node)) state->captured = true;
     std::vector<NodeState*> oldest_first = order_;
     std::sort(oldest_first.begin(), oldest_first.end(), NewestLast{});
-    for (NodeState* state : oldest_first) {
-      state->needed = false;
-      for (const Target& target : targets_) state->captured |= target.node == state->node;
-      for (int e = 0; e < state->node->edge_count() && !state->needed; ++e)
-        if (Node* next = state->node->edge(e).node.get()) {
-          const NodeState* below = table_.find(next);
-          state->needed = below->needed || below->captured;
-        }
+    for (NodeState* state : oldest_first) state->needed = false;
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (NodeState* state : oldest_first) {
+        if (state->needed) continue;
+        for (int e = 0; e < state->node->edge_count() && !state->needed; ++e)
+          if (Node* next = state->node->edge(e).node.get()) {
+            const NodeState* below = table_.find(next);
+            state->needed = below->needed || below->captured;
+          }
+        changed |= state->needed;
+      }
     }
   }
 
@@ -119,12 +127,14 @@ class GraphTask {
       if (state->waiting_for == 0) ready.push_back(state);
     std::make_heap(ready.begin(), ready.end(), NewestLast{});
     std::vector<Tensor> outputs;
+    const bool several = spans_devices();
     while (!ready.empty()) {
       std::pop_heap(ready.begin(), ready.end(), NewestLast{});
       NodeState* state = ready.back();
       ready.pop_back();
-      execute(*state, outputs);
       Node* node = state->node;
+      if (node->device().is_cuda() && several) enter_stream(*node);
+      execute(*state, outputs);
       for (int e = 0; e < node->edge_count(); ++e) {
         const Edge& edge = node->edge(e);
         if (!edge.node) continue;
@@ -136,6 +146,12 @@ class GraphTask {
         }
       }
     }
+  }
+
+  // Backward of an operation is queued where its forward was.
+  static void enter_stream(const Node& node) {
+    Backend& device = backend(node.device());
+    if (!(device.current_stream(node.device().index) == node.stream())) device.set_current_stream(node.stream());
   }
 
   // Leaves in `outputs` one gradient an edge.
@@ -235,10 +251,7 @@ class GraphTask {
     }
     if (!failed) {
       try {
-        if (node->device().is_cuda()) {
-          Backend& device = backend(node->device());
-          if (!(device.current_stream(node->device().index) == node->stream())) device.set_current_stream(node->stream());
-        }
+        if (node->device().is_cuda()) enter_stream(*node);
         execute(state, outputs);
       } catch (...) {
         std::lock_guard lock(done_mutex_);

@@ -7,6 +7,13 @@
 #include "device/backend.h"
 
 namespace vt {
+namespace {
+
+thread_local bool t_on_worker = false;
+
+}  // namespace
+
+bool on_worker_thread() { return t_on_worker; }
 
 Worker::Worker(Device device) : device_(device), thread_([this] { run(); }) {}
 
@@ -28,6 +35,7 @@ void Worker::submit(std::function<void()> job) {
 }
 
 void Worker::run() {
+  t_on_worker = true;
   if (device_.is_cuda()) set_current_cuda_index(device_.index);
   for (;;) {
     std::function<void()> job;

@@ -32,5 +32,7 @@ class Worker {
 
 // The device's worker, started at its first use.
 Worker& worker(Device device);
+// Is the calling thread a worker? Such a thread must not wait for a job of a worker.
+bool on_worker_thread();
 
 }  // namespace vt

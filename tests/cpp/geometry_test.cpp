@@ -240,7 +240,9 @@ TEST(Plan, OverlapIsNeverMissed) {
     bool harm = false;  // an element of b that a writes at another position
     for (size_t i = 0; i < oa.size(); ++i)
       for (size_t j = 0; j < ob.size(); ++j) harm |= oa[i] == ob[j] && i != j;
-    if (harm) ASSERT_TRUE(overlaps_partially(a, b));
+    if (harm) {
+      ASSERT_TRUE(overlaps_partially(a, b));
+    }
   }
   EXPECT_FALSE(overlaps_partially(base, base));
   EXPECT_FALSE(overlaps_partially(base, empty_like(base)));

@@ -87,10 +87,16 @@ Tensor batched(const Tensor& a_in, const Tensor& b_in) {
   return out;
 }
 
-// Leading dimensions of t that can be walked as rows of one matrix.
-bool rows_collapse(const Tensor& t) {
-  for (int i = t.dim() - 3; i >= 0; --i)
-    if (t.sizes()[i] != 1 && t.strides()[i] != t.strides()[i + 1] * t.sizes()[i + 1]) return false;
+// Leading dimensions of t that can be walked as rows of one matrix; `row_stride` becomes the step from row to row.
+bool rows_collapse(const Tensor& t, int64_t* row_stride) {
+  int64_t run = 1;
+  *row_stride = t.sizes().back();
+  for (int i = t.dim() - 2; i >= 0; --i) {
+    if (t.sizes()[i] == 1) continue;
+    if (run == 1) *row_stride = t.strides()[i];
+    else if (t.strides()[i] != *row_stride * run) return false;
+    run *= t.sizes()[i];
+  }
   return true;
 }
 
@@ -104,12 +110,12 @@ Tensor matmul(const Tensor& self, const Tensor& other) {
   VT_CHECK(k == k_other, kRuntime, "matmul: shapes ", self, " and ", other, " cannot be multiplied (", k, " vs ", k_other,
            ")");
   const bool row = self.dim() == 1, column = other.dim() == 1;
-  if (!row && !column && self.dim() > 2 && other.dim() == 2 && rows_collapse(self) && self.numel() > 0) {
+  int64_t row_stride = 0;
+  if (!row && !column && self.dim() > 2 && other.dim() == 2 && self.numel() > 0 && rows_collapse(self, &row_stride)) {
     // A batch times one matrix is one larger product.
     Dims sizes = self.sizes();
     sizes.back() = other.sizes().back();
-    const Tensor flat = view_of(self, Dims{self.numel() / k, k}, Dims{self.strides()[self.dim() - 2], self.strides().back()},
-                                self.offset());
+    const Tensor flat = view_of(self, Dims{self.numel() / k, k}, Dims{row_stride, self.strides().back()}, self.offset());
     return raw::view(batched(flat, other), sizes);
   }
   Tensor out = batched(row ? raw::unsqueeze(self, 0) : self, column ? raw::unsqueeze(other, 1) : other);
