@@ -137,14 +137,26 @@ def node(op: Op) -> str:
 """
 
 
-def _save(op: Op, *, results: str) -> list[str]:
+def _only_if(op: Op, name: str) -> str:
+    """The test in front of saving `name`: is a gradient wanted whose formula reads it? Empty where that is certain."""
+    assert op.gradients is not None
+    positions = {p.name: i for i, p in enumerate(_inputs(op))}
+    readers = [names for names, formula in op.gradients.items() if _uses(formula, name)]
+    if len(op.gradients) == 1 or any("," in names or _inputs(op)[positions[names]].is_list for names in readers):
+        return ""
+    return "if (" + " || ".join(f"node->wants({positions[names]})" for names in readers) + ") "
+
+
+def _save(op: Op, *, results: str, inplace: bool = False) -> list[str]:
     saved = saved_by(op)
     lines = []
     for p in saved.values:
         if p.is_list:
             lines.append(f"for (const Tensor& t : {p.name}) node->{p.name}_.emplace_back().save_input(t);")
         elif p.differentiable:
-            lines.append(f"node->{p.name}_.save_input({p.name});")
+            # An in-place operation is about to overwrite its first input: backward reads a copy.
+            value = f"clone({p.name})" if inplace and p is _inputs(op)[0] else p.name
+            lines.append(f"{_only_if(op, p.name)}node->{p.name}_.save_input({value});")
         else:
             lines.append(f"node->{p.name}_ = {p.saved_type}({p.name});")
     for p in saved.metas:
@@ -155,7 +167,8 @@ def _save(op: Op, *, results: str) -> list[str]:
         else:
             lines.append(f"node->{p.name}_meta_ = TensorMeta({p.name});")
     for i in saved.results:
-        lines.append(f"node->result{i}_.save_output({results.format(i=i)});")
+        test = _only_if(op, "result" if i == 0 else f"result{i}")
+        lines.append(f"{test}node->result{i}_.save_output({results.format(i=i)});")
     return lines
 
 
@@ -251,8 +264,7 @@ def public(op: Op) -> str:
 def _record_inplace(op: Op, call: str, name: str, returned: str) -> str:
     target = _inputs(op)[0].name
     wanted = _wanted(op, _all_inputs(op))
-    # What backward reads of the target itself must be kept from before the change; the version check then reports it.
-    before = [s for s in _save(op, results=target) if "save_output" not in s]
+    before = [s for s in _save(op, results=target, inplace=True) if "save_output" not in s]
     after = [s for s in _save(op, results=target) if "save_output" in s]
     body = "\n  ".join([_new_node(op), *_edges(op), *before])
     finish = "\n  ".join(after)
