@@ -1,6 +1,7 @@
 // Derivative formulas that are longer than a line of the table.
 #include "autograd/formulas.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/table.h"
@@ -117,15 +118,63 @@ Tensor slice_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, 
   return placed(grad, input, [&](const Tensor& whole) { return slice(whole, dim, start, end, step); });
 }
 
-Tensor as_strided_backward(const Tensor& grad, const TensorMeta& input, const Dims& size, const Dims& stride,
-                           std::optional<int64_t> offset) {
-  // Windows may overlap themselves: count each element of the window into the memory it reads.
-  const int64_t start = offset.value_or(0);
-  int64_t reach = input.sizes.product();
-  const Tensor positions = raw::as_strided(arange_end(Scalar(reach), DType::kI64, input.device), size, stride, start);
-  const Tensor flat = index_add(zeros(Dims{reach}, grad.dtype(), input.device), 0, raw::view(raw::clone(positions), Dims{-1}),
-                                reshape(grad, Dims{-1}));
-  return reshape(flat, input.sizes);
+namespace {
+
+// Elements from the first to the last of a geometry.
+int64_t extent_of(const Dims& sizes, const Dims& strides) {
+  int64_t extent = 1;
+  for (int i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] == 0) return 0;
+    extent += (sizes[i] - 1) * strides[i];
+  }
+  return extent;
+}
+
+// False if no two elements share memory. (True for some exotic geometries without overlap as well.)
+bool may_overlap_itself(const Dims& sizes, const Dims& strides) {
+  int order[kMaxDims];
+  for (int i = 0; i < sizes.size(); ++i) order[i] = i;
+  std::sort(order, order + sizes.size(), [&](int a, int b) { return strides[a] < strides[b]; });
+  int64_t reach = 0;
+  for (int i = 0; i < sizes.size(); ++i) {
+    const int d = order[i];
+    if (sizes[d] == 0) return false;
+    if (sizes[d] == 1) continue;
+    if (strides[d] <= reach) return true;
+    reach += (sizes[d] - 1) * strides[d];
+  }
+  return false;
+}
+
+}  // namespace
+
+// Gradients add up in a run of memory that holds both geometries; the input reads its own from there.
+Tensor window_backward(const Tensor& grad, const TensorMeta& input, const Dims& size, const Dims& stride, int64_t offset,
+                       const Dims& input_stride) {
+  if (input.sizes.product() == 0) return zeros(input.sizes, grad.dtype(), input.device);
+  const int64_t before = std::max<int64_t>(-offset, 0);  // elements in front of the input's first
+  const int64_t length = before + std::max(extent_of(input.sizes, input_stride), offset + extent_of(size, stride));
+  Tensor memory = zeros(Dims{length}, grad.dtype(), input.device);
+  if (may_overlap_itself(size, stride)) {
+    const Tensor positions = arange_end(Scalar(length), DType::kI64, input.device);
+    const Tensor index = raw::clone(raw::window(positions, size, stride, before + offset, Dims{1}));
+    memory = index_add(memory, 0, raw::view(index, Dims{-1}), reshape(grad, Dims{-1}));
+  } else if (grad.numel() > 0) {
+    const Tensor place = window(memory, size, stride, before + offset, Dims{1});
+    if (grad_enabled() && grad.requires_grad()) copy_(place, grad, false);
+    else kernels(input.device).copy(place, grad);
+  }
+  // Elements of an expanded input that share memory share its gradient evenly, as in torch.
+  double copies = 1;
+  Dims own = input.sizes;
+  for (int i = 0; i < own.size(); ++i)
+    if (input_stride[i] == 0) {
+      copies *= static_cast<double>(own[i]);
+      own[i] = 1;
+    }
+  VT_CHECK(!may_overlap_itself(own, input_stride), kNotImplemented, "as_strided: backward to a tensor of sizes ",
+           input.sizes, " and strides ", input_stride, ", whose elements overlap, is not implemented; use contiguous()");
+  return scaled(window(memory, input.sizes, input_stride, before, Dims{1}), copies == 1 ? Scalar(1) : Scalar(1 / copies));
 }
 
 std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMeta>& inputs, int64_t dim) {

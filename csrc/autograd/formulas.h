@@ -30,8 +30,8 @@ Tensor var_backward(const Tensor& grad, const Tensor& self, const std::optional<
 Dims inverse_permutation(const Dims& dims);
 Tensor select_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t index);
 Tensor slice_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t start, int64_t end, int64_t step);
-Tensor as_strided_backward(const Tensor& grad, const TensorMeta& input, const Dims& size, const Dims& stride,
-                           std::optional<int64_t> offset);
+Tensor window_backward(const Tensor& grad, const TensorMeta& input, const Dims& size, const Dims& stride, int64_t offset,
+                       const Dims& input_stride);
 std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMeta>& inputs, int64_t dim);
 Tensor index_add_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index);
 Tensor scatter_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index);

@@ -15,6 +15,10 @@ struct Variable final : AutogradMeta, Pooled<Variable> {
   Node* base_grad_fn = nullptr;     // base's grad_fn when this view's grad_fn was made; compared, never followed
   std::shared_ptr<Tensor> retained; // gradient of a non-leaf that asked for it (retain_grad)
 
+  bool base_has_history() const override {
+    return base.defined() && base.requires_grad() && static_cast<Variable*>(base.impl()->autograd)->grad_fn;
+  }
+
   using Pooled<Variable>::operator new;
   using Pooled<Variable>::operator delete;
 };

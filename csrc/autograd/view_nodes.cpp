@@ -7,19 +7,31 @@
 namespace vt {
 namespace {
 
-// The place of a view in a dense tensor of its base's shape.
+// A gradient of the base with the base's own strides, so that the view is the same window in it. One run of memory from
+// the base's first element to its last.
 struct Window {
-  Dims sizes, strides;
-  int64_t offset;
+  Dims base_sizes, base_strides, sizes, strides;
+  int64_t extent = 1, offset;
 
   Window(const Tensor& base, const Tensor& view)
-      : sizes(view.sizes()), strides(view.strides()), offset(view.offset() - base.offset()) {
-    VT_CHECK(base.is_dense(), kRuntime,
-             "autograd: an in-place operation on a view needs a row-major base tensor, got strides ", base.strides(),
-             "; call contiguous() on the base first");
+      : base_sizes(base.sizes()),
+        base_strides(base.strides()),
+        sizes(view.sizes()),
+        strides(view.strides()),
+        offset(view.offset() - base.offset()) {
+    for (int i = 0; i < base.dim(); ++i) extent += (base_sizes[i] - 1) * base_strides[i];
+    if (base.numel() == 0) extent = 0;
   }
-  Tensor of(const Tensor& dense) const { return as_strided(dense, sizes, strides, offset); }
+  Tensor memory(DType dtype, Device device) const { return zeros(Dims{extent}, dtype, device); }
+  Tensor base_of(const Tensor& memory) const { return as_strided(memory, base_sizes, base_strides, 0); }
+  Tensor view_of(const Tensor& memory) const { return as_strided(memory, sizes, strides, extent == 0 ? 0 : offset); }
 };
+
+// Recorded only if this pass is (create_graph).
+void write(const Tensor& place, const Tensor& values) {
+  if (grad_enabled()) copy_(place, values, false);
+  else raw::copy_(place, values, false);
+}
 
 class ViewBackward final : public Node {
  public:
@@ -29,14 +41,9 @@ class ViewBackward final : public Node {
   const char* name() const override { return "AsStridedBackward"; }
   void release_saved() override {}
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override {
-    Tensor whole = zeros(meta_.sizes, meta_.dtype, meta_.device);
-    out[0] = whole;
-    if (grad_enabled()) {
-      Tensor window = window_.of(whole);
-      copy_(window, grads[0], false);
-    } else {
-      raw::copy_(window_.of(whole), grads[0], false);
-    }
+    const Tensor memory = window_.memory(meta_.dtype, meta_.device);
+    write(window_.view_of(memory), grads[0]);
+    out[0] = window_.base_of(memory);
   }
 
  private:
@@ -54,16 +61,15 @@ class SliceUpdate final : public Node {
   const char* name() const override { return "SliceUpdateBackward"; }
   void release_saved() override { update_->release_saved(); }
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override {
-    Tensor whole = clone(grads[0]);
-    if (!whole.is_dense()) whole = contiguous(whole);
-    std::vector<Tensor> inner_grads{clone(window_.of(whole))}, inner_out(edge_count());
+    const Tensor memory = window_.memory(grads[0].dtype(), grads[0].device());
+    write(window_.base_of(memory), grads[0]);
+    const Tensor window = window_.view_of(memory);
+    std::vector<Tensor> inner_grads{clone(window)}, inner_out(edge_count());
     update_->apply(inner_grads, inner_out);
     for (int i = 1; i < edge_count(); ++i) out[i] = std::move(inner_out[i]);
     if (!wants(0)) return;
-    Tensor window = window_.of(whole);
-    if (inner_out[0].defined()) copy_(window, inner_out[0], false);
-    else zero_(window);
-    out[0] = whole;
+    write(window, inner_out[0].defined() ? inner_out[0] : zeros_like(window, {}, {}));
+    out[0] = window_.base_of(memory);
   }
 
  private:

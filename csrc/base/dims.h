@@ -84,7 +84,7 @@ inline Dims row_major_strides(const Dims& sizes) {
   int64_t step = 1;
   for (int i = sizes.size() - 1; i >= 0; --i) {
     strides[i] = step;
-    step *= std::max<int64_t>(sizes[i], 1);
+    if (__builtin_mul_overflow(step, std::max<int64_t>(sizes[i], 1), &step)) step = 0;  // a tensor without elements
   }
   return strides;
 }

@@ -13,6 +13,8 @@ namespace vt {
 // What autograd keeps about a tensor; defined in autograd/.
 struct AutogradMeta {
   virtual ~AutogradMeta() = default;
+  // Has the tensor that this one views got a history since, by an in-place operation on another view of it?
+  virtual bool base_has_history() const { return false; }
 };
 
 class TensorImpl : public RefCounted<TensorImpl>, public Pooled<TensorImpl> {
@@ -59,7 +61,9 @@ class Tensor {
   size_t item_size() const { return vt::item_size(impl_->dtype); }
   size_t bytes() const { return static_cast<size_t>(impl_->numel) * item_size(); }
   bool is_dense() const { return impl_->dense; }
-  bool requires_grad() const { return impl_ && impl_->requires_grad; }
+  bool requires_grad() const {
+    return impl_ && (impl_->requires_grad || (impl_->autograd && impl_->autograd->base_has_history()));
+  }
   void* data() const { return impl_->data; }
   template <class T>
   T* data() const {

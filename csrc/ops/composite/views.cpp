@@ -153,6 +153,11 @@ Tensor roll(const Tensor& self, int64_t shifts, int64_t dim) {
   return by == 0 ? clone(self) : cat({narrow(self, dim, n - by, by), narrow(self, dim, 0, n - by)}, dim);
 }
 
+Tensor as_strided(const Tensor& self, const Dims& size, const Dims& stride, std::optional<int64_t> storage_offset) {
+  const int64_t offset = storage_offset.value_or(self.offset()) - self.offset();
+  return window(self, size, stride, offset, self.strides());
+}
+
 Tensor diagonal(const Tensor& self, int64_t offset, int64_t dim1, int64_t dim2) {
   const int a = wrap_dim("diagonal", dim1, self.dim()), b = wrap_dim("diagonal", dim2, self.dim());
   VT_CHECK(a != b, kRuntime, "diagonal: dimensions cannot be identical, got ", dim1, " and ", dim2);
@@ -168,7 +173,7 @@ Tensor diagonal(const Tensor& self, int64_t offset, int64_t dim1, int64_t dim2) 
   sizes.push_back(length);
   strides.push_back(self.strides()[a] + self.strides()[b]);
   const int64_t start = length > 0 ? row * self.strides()[a] + column * self.strides()[b] : 0;
-  return as_strided(self, sizes, strides, self.offset() + start);
+  return window(self, sizes, strides, start, self.strides());
 }
 
 Tensor zero_(const Tensor& self) { return fill_(self, Scalar(0)); }

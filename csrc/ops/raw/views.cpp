@@ -15,7 +15,8 @@ Dims infer_sizes(const char* op, const Dims& wanted, int64_t numel) {
       unknown = i;
     } else {
       VT_CHECK(sizes[i] >= 0, kRuntime, op, ": invalid shape dimension ", sizes[i], " in ", wanted);
-      known *= sizes[i];
+      VT_CHECK(!__builtin_mul_overflow(known, sizes[i], &known), kRuntime, op, ": shape ", wanted,
+               " is invalid for input of size ", numel);
     }
   }
   if (unknown >= 0) {
@@ -159,9 +160,9 @@ Tensor slice(const Tensor& self, int64_t dim, int64_t start, int64_t end, int64_
   return view_of(self, sizes, strides, offset);
 }
 
-Tensor as_strided(const Tensor& self, const Dims& size, const Dims& stride, std::optional<int64_t> storage_offset) {
+Tensor window(const Tensor& self, const Dims& size, const Dims& stride, int64_t offset, const Dims&) {
   VT_CHECK(size.size() == stride.size(), kRuntime, "as_strided: sizes ", size, " and strides ", stride, " differ in length");
-  return view_of(self, size, stride, storage_offset.value_or(self.offset()));
+  return view_of(self, size, stride, self.offset() + offset);
 }
 
 }  // namespace raw
