@@ -1,0 +1,322 @@
+"""Every operator of the table, in every element type and layout, with PyTorch as oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch as pt
+from operator_cases import (
+    CASES,
+    DTYPES,
+    FLOATS,
+    TABLE,
+    VARIANTS,
+    Case,
+    assert_same,
+    attempt,
+    flat_results,
+    sliced,
+    supported,
+    to_ours,
+    to_torch,
+)
+
+import vibetensor.torch as vt
+
+by_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+DETERMINISTIC = [c for c in CASES if "values" not in c.test]
+by_fixed_case = pytest.mark.parametrize("case", DETERMINISTIC, ids=lambda c: c.id)
+
+
+def names(error: Exception, case: Case) -> bool:
+    return case.op.python_name.rstrip("_") in str(error) or case.op.name.split("_")[0] in str(error)
+
+
+def test_every_public_operator_has_a_case() -> None:
+    missing = [op.name for op in TABLE.ops if op.places and "test" not in op.entry]
+    assert not missing, f"operators without a `test:` entry in csrc/ops/table: {missing}"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@by_fixed_case
+def test_forward(case: Case, variant: str) -> None:
+    ran = 0
+    for dtype in DTYPES if variant not in ("special", "large") else FLOATS:
+        given = case.arguments(dtype, variant)
+        if given is None:
+            pytest.skip("the operator does not broadcast")
+        theirs, refusal = attempt(case.torch, given, case.kwargs)
+        ours, error = attempt(case.ours, [to_ours(t) for t in given], case.kwargs)
+        promised = supported(case.op, dtype)
+        if refusal is None and error is not None:
+            assert promised is not True, f"{case.id} {dtype}: {error}"
+            assert names(error, case), f"the error does not name the operator: {error}"
+        elif refusal is None:
+            assert_same(case, dtype, ours, theirs)
+            ran += 1
+        elif error is None:
+            assert variant != "plain" or not isinstance(refusal, IndexError), f"torch refuses: {refusal}"
+    if variant == "plain":
+        assert ran > 0, "no type works"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("variant", ["plain", "empty", "zero_dim", "broadcast", "transposed", "sliced"])
+@by_fixed_case
+def test_backward(case: Case, variant: str, dtype: str) -> None:
+    if not case.op.differentiable or not case.tensors or (dtype in ("bfloat16", "float16") and variant != "plain"):
+        pytest.skip("not differentiable, or checked in wider types")
+    given = case.arguments(dtype, variant)
+    if given is None:
+        pytest.skip("the operator does not broadcast")
+    for t in given:
+        if isinstance(t, pt.Tensor) and t.dtype.is_floating_point:
+            t.requires_grad_()
+    theirs, refusal = attempt(case.torch, given, case.kwargs)
+    if refusal is not None:
+        pytest.skip(f"torch: {refusal}")
+    leaves = [to_ours(t, isinstance(t, pt.Tensor) and t.requires_grad) for t in given]
+    ours = flat_results(case.ours(leaves, case.kwargs))
+    yours = flat_results(theirs)
+    pairs = [(a, b) for a, b in zip(ours, yours, strict=True) if b.requires_grad]
+    if not pairs:
+        pytest.skip("torch has no gradient here")
+    generator = pt.Generator().manual_seed(1)
+    seeds = [pt.randn(b.shape, generator=generator, dtype=pt.float64).to(b.dtype) for _, b in pairs]
+    pt.autograd.backward([b for _, b in pairs], seeds)
+    vt.autograd.backward([a for a, _ in pairs], [to_ours(s) for s in seeds])
+    for leaf, t in zip(leaves, given, strict=True):
+        if isinstance(t, pt.Tensor) and t.requires_grad and t.grad is not None:
+            assert leaf.grad is not None
+            assert_same(case, dtype, leaf.grad, t.grad, factor=4.0)
+
+
+def scalar_of(case: Case, arguments: list[Any], seeds: list[pt.Tensor]) -> float:
+    total = 0.0
+    for result, seed in zip(flat_results(case.ours(arguments, case.kwargs)), seeds, strict=True):
+        if to_torch(result).dtype.is_floating_point:
+            total += float((to_torch(result) * seed).sum())
+    return total
+
+
+@by_fixed_case
+def test_gradient_is_the_slope(case: Case) -> None:
+    given = case.arguments("float64", "plain")
+    if not case.op.differentiable or not case.tensors or case.test.get("flat"):
+        pytest.skip("not differentiable")
+    leaves = [to_ours(t, isinstance(t, pt.Tensor) and t.dtype.is_floating_point) for t in given]
+    results = flat_results(case.ours(leaves, case.kwargs))
+    generator = pt.Generator().manual_seed(2)
+    seeds = [pt.randn(list(r.shape), generator=generator, dtype=pt.float64) for r in results]
+    with_grad = [(r, s) for r, s in zip(results, seeds, strict=True) if r.requires_grad]
+    vt.autograd.backward([r for r, _ in with_grad], [to_ours(s) for _, s in with_grad])
+    step = 1e-6
+    for position, t in enumerate(given):
+        if not isinstance(t, pt.Tensor) or not t.dtype.is_floating_point:
+            continue
+        slope = pt.zeros(t.numel(), dtype=pt.float64)
+        for i in range(t.numel()):
+            sides = []
+            for sign in (1, -1):
+                moved = t.clone()
+                moved.view(-1)[i] += sign * step
+                arguments = [to_ours(moved if k == position else other) for k, other in enumerate(given)]
+                sides.append(scalar_of(case, arguments, seeds))
+            slope[i] = (sides[0] - sides[1]) / (2 * step)
+        grad = leaves[position].grad
+        found = pt.zeros_like(slope) if grad is None else to_torch(grad).flatten()
+        pt.testing.assert_close(found, slope, rtol=1e-5, atol=1e-6)
+
+
+POINTWISE = [c for c in DETERMINISTIC if c.op.kind == "pointwise"]
+
+
+@pytest.mark.parametrize("case", [c for c in POINTWISE if "torch" in c.op.places], ids=lambda c: c.id)
+def test_out(case: Case) -> None:
+    for dtype in DTYPES:
+        given = case.arguments(dtype, "plain")
+        theirs, refusal = attempt(case.torch, given, case.kwargs)
+        if refusal is not None or supported(case.op, dtype) is False:
+            continue
+        if not (dtype in FLOATS or case.op.entry["over"] != "float"):
+            continue
+        for place in (pt.empty_like(theirs), sliced(pt.zeros_like(theirs))):
+            out = to_ours(place)
+            assert case.ours([to_ours(t) for t in given], {**case.kwargs, "out": out}) is out
+            assert_same(case, dtype, out, theirs)
+
+
+@pytest.mark.parametrize("variant", ["plain", "transposed", "sliced", "empty"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.op.entry.get("inplace")], ids=lambda c: c.id)
+def test_inplace(case: Case, variant: str) -> None:
+    for dtype in DTYPES:
+        given = case.arguments(dtype, variant)
+        name = f"{case.op.python_name}_"
+        kept = [t.clone() if isinstance(t, pt.Tensor) else t for t in given]
+        mine = [to_ours(t) for t in given]
+        _, refusal = attempt(lambda a, k: getattr(a[0], name)(*a[1:], **k), given, case.kwargs)
+        result, error = attempt(lambda a, k: getattr(a[0], name)(*a[1:], **k), mine, case.kwargs)
+        if refusal is None and (dtype in FLOATS or supported(case.op, dtype)):
+            assert error is None, f"{dtype}: {error}"
+        if refusal is None and error is None:
+            assert result is mine[0]
+            assert_same(case, dtype, mine[0], given[0])
+        elif error is not None:  # nothing is lost
+            assert_same(case, dtype, mine[0], kept[0])
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.op.entry.get("inplace") and c.op.differentiable], ids=lambda c: c.id)
+def test_inplace_backward(case: Case) -> None:
+    name = f"{case.op.python_name}_"
+    given = case.arguments("float64", "plain")
+    for t in given:
+        if isinstance(t, pt.Tensor) and t.dtype.is_floating_point:
+            t.requires_grad_()
+    leaves = [to_ours(t, isinstance(t, pt.Tensor) and t.requires_grad) for t in given]
+
+    def run(arguments: list[Any]) -> Any:
+        x = arguments[0] * 1.0
+        return (getattr(x, name)(*arguments[1:], **case.kwargs) * 2.0).sum()
+
+    run(given).backward()
+    run(leaves).backward()
+    for leaf, t in zip(leaves, given, strict=True):
+        if isinstance(t, pt.Tensor) and t.requires_grad:
+            assert_same(case, "float64", leaf.grad, t.grad)
+
+
+@by_fixed_case
+def test_threads_do_not_change_a_bit(case: Case) -> None:
+    before = vt.get_num_threads()
+    for dtype in ("float32", "bfloat16"):
+        given = case.arguments(dtype, "large")
+        results = []
+        for threads in (1, 3):
+            vt.set_num_threads(threads)
+            try:
+                ours, error = attempt(case.ours, [to_ours(t) for t in given], case.kwargs)
+            finally:
+                vt.set_num_threads(before)
+            if error is not None:
+                continue
+            results.append([to_torch(r) for r in flat_results(ours)])
+        for a, b in zip(*results, strict=True) if len(results) == 2 else ():
+            if isinstance(a, pt.Tensor):
+                assert pt.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "values" in c.test], ids=lambda c: c.id)
+def test_values_of_its_own(case: Case) -> None:
+    """Random operators: the types and shapes of torch's, the same bits for the same seed, and others after them."""
+    given = case.arguments("float32", "plain")
+    theirs = flat_results(case.torch([t.clone() if isinstance(t, pt.Tensor) else t for t in given], case.kwargs))
+    runs = []
+    for seed in (3, 3, 4):
+        vt.manual_seed(seed)
+        for _ in range(2):
+            results = flat_results(case.ours([to_ours(t) for t in given], case.kwargs))
+            for a, b in zip(results, theirs, strict=True):
+                assert to_torch(a).dtype == b.dtype and a.shape == tuple(b.shape)
+            runs.append([to_torch(r) for r in results])
+    if case.test["values"] == "random":
+        assert pt.equal(runs[0][0], runs[2][0]) and pt.equal(runs[1][0], runs[3][0])
+        assert not pt.equal(runs[0][0], runs[1][0]) and not pt.equal(runs[0][0], runs[4][0])
+
+
+# --- bad arguments ---
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if len(c.tensors) >= 2], ids=lambda c: c.id)
+def test_tensors_of_two_devices_are_refused(case: Case, two_cpu_devices: None) -> None:
+    given = [to_ours(t) for t in case.arguments("float32", "plain")]
+    last = max(i for i, t in enumerate(given) if isinstance(t, vt.Tensor))
+    if given[last].dim() == 0:
+        pytest.skip("a number in a tensor may meet any device")
+    given[last] = given[last].to("cpu:1")
+    with pytest.raises(RuntimeError, match="device") as failure:
+        case.ours(given, case.kwargs)
+    assert names(failure.value, case), str(failure.value)
+    assert "cpu:0" in str(failure.value) and "cpu:1" in str(failure.value)
+
+
+@pytest.mark.parametrize("case", [c for c in POINTWISE if len(c.tensors) >= 2], ids=lambda c: c.id)
+def test_shapes_that_do_not_broadcast_are_refused(case: Case) -> None:
+    given = [to_ours(t) for t in case.arguments("float32", "plain")]
+    last = max(i for i, t in enumerate(given) if isinstance(t, vt.Tensor))
+    given[last] = given[last][:, :4]
+    with pytest.raises(RuntimeError) as failure:
+        case.ours(given, case.kwargs)
+    text = str(failure.value)
+    assert names(failure.value, case) and "[3, 5]" in text and "[3, 4]" in text, text
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.tensors], ids=lambda c: c.id)
+def test_a_wrong_type_is_a_type_error_that_shows_the_signature(case: Case) -> None:
+    given = [to_ours(t) for t in case.arguments("float32", "plain")]
+    holder = vt if "torch" in case.op.places else vt.nn.functional if "nn.functional" in case.op.places else vt.Tensor
+    call = getattr(holder, case.op.python_name)
+    for wrong in (object(), {}):
+        with pytest.raises(TypeError) as failure:
+            call(wrong, *given[1:], **case.kwargs)
+        assert holder is vt.Tensor or case.op.python_name in str(failure.value)
+    with pytest.raises(TypeError) as failure:
+        case.ours(given, {**case.kwargs, "no_such_argument": 1})
+    assert case.op.python_name in str(failure.value) and "no_such_argument" in str(failure.value)
+
+
+# --- the same on a GPU ---
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("variant", VARIANTS)
+@by_fixed_case
+def test_cuda_forward(case: Case, variant: str) -> None:
+    for dtype in DTYPES if variant != "special" else FLOATS:
+        given = case.arguments(dtype, variant)
+        if given is None:
+            pytest.skip("the operator does not broadcast")
+        here, refusal = attempt(case.ours, [to_ours(t) for t in given], case.kwargs)
+        there, error = attempt(case.ours, [on_gpu(to_ours(t)) for t in given], on_gpu_kwargs(case))
+        if refusal is not None and not case.test.get("inputs"):
+            continue
+        assert (refusal is None) == (error is None), f"{dtype}: cpu: {refusal}, cuda: {error}"
+        if error is None:
+            assert_same(case, dtype, there, _torch_results(here))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@by_fixed_case
+def test_cuda_backward(case: Case, dtype: str) -> None:
+    given = case.arguments(dtype, "plain")
+    if not case.op.differentiable or not case.tensors:
+        pytest.skip("not differentiable")
+    sides = []
+    for move in (lambda t: t, on_gpu):
+        leaves = [move(to_ours(t)) for t in given]
+        for leaf, t in zip(leaves, given, strict=True):
+            if isinstance(t, pt.Tensor) and t.dtype.is_floating_point:
+                leaf.requires_grad_()
+        results = [r for r in flat_results(case.ours(leaves, case.kwargs)) if r.requires_grad]
+        generator = pt.Generator().manual_seed(1)
+        seeds = [move(to_ours(pt.randn(list(r.shape), generator=generator).to(to_torch(r).dtype))) for r in results]
+        if results:
+            vt.autograd.backward(results, seeds)
+        sides.append([leaf.grad for leaf in leaves if isinstance(leaf, vt.Tensor)])
+    for a, b in zip(*sides, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert_same(case, dtype, b, to_torch(a), factor=4.0)
+
+
+def on_gpu(t: Any) -> Any:
+    return t.to("cuda") if isinstance(t, vt.Tensor) else t
+
+
+def on_gpu_kwargs(case: Case) -> dict[str, Any]:
+    return {**case.kwargs, "device": "cuda"} if case.op.entry.get("factory") else case.kwargs
+
+
+def _torch_results(result: Any) -> Any:
+    return [to_torch(r) for r in flat_results(result)]
