@@ -44,9 +44,9 @@ Tensor pow_backward_exponent(const Tensor& grad, const Tensor& self, const Tenso
 }
 
 Tensor choice_share(const Tensor& chosen, const Tensor& other, bool largest) {
-  const Tensor wins = largest ? raw::gt(chosen, other) : raw::lt(chosen, other);
+  const Tensor keeps = raw::logical_not(largest ? raw::lt(chosen, other) : raw::gt(chosen, other));
   const DType type = promote(chosen.dtype(), other.dtype());
-  return raw::add(raw::to_dtype(wins, type), raw::to_dtype(raw::eq(chosen, other), type), Scalar(0.5));
+  return raw::sub(raw::to_dtype(keeps, type), raw::to_dtype(raw::eq(chosen, other), type), Scalar(0.5));
 }
 
 Tensor expand_reduced(const Tensor& grad, const TensorMeta& input, const std::optional<Dims>& dim, bool keepdim) {
@@ -65,6 +65,21 @@ double reduced_count(const TensorMeta& input, const std::optional<Dims>& dim) {
   for (int i = 0; i < input.sizes.size(); ++i)
     if (dims >> i & 1) count *= static_cast<double>(input.sizes[i]);
   return count;
+}
+
+// The product of the others: the product over the element, except where a factor is zero.
+Tensor prod_backward(const Tensor& grad, const Tensor& self) {
+  const Tensor zero = raw::eq(self, Scalar(0));
+  const Tensor zeros_in_all = raw::sum(zero, {}, false, {});
+  const Tensor others = masked_fill(self, zero, Scalar(1));
+  const Tensor at_the_only_zero = raw::to_dtype(raw::logical_and(zero, raw::eq(zeros_in_all, Scalar(1))), self.dtype());
+  const Tensor share = where_tensors(raw::eq(zeros_in_all, Scalar(0)), reciprocal(others), at_the_only_zero);
+  return mul(mul(to_dtype(grad, self.dtype()), prod(others, {})), share);
+}
+
+// At zero, where the norm has no slope, 0 as in torch.
+Tensor norm_backward(const Tensor& grad, const Tensor& self, const Tensor& result) {
+  return mul(self, masked_fill(true_divide(grad, result), raw::eq(result, Scalar(0)), Scalar(0)));
 }
 
 Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& result, const std::optional<Dims>& dim,

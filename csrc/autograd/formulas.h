@@ -16,12 +16,14 @@ Tensor scaled(const Tensor& grad, Scalar factor);
 
 Tensor pow_backward_self(const Tensor& grad, const Tensor& self, const OperandValue& exponent);
 Tensor pow_backward_exponent(const Tensor& grad, const Tensor& self, const Tensor& result);
-// 1 where `chosen` wins against `other`, a half where they are equal, else 0.
+// 1 where `chosen` wins against `other` or either is NaN, a half where they are equal, else 0.
 Tensor choice_share(const Tensor& chosen, const Tensor& other, bool largest);
 
 // The gradient of a reduction in the shape of its input, as a view with stride 0.
 Tensor expand_reduced(const Tensor& grad, const TensorMeta& input, const std::optional<Dims>& dim, bool keepdim);
 double reduced_count(const TensorMeta& input, const std::optional<Dims>& dim);
+Tensor prod_backward(const Tensor& grad, const Tensor& self);
+Tensor norm_backward(const Tensor& grad, const Tensor& self, const Tensor& result);
 Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& result, const std::optional<Dims>& dim,
                          bool keepdim);
 Tensor extremum_dim_backward(const Tensor& grad, const TensorMeta& input, const Tensor& indices, int64_t dim, bool keepdim);

@@ -65,6 +65,7 @@ Tensor arange_range(Scalar start, Scalar end, Scalar step, std::optional<DType> 
   const double from = start.to<double>(), to = end.to<double>(), by = step.to<double>();
   VT_CHECK(by != 0, kRuntime, "arange: step must be nonzero");
   VT_CHECK(std::isfinite(from) && std::isfinite(to), kRuntime, "arange: unsupported range ", start, " -> ", end);
+  VT_CHECK(std::abs((to - from) / by) < 0x1p56, kRuntime, "arange: ", start, " to ", end, " by ", step, " has too many elements");
   VT_CHECK((by > 0) == (to >= from) || from == to, kRuntime, "arange: upper bound ", end, " and lower bound ", start,
            " are inconsistent with the sign of the step ", step);
   int64_t count;

@@ -12,8 +12,6 @@ Tensor std(const Tensor& self, const ::std::optional<Dims>& dim, Scalar correcti
   return sqrt(var(self, dim, correction, keepdim));
 }
 
-Tensor norm(const Tensor& self) { return to_dtype(sqrt(sum_of_squares(self)), self.dtype()); }
-
 Tensor logsumexp(const Tensor& self, int64_t dim, bool keepdim) {
   const Tensor peak = detach(amax(self, Dims{dim}, true));
   // A row of -inf would give inf - inf: shift such a row by 0.

@@ -180,5 +180,10 @@ Tensor sum_of_squares(const Tensor& self) {
   return out;
 }
 
+Tensor norm(const Tensor& self) {
+  check_float("norm", self);
+  return raw::to_dtype(raw::sqrt(raw::sum_of_squares(self)), self.dtype());
+}
+
 }  // namespace raw
 }  // namespace vt
