@@ -160,7 +160,7 @@ class GraphTask {
     outputs.assign(node.edge_count(), Tensor());
     bool any = false;
     for (const Tensor& grad : state.grads) any |= grad.defined();
-    if (any) {
+    if (any && (state.needed || state.captured)) {
       if (VT_UNLIKELY(node.has_hooks())) node.run_hooks(state.grads);
       if (VT_UNLIKELY(state.captured)) capture(state);
       if (state.needed) node.apply(state.grads, outputs);

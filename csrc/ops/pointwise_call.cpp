@@ -22,23 +22,30 @@ struct Prepared {
        "; move one with .to(device)");
 }
 
-DType compute_type(const PointwiseInfo& info, const Operand* inputs, int count) {
+DType compute_type(const PointwiseInfo& info, const Operand* inputs, int count, const Scalar* params) {
   Promotion promotion;
   for (int i = 0; i < count; ++i) {
     if (info.bool_inputs >> i & 1) continue;
     if (inputs[i].is_tensor()) promotion.add(*inputs[i].tensor);
     else promotion.add(inputs[i].scalar);
   }
+  if (info.numbers == NumberRule::kPromote)
+    for (int i = 0; i < info.scalars; ++i)
+      if (!params[i].is_none()) promotion.add(params[i]);
   DType dtype = promotion.result();
   if (info.result == ResultType::kFloat && !is_float(dtype)) dtype = DType::kF32;
   VT_CHECK(covers(info.types, dtype), kRuntime, info.name, ": not implemented for ", name(dtype),
            dtype == DType::kBool ? "; convert with .to(torch.int64) first" : "; convert with .float() first");
+  if (info.numbers == NumberRule::kFit)
+    for (int i = 0; i < info.scalars; ++i)
+      VT_CHECK(is_float(dtype) || !params[i].is_float(), kRuntime, info.name, ": a factor of ", params[i].to<double>(),
+               " for ", name(dtype), " tensors: give an integer or convert with .float() first");
   return dtype;
 }
 
 Prepared prepare(const PointwiseInfo& info, const Operand* inputs, int count, Scalar* params) {
   Prepared p;
-  p.compute = compute_type(info, inputs, count);
+  p.compute = compute_type(info, inputs, count, params);
   const Tensor* anchor = inputs[0].tensor;  // decides the device: the first tensor that has dimensions, if any
   for (int i = 0; i < count; ++i)
     if (inputs[i].is_tensor() && (inputs[i].tensor->dim() > 0 || inputs[i].tensor->device().is_cuda())) {

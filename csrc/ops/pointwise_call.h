@@ -10,6 +10,9 @@
 namespace vt {
 
 enum class ResultType : uint8_t { kPromote, kFloat, kBool };
+// The operator's own numbers: converted to the type of the tensors, part of what decides it, or an error where they would
+// lose their fraction.
+enum class NumberRule : uint8_t { kConvert, kPromote, kFit };
 
 struct PointwiseInfo {
   const char* name;
@@ -18,6 +21,7 @@ struct PointwiseInfo {
   unsigned types;        // what the kernel is built for
   unsigned bool_inputs;  // bit i: input i is a bool tensor whatever the others are
   int scalars;           // parameters beside the inputs
+  NumberRule numbers;    // how these take part in the type
 };
 
 Tensor call_pointwise_general(const PointwiseInfo& info, const Operand* inputs, int count, Scalar* params);
@@ -34,6 +38,8 @@ inline bool plan_dense(const PointwiseInfo& info, const Operand* inputs, Scalar*
   const DType dtype = first->dtype;
   bool simple = first->dense && info.bool_inputs == 0 && covers(info.types, dtype) &&
                 (info.result != ResultType::kFloat || is_float(dtype));
+  if (info.numbers != NumberRule::kConvert)
+    for (int i = 0; i < info.scalars; ++i) simple = simple && (params[i].is_none() || params[i].promoted(dtype) == dtype);
   plan.data[1] = static_cast<char*>(first->data);
   int operands = 2;
   scalar_at = kNoScalar;

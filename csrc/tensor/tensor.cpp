@@ -8,8 +8,8 @@ namespace {
 
 bool is_row_major(const Dims& sizes, const Dims& strides) {
   int64_t expected = 1;
+  if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) return true;
   for (int i = sizes.size() - 1; i >= 0; --i) {
-    if (sizes[i] == 0) return true;
     if (sizes[i] == 1) continue;
     if (strides[i] != expected) return false;
     expected *= sizes[i];
@@ -67,17 +67,17 @@ Tensor empty_in_order_of(const Tensor& t, DType dtype) {
 
 Tensor view_of(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset) {
   int64_t last = offset, count = 1;
-  bool fits = true;  // false: a number overflowed
+  bool fits = true, no_elements = false;  // fits: no number overflowed
   for (int i = 0; i < sizes.size(); ++i) {
     VT_CHECK(sizes[i] >= 0 && strides[i] >= 0, kRuntime, "view: sizes and strides must not be negative, got ", sizes,
              " and ", strides);
     int64_t step;
-    if (sizes[i] == 0) count = 0;
+    no_elements |= sizes[i] == 0;
     fits = fits && !__builtin_mul_overflow(sizes[i] - 1, strides[i], &step) && !__builtin_add_overflow(last, step, &last) &&
            !__builtin_mul_overflow(count, sizes[i], &count);
   }
   const int64_t available = static_cast<int64_t>(t.storage().bytes() / t.item_size());
-  VT_CHECK(offset >= 0 && (count == 0 || (fits && last < available)), kRuntime, "view: sizes ", sizes, ", strides ", strides,
+  VT_CHECK(offset >= 0 && (no_elements || (fits && last < available)), kRuntime, "view: sizes ", sizes, ", strides ", strides,
            " and offset ", offset, " reach past the storage of ", available, " elements");
   return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(t.impl()->storage, sizes, strides, offset, t.dtype())));
 }

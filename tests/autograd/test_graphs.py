@@ -142,7 +142,7 @@ def _sibling_made_before_any_gradient(m: Any, w: Any) -> Any:
 
 
 def _base_that_is_transposed(m: Any, x: Any, w: Any) -> Any:
-    y = x.t().exp()
+    y = x.t() * 1.5
     y[0] = w
     return y * y
 

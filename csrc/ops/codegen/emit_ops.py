@@ -59,8 +59,10 @@ def raw_pointwise_cpp(table: Table) -> str:
         dtype = {"promote": "kPromote", "float": "kFloat", "bool": "kBool"}[op.entry.get("dtype", "promote")]
         bools = sum(1 << i for i, p in enumerate(inputs) if p.name in op.entry.get("bool_inputs", []))
         over = {"all": "kAllTypes", "num": "kNumTypes", "int": "kIntTypes", "float": "kFloatTypes"}[op.entry["over"]]
+        rule = {"convert": "kConvert", "promote": "kPromote", "fit": "kFit"}[op.entry.get("numbers", "convert")]
         info = (
-            f'PointwiseInfo{{"{op.name}", PointwiseOp::{op.name}, ResultType::{dtype}, {over}, {bools}u, {len(scalars)}}}'
+            f'PointwiseInfo{{"{op.name}", PointwiseOp::{op.name}, ResultType::{dtype}, {over}, {bools}u, {len(scalars)}, '
+            f"NumberRule::{rule}}}"
         )
         out.append(f"static constexpr PointwiseInfo k_{op.name} = {info};")
         body = f"  {params}\n  const Operand inputs[] = {{{given}}};\n"

@@ -159,8 +159,11 @@ Tensor div(const Tensor& self, const Operand& other, std::string_view rounding_m
   if (rounding_mode == "floor") return floor_divide(self, other);
   VT_CHECK(rounding_mode == "trunc", kRuntime, "div: expected rounding_mode to be one of None, 'trunc', 'floor' but found '",
            rounding_mode, "'");
-  const Tensor quotient = raw::trunc(raw::true_divide(self, other));
-  return is_float(self.dtype()) ? quotient : raw::to_dtype(quotient, self.dtype());
+  const Tensor floor = floor_divide(self, other);
+  if (is_float(floor.dtype())) return trunc(true_divide(self, other));
+  // Integers stay exact: a negative quotient that is not whole moves up by one.
+  const Tensor inexact = raw::ne(raw::remainder(self, other), Scalar(0));
+  return raw::add(floor, raw::to_dtype(raw::logical_and(raw::lt(floor, Scalar(0)), inexact), floor.dtype()), Scalar(1));
 }
 
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& attn_mask,

@@ -12,7 +12,8 @@ Tensor std(const Tensor& self, const ::std::optional<Dims>& dim, Scalar correcti
   return sqrt(var(self, dim, correction, keepdim));
 }
 
-Tensor logsumexp(const Tensor& self, int64_t dim, bool keepdim) {
+Tensor logsumexp(const Tensor& input, int64_t dim, bool keepdim) {
+  const Tensor self = is_float(input.dtype()) ? input : to_dtype(input, DType::kF32);
   const Tensor peak = detach(amax(self, Dims{dim}, true));
   // A row of -inf would give inf - inf: shift such a row by 0.
   const Tensor shift = masked_fill(peak, isinf(peak), Scalar(0));

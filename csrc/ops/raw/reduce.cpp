@@ -54,6 +54,11 @@ Tensor reduce(const char* op, const Tensor& self, const std::optional<Dims>& dim
   return out;
 }
 
+// any and all of uint8 are uint8 in torch.
+Tensor truth(const Tensor& self, const Tensor& result) {
+  return self.dtype() == DType::kU8 ? raw::to_dtype(result, DType::kU8) : result;
+}
+
 DType sum_type(DType t) { return is_float(t) ? t : DType::kI64; }
 
 std::tuple<Tensor, Tensor> extremum(const char* op, const Tensor& self, int64_t dim, bool keepdim, bool largest) {
@@ -103,10 +108,10 @@ Tensor amin(const Tensor& self, const std::optional<Dims>& dim, bool keepdim) {
   return reduce("amin", self, dim, keepdim, ReduceKind::kMin, self.dtype());
 }
 Tensor any(const Tensor& self, const std::optional<Dims>& dim, bool keepdim) {
-  return reduce("any", self, dim, keepdim, ReduceKind::kAny, DType::kBool);
+  return truth(self, reduce("any", self, dim, keepdim, ReduceKind::kAny, DType::kBool));
 }
 Tensor all(const Tensor& self, const std::optional<Dims>& dim, bool keepdim) {
-  return reduce("all", self, dim, keepdim, ReduceKind::kAll, DType::kBool);
+  return truth(self, reduce("all", self, dim, keepdim, ReduceKind::kAll, DType::kBool));
 }
 
 std::tuple<Tensor, Tensor> max_dim(const Tensor& self, int64_t dim, bool keepdim) {
