@@ -39,7 +39,7 @@ def test_saved_tensors_go_after_backward() -> None:
     y = x.exp().sin().tanh().sum()
     during = allocated()
     y.backward()
-    assert during > before + 3 * 8192
+    assert during >= before + 2 * 8192
     assert allocated() <= before + 8192  # x.grad and y
     x.grad = None
     del y

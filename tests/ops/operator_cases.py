@@ -116,7 +116,7 @@ class Case:
     def shapes(self, variant: str) -> list[tuple[int, ...]] | None:
         """The shapes of the tensor arguments, or None where the variant makes no sense."""
         shapes = [made.shape for made in self.tensors]
-        if variant == "special" and not self.test.get("special", True):
+        if variant in self.test.get("skip", ()):
             return None
         if variant == "empty":
             return [(0, *shape[1:]) if shape else shape for shape in shapes]
@@ -225,7 +225,8 @@ def assert_same(case: Case, dtype: str, ours: Any, theirs: Any, factor: float = 
         assert a.shape == b.shape, f"{case.id} {dtype}: {tuple(a.shape)}, torch has {tuple(b.shape)}"
         exact = not b.dtype.is_floating_point
         rtol, atol = map(max, zip(*(TOLERANCE.get(t, (0.0, 0.0)) for t in (dtype, str(b.dtype)[6:])), strict=True))
-        rtol = max(rtol, case.test.get("tol", {}).get(dtype, 0.0))
+        wider = case.test.get("tol", {}).get(dtype, 0.0)
+        rtol, atol = max(rtol, wider), max(atol, wider)
         pt.testing.assert_close(
             a, b.detach(), rtol=0 if exact else rtol * factor, atol=0 if exact else atol * factor, equal_nan=True
         )

@@ -154,6 +154,8 @@ Tensor where(const Tensor& condition, const Operand& self, const Operand& other)
   return where_tensors(condition, tensor(self), tensor(other));
 }
 
+Tensor div_(const Tensor& self, const Operand& other) { return true_divide_(self, other); }
+
 Tensor div(const Tensor& self, const Operand& other, std::string_view rounding_mode) {
   if (rounding_mode.empty()) return true_divide(self, other);
   if (rounding_mode == "floor") return floor_divide(self, other);

@@ -65,7 +65,7 @@ Tensor fill_(const Tensor& self, Scalar value) {
 Tensor detach(const Tensor& self) { return alias(self); }
 
 Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
-  VT_CHECK(!tensors.empty(), kRuntime, "cat: expected a non-empty list of tensors");
+  VT_CHECK(!tensors.empty(), kValue, "cat: expected a non-empty list of tensors");
   const Tensor& first = tensors[0];
   VT_CHECK(first.dim() > 0, kRuntime, "cat: zero-dimensional tensors cannot be concatenated");
   const int d = wrap_dim("cat", dim, first.dim());
