@@ -23,7 +23,7 @@ def check(ours: Any, expected: pt.Tensor, rtol: float = 1e-9, atol: float = 1e-1
 
 
 def same_gradients(run: Callable[..., Any], *shapes: tuple[int, ...], seed: int = 0) -> None:
-    """``run(lib, *leaves)`` returns a tensor; result and gradients of all leaves agree, in float64."""
+    """``run(lib, *leaves)`` returns a tensor; result and all gradients agree in float64."""
     generator = pt.Generator().manual_seed(seed)
     values = [pt.randn(shape, generator=generator, dtype=pt.float64) for shape in shapes]
     mine = [leaf(v) for v in values]
@@ -44,7 +44,10 @@ def same_second_gradients(run: Callable[..., Any], *shapes: tuple[int, ...], see
     generator = pt.Generator().manual_seed(seed)
     values = [pt.randn(shape, generator=generator, dtype=pt.float64) for shape in shapes]
     sides = []
-    for lib, leaves in ((vt, [leaf(v) for v in values]), (pt, [v.clone().requires_grad_() for v in values])):
+    for lib, leaves in (
+        (vt, [leaf(v) for v in values]),
+        (pt, [v.clone().requires_grad_() for v in values]),
+    ):
         out = (run(lib, *leaves) ** 2).sum()
         first = lib.autograd.grad(out, leaves, create_graph=True)
         sum((g * g).sum() for g in first).backward()

@@ -49,7 +49,9 @@ def test_a_chain_that_walks_over_the_devices() -> None:
 
 
 def test_leaves_on_every_device() -> None:
-    leaves = [vt.full((3,), float(i + 1), device=d, requires_grad=True) for i, d in enumerate(DEVICES)]
+    leaves = [
+        vt.full((3,), float(i + 1), device=d, requires_grad=True) for i, d in enumerate(DEVICES)
+    ]
     product = leaves[0]
     for other in leaves[1:]:
         product = product.to(other.device) * other
@@ -114,7 +116,9 @@ def test_threads_run_backward_at_the_same_time() -> None:
     for t in threads:
         t.join()
     assert not failures, failures
-    pt.testing.assert_close(pt.tensor(shared.grad.tolist()), pt.full((50,), 2.718281828 * 120), rtol=1e-4, atol=1e-3)
+    pt.testing.assert_close(
+        pt.tensor(shared.grad.tolist()), pt.full((50,), 2.718281828 * 120), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_threads_have_their_own_grad_mode() -> None:
@@ -128,7 +132,7 @@ def test_threads_have_their_own_grad_mode() -> None:
 
 
 def test_a_spinning_thread_runs_while_backward_does() -> None:
-    """Backward holds no GIL: a Python thread goes on while one backward pass runs, and does not hold it up."""
+    """Backward holds no GIL: a Python thread goes on while a pass runs."""
     x = vt.randn(500, 500, requires_grad=True)
 
     def graph() -> Any:

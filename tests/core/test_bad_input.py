@@ -1,4 +1,4 @@
-"""What a mistaken call says: torch's type of exception, and a text with the operator and the values."""
+"""What a mistaken call says: torch's exception, and a text with the operator and the values."""
 
 from __future__ import annotations
 
@@ -24,18 +24,39 @@ F = "nn.functional"
 BOTH: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "add shapes": (lambda m: m.ones(2, 3) + m.ones(4), ("add", "[2, 3]", "[4]")),
     "add in place shapes": (lambda m: m.ones(3).add_(m.ones(2, 3)), ("add", "[3]", "[2, 3]")),
-    "mul dtype in place": (lambda m: m.ones(3, dtype=m.int64).mul_(1.5), ("mul", "int64", "float32")),
+    "mul dtype in place": (
+        lambda m: m.ones(3, dtype=m.int64).mul_(1.5),
+        ("mul", "int64", "float32"),
+    ),
     "div integer in place": (lambda m: m.ones(3, dtype=m.int64).div_(2), ("int64", "float32")),
-    "out dtype": (lambda m: m.add(m.ones(3), 1, out=m.ones(3, dtype=m.int64)), ("add", "int64", "float32")),
-    "matmul shapes": (lambda m: m.ones(2, 3) @ m.ones(4, 5), ("matmul", "[2, 3]", "[4, 5]", "3 vs 4")),
-    "matmul dtypes": (lambda m: m.ones(2, 3) @ m.ones(3, 2, dtype=m.float64), ("matmul", "f32", "f64")),
+    "out dtype": (
+        lambda m: m.add(m.ones(3), 1, out=m.ones(3, dtype=m.int64)),
+        ("add", "int64", "float32"),
+    ),
+    "matmul shapes": (
+        lambda m: m.ones(2, 3) @ m.ones(4, 5),
+        ("matmul", "[2, 3]", "[4, 5]", "3 vs 4"),
+    ),
+    "matmul dtypes": (
+        lambda m: m.ones(2, 3) @ m.ones(3, 2, dtype=m.float64),
+        ("matmul", "f32", "f64"),
+    ),
     "matmul scalar": (lambda m: m.ones(2, 3) @ m.tensor(1.0), ("matmul", "1D")),
-    "bmm batch": (lambda m: m.bmm(m.ones(2, 3, 4), m.ones(3, 4, 5)), ("bmm", "[2, 3, 4]", "[3, 4, 5]")),
+    "bmm batch": (
+        lambda m: m.bmm(m.ones(2, 3, 4), m.ones(3, 4, 5)),
+        ("bmm", "[2, 3, 4]", "[3, 4, 5]"),
+    ),
     "mm rank": (lambda m: m.mm(m.ones(2), m.ones(2)), ("mm", "[2]")),
-    "linear shapes": (lambda m: m.nn.functional.linear(m.ones(2, 3), m.ones(5, 4)), ("linear", "[2, 3]", "[5, 4]")),
+    "linear shapes": (
+        lambda m: m.nn.functional.linear(m.ones(2, 3), m.ones(5, 4)),
+        ("linear", "[2, 3]", "[5, 4]"),
+    ),
     "view": (lambda m: m.ones(2, 3).view(4, 2), ("view", "[4, 2]", "6")),
     "view of strides": (lambda m: m.ones(2, 3).t().view(6), ("view", "reshape")),
-    "reshape two unknown": (lambda m: m.ones(2, 3).reshape(-1, -1), ("reshape", "only one dimension")),
+    "reshape two unknown": (
+        lambda m: m.ones(2, 3).reshape(-1, -1),
+        ("reshape", "only one dimension"),
+    ),
     "reshape": (lambda m: m.ones(2, 3).reshape(4, -1), ("reshape", "[4, -1]", "6")),
     "permute": (lambda m: m.ones(2, 3).permute(0, 0), ("permute", "repeated")),
     "permute rank": (lambda m: m.ones(2, 3).permute(0, 1, 2), ("permute", "[0, 1, 2]")),
@@ -66,19 +87,36 @@ BOTH: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "mask shape": (lambda m: m.ones(5)[m.ones(4) > 0], ("[4]", "[5]")),
     "setitem shape": (lambda m: m.ones(5).__setitem__(slice(0, 2), m.ones(3)), ("[2]", "3")),
     "index_select": (lambda m: m.ones(5).index_select(0, m.tensor([5])), ("index_select", "5")),
-    "index_select dtype": (lambda m: m.ones(5).index_select(0, m.tensor([0.0])), ("index_select", "int")),
+    "index_select dtype": (
+        lambda m: m.ones(5).index_select(0, m.tensor([0.0])),
+        ("index_select", "int"),
+    ),
     "gather": (lambda m: m.ones(2, 2).gather(0, m.tensor([[2, 0]])), ("gather", "2")),
     "gather rank": (lambda m: m.ones(2, 2).gather(0, m.tensor([0])), ("gather", "dimensions")),
     "scatter": (lambda m: m.ones(3).scatter(0, m.tensor([3]), m.ones(1)), ("scatter", "3")),
     "embedding": (lambda m: m.nn.functional.embedding(m.tensor([7]), m.ones(5, 2)), ("7",)),
-    "embedding negative": (lambda m: m.nn.functional.embedding(m.tensor([-1]), m.ones(5, 2)), ("-1",)),
-    "cross entropy class": (lambda m: m.nn.functional.cross_entropy(m.ones(2, 3), m.tensor([0, 3])), ("3",)),
-    "cross entropy rows": (lambda m: m.nn.functional.cross_entropy(m.ones(2, 3), m.tensor([0])), ("cross_entropy",)),
+    "embedding negative": (
+        lambda m: m.nn.functional.embedding(m.tensor([-1]), m.ones(5, 2)),
+        ("-1",),
+    ),
+    "cross entropy class": (
+        lambda m: m.nn.functional.cross_entropy(m.ones(2, 3), m.tensor([0, 3])),
+        ("3",),
+    ),
+    "cross entropy rows": (
+        lambda m: m.nn.functional.cross_entropy(m.ones(2, 3), m.tensor([0])),
+        ("cross_entropy",),
+    ),
     "cross entropy reduction": (
-        lambda m: m.nn.functional.cross_entropy(m.ones(2, 3), m.tensor([0, 1]), reduction="average"),
+        lambda m: m.nn.functional.cross_entropy(
+            m.ones(2, 3), m.tensor([0, 1]), reduction="average"
+        ),
         ("average",),
     ),
-    "layer norm shape": (lambda m: m.nn.functional.layer_norm(m.ones(2, 3), [4]), ("layer_norm", "[4]", "[2, 3]")),
+    "layer norm shape": (
+        lambda m: m.nn.functional.layer_norm(m.ones(2, 3), [4]),
+        ("layer_norm", "[4]", "[2, 3]"),
+    ),
     "dropout": (lambda m: m.nn.functional.dropout(m.ones(3), 1.5), ("1.5",)),
     "negative size": (lambda m: m.zeros(2, -3), ("-3",)),
     "negative empty": (lambda m: m.empty(-1), ("-1",)),
@@ -105,7 +143,10 @@ BOTH: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "size of a wrong type": (lambda m: m.zeros("3"), ("zeros", "str")),
     "ragged list": (lambda m: m.tensor([[1, 2], [3]]), ("2", "1")),
     "bitwise of floats": (lambda m: m.ones(2) & m.ones(2), ("bitwise_and", "float32")),
-    "minus of bools": (lambda m: m.ones(2, dtype=m.bool) - m.ones(2, dtype=m.bool), ("sub", "bool")),
+    "minus of bools": (
+        lambda m: m.ones(2, dtype=m.bool) - m.ones(2, dtype=m.bool),
+        ("sub", "bool"),
+    ),
     "negative bool": (lambda m: -m.ones(2, dtype=m.bool), ("neg", "bool")),
     "integer division by zero": (lambda m: m.ones(2, dtype=m.int64) // 0, ()),
     "where condition": (lambda m: m.where(m.ones(2), 1.0, 2.0), ("where", "bool")),
@@ -135,24 +176,46 @@ def test_the_exception_is_torchs_and_names_the_values(name: str) -> None:
         wanted += (IndexError, ValueError, NotImplementedError)
     if theirs.type is NotImplementedError:
         wanted += (RuntimeError,)
-    assert issubclass(ours.type, wanted), f"{ours.type.__name__}, torch: {theirs.type.__name__}: {ours.value}"
+    assert issubclass(ours.type, wanted), (
+        f"{ours.type.__name__}, torch: {theirs.type.__name__}: {ours.value}"
+    )
     text = str(ours.value)
     for piece in pieces:
         assert piece in text, f"{piece!r} is not in: {text}"
 
 
 OURS: dict[str, tuple[Callable[[], object], type[BaseException], tuple[str, ...]]] = {
-    "a device that does not exist": (lambda: vt.ones(2, device="cuda:9"), RuntimeError, ("cuda:9",)),
-    "a CPU device that does not exist": (lambda: vt.ones(2, device="cpu:60"), RuntimeError, ("cpu:60",)),
+    "a device that does not exist": (
+        lambda: vt.ones(2, device="cuda:9"),
+        RuntimeError,
+        ("cuda:9",),
+    ),
+    "a CPU device that does not exist": (
+        lambda: vt.ones(2, device="cpu:60"),
+        RuntimeError,
+        ("cpu:60",),
+    ),
     "a device beyond all": (lambda: vt.ones(2, device="cpu:64"), RuntimeError, ("64",)),
-    "moving to a device that does not exist": (lambda: vt.ones(2).to("cuda:9"), RuntimeError, ("cuda:9",)),
-    "two devices": (lambda: vt.ones(2) + vt.ones(2, device="cpu:1"), RuntimeError, ("add", "cpu:0", "cpu:1")),
+    "moving to a device that does not exist": (
+        lambda: vt.ones(2).to("cuda:9"),
+        RuntimeError,
+        ("cuda:9",),
+    ),
+    "two devices": (
+        lambda: vt.ones(2) + vt.ones(2, device="cpu:1"),
+        RuntimeError,
+        ("add", "cpu:0", "cpu:1"),
+    ),
     "two devices in a product": (
         lambda: vt.ones(2, 2) @ vt.ones(2, 2, device="cpu:1"),
         RuntimeError,
         ("matmul", "cpu:0", "cpu:1"),
     ),
-    "two devices in cat": (lambda: vt.cat([vt.ones(2), vt.ones(2, device="cpu:1")]), RuntimeError, ("cat", "cpu:1")),
+    "two devices in cat": (
+        lambda: vt.cat([vt.ones(2), vt.ones(2, device="cpu:1")]),
+        RuntimeError,
+        ("cat", "cpu:1"),
+    ),
     "two devices in an index": (
         lambda: vt.ones(5).index_select(0, vt.zeros(2, dtype=vt.int64, device="cpu:1")),
         RuntimeError,
@@ -164,10 +227,18 @@ OURS: dict[str, tuple[Callable[[], object], type[BaseException], tuple[str, ...]
         ("add", "cpu:1"),
     ),
     "too many dimensions": (lambda: vt.ones(*[1] * 9), RuntimeError, ("8",)),
-    "more elements than any memory": (lambda: vt.empty(1 << 40, 1 << 40), RuntimeError, ("elements",)),
+    "more elements than any memory": (
+        lambda: vt.empty(1 << 40, 1 << 40),
+        RuntimeError,
+        ("elements",),
+    ),
     "more memory than there is": (lambda: vt.empty(1 << 50), vt.OutOfMemoryError, ()),
     "slices that go backwards": (lambda: vt.ones(5)[::-1], ValueError, ("step", "-1")),
-    "no CUDA": (lambda: vt.ones(2).cuda() if not vt.cuda.is_available() else vt.ones(2, device="cuda:63"), RuntimeError, ("CUDA",)),
+    "no CUDA": (
+        lambda: vt.ones(2).cuda() if not vt.cuda.is_available() else vt.ones(2, device="cuda:63"),
+        RuntimeError,
+        ("CUDA",),
+    ),
     "tensor of strings": (lambda: vt.tensor(["a"]), TypeError, ("str",)),
     "two numbers in front of where": (lambda: vt.where(1, 2, 3), TypeError, ("where",)),
 }

@@ -16,7 +16,11 @@ FAST = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 def ours(t: pt.Tensor) -> Any:
     """The same values with the same strides and offset."""
     memory = pt.empty(0, dtype=t.dtype).set_(t.untyped_storage())
-    return vt.from_dlpack(memory.clone()).as_strided(list(t.shape), list(t.stride()), t.storage_offset()).detach()
+    return (
+        vt.from_dlpack(memory.clone())
+        .as_strided(list(t.shape), list(t.stride()), t.storage_offset())
+        .detach()
+    )
 
 
 def same(a: Any, b: pt.Tensor, tolerance: float = 1e-5) -> None:
@@ -39,7 +43,10 @@ def views(draw: st.DrawFn, dtype: pt.dtype = pt.float32, max_dims: int = 4) -> p
             case 0:
                 t = t.transpose(d, draw(st.integers(0, t.dim() - 1)))
             case 1:
-                t = t[(slice(None),) * d + (slice(draw(st.integers(0, 2)), None, draw(st.integers(1, 3))),)]
+                t = t[
+                    (slice(None),) * d
+                    + (slice(draw(st.integers(0, 2)), None, draw(st.integers(1, 3))),)
+                ]
             case 2:
                 t = t.unsqueeze(d) if t.dim() < max_dims else t
             case 3:
@@ -54,8 +61,14 @@ def broadcast_pairs(draw: st.DrawFn) -> tuple[pt.Tensor, pt.Tensor]:
     shape = draw(st.lists(st.integers(0, 5), max_size=4))
     sides = []
     for seed in (1, 2):
-        own = [1 if draw(st.integers(0, 3)) == 0 else n for n in shape][draw(st.integers(0, len(shape))) :]
-        dtype = draw(st.sampled_from([pt.float32, pt.float64, pt.int64, pt.int32, pt.uint8, pt.bool, pt.float16]))
+        own = [1 if draw(st.integers(0, 3)) == 0 else n for n in shape][
+            draw(st.integers(0, len(shape))) :
+        ]
+        dtype = draw(
+            st.sampled_from(
+                [pt.float32, pt.float64, pt.int64, pt.int32, pt.uint8, pt.bool, pt.float16]
+            )
+        )
         t = (pt.randn(own, generator=pt.Generator().manual_seed(seed)) * 4).abs().to(dtype)
         if t.dim() and draw(st.booleans()):
             t = t.transpose(0, -1).contiguous().transpose(0, -1)
@@ -64,7 +77,10 @@ def broadcast_pairs(draw: st.DrawFn) -> tuple[pt.Tensor, pt.Tensor]:
 
 
 @FAST
-@given(broadcast_pairs(), st.sampled_from(["add", "mul", "maximum", "eq", "lt", "true_divide", "logical_and"]))
+@given(
+    broadcast_pairs(),
+    st.sampled_from(["add", "mul", "maximum", "eq", "lt", "true_divide", "logical_and"]),
+)
 def test_binary_operators(pair: tuple[pt.Tensor, pt.Tensor], name: str) -> None:
     x, y = pair
     expected = getattr(pt, name)(x, y)
@@ -81,7 +97,11 @@ def test_unary_operators(x: pt.Tensor, name: str) -> None:
 @FAST
 @given(views(), st.data(), st.sampled_from(["sum", "mean", "amax", "any", "var"]))
 def test_reductions(x: pt.Tensor, data: st.DataObject, name: str) -> None:
-    dims = data.draw(st.lists(st.integers(0, max(x.dim() - 1, 0)), unique=True, min_size=1, max_size=max(x.dim(), 1)))
+    dims = data.draw(
+        st.lists(
+            st.integers(0, max(x.dim() - 1, 0)), unique=True, min_size=1, max_size=max(x.dim(), 1)
+        )
+    )
     keepdim = data.draw(st.booleans())
     try:
         expected = getattr(pt, name)(x, dim=dims, keepdim=keepdim)
@@ -145,7 +165,9 @@ def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Any, ...]:
             stop = draw(st.none() | st.integers(-size - 1, size + 1))
             items.append(slice(start, stop, draw(st.none() | st.integers(1, 3))))
         elif kind == 2 and size:
-            items.append(("index", draw(st.lists(st.integers(-size, size - 1), min_size=2, max_size=2))))
+            items.append(
+                ("index", draw(st.lists(st.integers(-size, size - 1), min_size=2, max_size=2)))
+            )
         elif kind == 3 and size:
             items.append(("mask", [draw(st.booleans()) for _ in range(size)]))
         elif kind == 4 and size:
@@ -201,13 +223,32 @@ def test_indexing(data: st.DataObject, x: pt.Tensor) -> None:
         same(left, right)
 
 
-OPERATIONS = ("add", "mul", "sub", "tanh", "exp", "matmul", "transpose", "slice", "sum", "setrow", "cat", "scale_row")
+OPERATIONS = (
+    "add",
+    "mul",
+    "sub",
+    "tanh",
+    "exp",
+    "matmul",
+    "transpose",
+    "slice",
+    "sum",
+    "setrow",
+    "cat",
+    "scale_row",
+)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 99), st.integers(0, 99)), min_size=3, max_size=14))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 99), st.integers(0, 99)),
+        min_size=3,
+        max_size=14,
+    )
+)
 def test_graphs(program: list[tuple[str, int, int]]) -> None:
-    """A random program over 3 x 3 matrices, some of it in place; result and gradients of the leaves."""
+    """A random program over matrices, some of it in place: the result and all gradients."""
     generator = pt.Generator().manual_seed(5)
     values = [pt.randn(3, 3, generator=generator, dtype=pt.float64) for _ in range(3)]
 
@@ -243,7 +284,10 @@ def test_graphs(program: list[tuple[str, int, int]]) -> None:
             total = total + x * 0.3
         return total.sum()
 
-    mine, yours = [ours(v).requires_grad_() for v in values], [v.clone().requires_grad_() for v in values]
+    mine, yours = (
+        [ours(v).requires_grad_() for v in values],
+        [v.clone().requires_grad_() for v in values],
+    )
     a, b = run(vt, mine), run(pt, yours)
     same(a, b, 1e-9)
     a.backward()

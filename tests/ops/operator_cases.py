@@ -1,4 +1,4 @@
-"""Test cases out of the operator table: inputs, their variants, and who computes the expected result."""
+"""Test cases out of the operator table: inputs, their variants, the expected results."""
 
 from __future__ import annotations
 
@@ -24,8 +24,13 @@ DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int8",
 FLOATS = DTYPES[:4]
 VARIANTS = ("plain", "empty", "zero_dim", "broadcast", "transposed", "sliced", "large", "special")
 
-# A result may be off by a few units in the last place of its type, and by more where the table says so.
-TOLERANCE = {"float64": (1e-10, 1e-12), "float32": (2e-5, 2e-6), "float16": (4e-3, 4e-3), "bfloat16": (3e-2, 2e-2)}
+# A result may be off by a few units in the last place, and by more where the table says so.
+TOLERANCE = {
+    "float64": (1e-10, 1e-12),
+    "float32": (2e-5, 2e-6),
+    "float16": (4e-3, 4e-3),
+    "bfloat16": (3e-2, 2e-2),
+}
 
 SPECIAL_VALUES = (float("nan"), float("inf"), float("-inf"), -0.0, 0.0)
 
@@ -40,14 +45,16 @@ class Made:
 
     @staticmethod
     def read(text: object) -> Made | None:
-        match = re.fullmatch(r"(\w+)\(([\d,]*)(?:;(\d+))?\)", text) if isinstance(text, str) else None
+        match = (
+            re.fullmatch(r"(\w+)\(([\d,]*)(?:;(\d+))?\)", text) if isinstance(text, str) else None
+        )
         if not match:
             return None
         shape = tuple(int(size) for size in match[2].split(",") if size)
         return Made(match[1], shape, int(match[3] or 0))
 
     def tensor(self, dtype: str, shape: tuple[int, ...], generator: pt.Generator) -> pt.Tensor:
-        """Values that fit the operator, in float64 first so that all types see nearly the same numbers."""
+        """Values that fit the operator; made in float64, so that all types see nearly the same."""
         if self.kind == "class_index":
             return pt.randint(0, max(self.bound, 1), shape, generator=generator)
         if self.kind == "mask":
@@ -148,7 +155,11 @@ class Case:
             if variant == "special" and made.kind not in ("class_index", "mask"):
                 t = _with_special_values(t, generator)
             elif variant == "transposed":
-                t = t.permute(*reversed(range(t.dim()))).contiguous().permute(*reversed(range(t.dim())))
+                t = (
+                    t.permute(*reversed(range(t.dim())))
+                    .contiguous()
+                    .permute(*reversed(range(t.dim())))
+                )
             elif variant == "sliced":
                 t = sliced(t)
             result.append(t)
@@ -185,8 +196,12 @@ def to_ours(t: Any, requires_grad: bool = False) -> Any:
     if not isinstance(t, pt.Tensor):
         return t
     base = t.detach()
-    memory = base.as_strided((base.untyped_storage().nbytes() // base.element_size(),), (1,), 0).clone()
-    made = vt.from_dlpack(memory).as_strided(list(base.shape), list(base.stride()), base.storage_offset())
+    memory = base.as_strided(
+        (base.untyped_storage().nbytes() // base.element_size(),), (1,), 0
+    ).clone()
+    made = vt.from_dlpack(memory).as_strided(
+        list(base.shape), list(base.stride()), base.storage_offset()
+    )
     return made.detach().requires_grad_() if requires_grad else made
 
 
@@ -222,13 +237,22 @@ def assert_same(case: Case, dtype: str, ours: Any, theirs: Any, factor: float = 
             continue
         a = to_torch(a)
         assert a.dtype == b.dtype, f"{case.id} {dtype}: {a.dtype}, torch has {b.dtype}"
-        assert a.shape == b.shape, f"{case.id} {dtype}: {tuple(a.shape)}, torch has {tuple(b.shape)}"
+        assert a.shape == b.shape, (
+            f"{case.id} {dtype}: {tuple(a.shape)}, torch has {tuple(b.shape)}"
+        )
         exact = not b.dtype.is_floating_point
-        rtol, atol = map(max, zip(*(TOLERANCE.get(t, (0.0, 0.0)) for t in (dtype, str(b.dtype)[6:])), strict=True))
+        rtol, atol = map(
+            max,
+            zip(*(TOLERANCE.get(t, (0.0, 0.0)) for t in (dtype, str(b.dtype)[6:])), strict=True),
+        )
         wider = case.test.get("tol", {}).get(dtype, 0.0)
         rtol, atol = max(rtol, wider), max(atol, wider)
         pt.testing.assert_close(
-            a, b.detach(), rtol=0 if exact else rtol * factor, atol=0 if exact else atol * factor, equal_nan=True
+            a,
+            b.detach(),
+            rtol=0 if exact else rtol * factor,
+            atol=0 if exact else atol * factor,
+            equal_nan=True,
         )
 
 
@@ -247,7 +271,9 @@ def supported(op: Op, dtype: str) -> bool | None:
 Runner = Callable[[list[Any], dict[str, Any]], Any]
 
 
-def attempt(run: Runner, arguments: list[Any], kwargs: dict[str, Any]) -> tuple[Any, Exception | None]:
+def attempt(
+    run: Runner, arguments: list[Any], kwargs: dict[str, Any]
+) -> tuple[Any, Exception | None]:
     try:
         return run(arguments, kwargs), None
     except Exception as error:

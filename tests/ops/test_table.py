@@ -51,13 +51,18 @@ def wide(t: Any) -> Any:
 def picked(results: Any, x: pt.Tensor, case: Case) -> list[pt.Tensor]:
     """Among equal elements any index is right: what it picks is compared."""
     found = [to_torch(r) for r in flat_results(results)]
-    return [x.gather(case.kwargs.get("dim", -1), r) if r.dtype == pt.int64 and x.dim() else r for r in found[-1:]]
+    return [
+        x.gather(case.kwargs.get("dim", -1), r) if r.dtype == pt.int64 and x.dim() else r
+        for r in found[-1:]
+    ]
 
 
 def pairs(cases: list[Case], variants: tuple[str, ...]) -> Any:
     """Each case in each layout that fits it."""
     chosen = [(c, v) for c in cases for v in variants if c.shapes(v) is not None]
-    return pytest.mark.parametrize(("case", "variant"), chosen, ids=[f"{c.id}-{v}" for c, v in chosen])
+    return pytest.mark.parametrize(
+        ("case", "variant"), chosen, ids=[f"{c.id}-{v}" for c, v in chosen]
+    )
 
 
 @pairs(DETERMINISTIC, VARIANTS)
@@ -80,15 +85,24 @@ def test_forward(case: Case, variant: str) -> None:
                 if variant != "large" or dtype not in ("float16", "bfloat16"):
                     raise
                 exact = flat_results(case.torch([wide(t) for t in given], case.kwargs))
-                assert_same(case, dtype, ours, [e.to(t.dtype) for e, t in zip(exact, flat_results(theirs), strict=True)])
+                assert_same(
+                    case,
+                    dtype,
+                    ours,
+                    [e.to(t.dtype) for e, t in zip(exact, flat_results(theirs), strict=True)],
+                )
             ran += 1
         elif error is None:
-            assert variant != "plain" or not isinstance(refusal, IndexError), f"torch refuses: {refusal}"
+            assert variant != "plain" or not isinstance(refusal, IndexError), (
+                f"torch refuses: {refusal}"
+            )
     if variant == "plain":
         assert ran > 0, "no type works"
 
 
-DIFFERENTIABLE = [c for c in DETERMINISTIC if c.op.differentiable and c.tensors and not c.op.mutates]
+DIFFERENTIABLE = [
+    c for c in DETERMINISTIC if c.op.differentiable and c.tensors and not c.op.mutates
+]
 
 
 @pairs(DIFFERENTIABLE, ("plain", "empty", "zero_dim", "broadcast", "transposed", "sliced"))
@@ -110,7 +124,9 @@ def check_backward(case: Case, variant: str, dtype: str) -> None:
     yours = flat_results(theirs)
     graded = [(a, b) for a, b in zip(ours, yours, strict=True) if b.requires_grad]
     generator = pt.Generator().manual_seed(1)
-    seeds = [pt.randn(b.shape, generator=generator, dtype=pt.float64).to(b.dtype) for _, b in graded]
+    seeds = [
+        pt.randn(b.shape, generator=generator, dtype=pt.float64).to(b.dtype) for _, b in graded
+    ]
     _, refusal = attempt(lambda a, _: pt.autograd.backward(*a), [[b for _, b in graded], seeds], {})
     if not graded or refusal is not None:  # torch has no gradient here
         return
@@ -148,7 +164,9 @@ def test_gradient_is_the_slope(case: Case) -> None:
             for sign in (1, -1):
                 moved = t.clone()
                 moved.view(-1)[i] += sign * step
-                arguments = [to_ours(moved if k == position else other) for k, other in enumerate(given)]
+                arguments = [
+                    to_ours(moved if k == position else other) for k, other in enumerate(given)
+                ]
                 sides.append(scalar_of(case, arguments, seeds))
             slope[i] = (sides[0] - sides[1]) / (2 * step)
         grad = leaves[position].grad
@@ -159,7 +177,9 @@ def test_gradient_is_the_slope(case: Case) -> None:
 POINTWISE = [c for c in DETERMINISTIC if c.op.kind == "pointwise"]
 
 
-@pytest.mark.parametrize("case", [c for c in POINTWISE if "torch" in c.op.places], ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "case", [c for c in POINTWISE if "torch" in c.op.places], ids=lambda c: c.id
+)
 def test_out(case: Case) -> None:
     for dtype in DTYPES:
         given = case.arguments(dtype, "plain")
@@ -175,15 +195,21 @@ def test_out(case: Case) -> None:
 
 
 @pytest.mark.parametrize("variant", ["plain", "transposed", "sliced", "empty"])
-@pytest.mark.parametrize("case", [c for c in CASES if c.op.entry.get("inplace")], ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op.entry.get("inplace")], ids=lambda c: c.id
+)
 def test_inplace(case: Case, variant: str) -> None:
+    name = f"{case.op.python_name}_"
+
+    def change(arguments: list[Any], kwargs: dict[str, Any]) -> Any:
+        return getattr(arguments[0], name)(*arguments[1:], **kwargs)
+
     for dtype in DTYPES:
         given = case.arguments(dtype, variant)
-        name = f"{case.op.python_name}_"
         kept = [t.clone() if isinstance(t, pt.Tensor) else t for t in given]
         mine = [to_ours(t) for t in given]
-        _, refusal = attempt(lambda a, k: getattr(a[0], name)(*a[1:], **k), given, case.kwargs)
-        result, error = attempt(lambda a, k: getattr(a[0], name)(*a[1:], **k), mine, case.kwargs)
+        _, refusal = attempt(change, given, case.kwargs)
+        result, error = attempt(change, mine, case.kwargs)
         if refusal is None and (dtype in FLOATS or supported(case.op, dtype)):
             assert error is None, f"{dtype}: {error}"
         if refusal is None and error is None:
@@ -193,7 +219,11 @@ def test_inplace(case: Case, variant: str) -> None:
             assert_same(case, dtype, mine[0], kept[0])
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.op.entry.get("inplace") and c.op.differentiable], ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c.op.entry.get("inplace") and c.op.differentiable],
+    ids=lambda c: c.id,
+)
 def test_inplace_backward(case: Case) -> None:
     name = f"{case.op.python_name}_"
     given = case.arguments("float64", "plain")
@@ -235,9 +265,11 @@ def test_threads_do_not_change_a_bit(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [c for c in CASES if "values" in c.test], ids=lambda c: c.id)
 def test_values_of_its_own(case: Case) -> None:
-    """Random operators: the types and shapes of torch's, the same bits for the same seed, and others after them."""
+    """Random operators: torch's types and shapes, the same bits for a seed, then others."""
     given = case.arguments("float32", "plain")
-    theirs = flat_results(case.torch([t.clone() if isinstance(t, pt.Tensor) else t for t in given], case.kwargs))
+    theirs = flat_results(
+        case.torch([t.clone() if isinstance(t, pt.Tensor) else t for t in given], case.kwargs)
+    )
     runs = []
     for seed in (3, 3, 4):
         vt.manual_seed(seed)
@@ -259,7 +291,9 @@ def common_type(case: Case) -> str:
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CASES if len(c.tensors) >= 2 and c.test.get("devices") != "any"], ids=lambda c: c.id
+    "case",
+    [c for c in CASES if len(c.tensors) >= 2 and c.test.get("devices") != "any"],
+    ids=lambda c: c.id,
 )
 def test_tensors_of_two_devices_are_refused(case: Case, two_cpu_devices: None) -> None:
     given = [to_ours(t) for t in case.arguments(common_type(case), "plain")]
@@ -285,7 +319,13 @@ def test_shapes_that_do_not_broadcast_are_refused(case: Case) -> None:
 @pytest.mark.parametrize("case", [c for c in CASES if c.tensors], ids=lambda c: c.id)
 def test_a_wrong_type_is_a_type_error_that_shows_the_signature(case: Case) -> None:
     given = [to_ours(t) for t in case.arguments("float32", "plain")]
-    holder = vt if "torch" in case.op.places else vt.nn.functional if "nn.functional" in case.op.places else vt.Tensor
+    holder = (
+        vt
+        if "torch" in case.op.places
+        else vt.nn.functional
+        if "nn.functional" in case.op.places
+        else vt.Tensor
+    )
     call = getattr(holder, case.op.python_name)
     for wrong in (object(), {}):
         with pytest.raises(TypeError) as failure:
@@ -326,7 +366,10 @@ def test_cuda_backward(case: Case, dtype: str) -> None:
                 leaf.requires_grad_()
         results = [r for r in flat_results(case.ours(leaves, case.kwargs)) if r.requires_grad]
         generator = pt.Generator().manual_seed(1)
-        seeds = [move(to_ours(pt.randn(list(r.shape), generator=generator).to(to_torch(r).dtype))) for r in results]
+        seeds = [
+            move(to_ours(pt.randn(list(r.shape), generator=generator).to(to_torch(r).dtype)))
+            for r in results
+        ]
         if results:
             vt.autograd.backward(results, seeds)
         sides.append([leaf.grad for leaf in leaves if isinstance(leaf, vt.Tensor)])
