@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import emit_autograd, emit_kernels, emit_ops, emit_python, emit_stub
+from . import emit_autograd, emit_docs, emit_kernels, emit_ops, emit_python, emit_stub
 from .table import Table, load
 
 Emit = Callable[[Table], str]
@@ -37,6 +37,7 @@ def files() -> dict[str, Emit]:
         result[f"autograd/functions_{i}.cpp"] = lambda t, i=i: emit_autograd.functions_cpp(t, i)
     for i in range(emit_python.SHARDS):
         result[f"python/methods_{i}.cpp"] = lambda t, i=i: emit_python.methods_cpp(t, i)
+    result["docs/operators.md"] = emit_docs.operators_md
     result["_C.pyi"] = lambda t: emit_stub.stub(t, (Path(__file__).parent / "_C.pyi.in").read_text())
     return result
 
