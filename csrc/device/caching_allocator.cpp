@@ -10,9 +10,9 @@ namespace vt {
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
-constexpr size_t kSmallLimit = kMiB;           // requests up to this are small
+constexpr size_t kSmallLimit = kMiB;  // requests up to this are small
 constexpr size_t kSmallSegment = 2 * kMiB;
-constexpr size_t kMediumLimit = 10 * kMiB;     // requests below this share a segment
+constexpr size_t kMediumLimit = 10 * kMiB;  // requests below this share a segment
 constexpr size_t kMediumSegment = 20 * kMiB;
 constexpr size_t kLargeRound = 2 * kMiB;
 constexpr size_t kLargestRequest = size_t{1} << 60;
@@ -127,7 +127,8 @@ Block* CachingAllocator::from_cache(StreamCache& cache, size_t size, bool is_sma
   Block* block = bins.best_fit(size);
   if (!block) return nullptr;
   bins.remove(block);
-  // Small blocks are cut to the byte; of a large one up to 1 MiB stays unused rather than becoming a crumb.
+  // Small blocks are cut to the byte; of a large one up to 1 MiB stays unused rather than becoming
+  // a crumb.
   const size_t rest = block->size - size;
   if (is_small ? rest >= FreeBins::kUnit : rest > kSmallLimit) split(block, size);
   return block;
@@ -167,15 +168,18 @@ Block* CachingAllocator::new_segment(StreamCache& cache, size_t bytes, bool is_s
 Block* CachingAllocator::from_system(StreamCache& cache, size_t size, bool is_small) {
   if (process_fences(false))
     if (Block* block = from_cache(cache, size, is_small)) return block;
-  const size_t segment = is_small                ? kSmallSegment
+  const size_t segment = is_small              ? kSmallSegment
                          : size < kMediumLimit ? kMediumSegment
                                                : round_up(size, kLargeRound);
   if (new_segment(cache, segment, is_small)) return from_cache(cache, size, is_small);
   if (process_fences(true))
     if (Block* block = from_cache(cache, size, is_small)) return block;
-  if (release_segments() > 0 && new_segment(cache, segment, is_small)) return from_cache(cache, size, is_small);
-  const size_t least = round_up(size, kLargeRound);  // near the limit a shared segment may be too generous
-  if (least < segment && new_segment(cache, least, is_small)) return from_cache(cache, size, is_small);
+  if (release_segments() > 0 && new_segment(cache, segment, is_small))
+    return from_cache(cache, size, is_small);
+  const size_t least =
+      round_up(size, kLargeRound);  // near the limit a shared segment may be too generous
+  if (least < segment && new_segment(cache, least, is_small))
+    return from_cache(cache, size, is_small);
   return nullptr;
 }
 
@@ -230,7 +234,8 @@ void CachingAllocator::record_stream(void* data, void* stream) {
 bool CachingAllocator::process_fences(bool wait) {
   if (pending_.empty()) return false;
   bool any = false;
-  std::vector<void*> busy;  // streams whose oldest fence is not passed: their later ones are not either
+  std::vector<void*>
+      busy;  // streams whose oldest fence is not passed: their later ones are not either
   std::erase_if(pending_, [&](const Pending& entry) {
     if (std::find(busy.begin(), busy.end(), entry.stream) != busy.end()) return false;
     if (wait) {
@@ -293,15 +298,19 @@ void CachingAllocator::out_of_memory(size_t bytes) {
   if (bytes > capacity.total)
     advice = "; the request is larger than the device: are the sizes right?";
   else if (idle >= bytes)
-    advice = str("; ", readable_bytes(idle), " of the reserved memory is unused but lies between live tensors: free "
-                 "short-lived tensors before long-lived ones are made, or keep shapes constant between steps");
+    advice = str("; ", readable_bytes(idle),
+                 " of the reserved memory is unused but lies between live tensors: free "
+                 "short-lived tensors before long-lived ones are made, or keep shapes constant "
+                 "between steps");
   else if (others > stats_.reserved)
-    advice = str("; other processes or libraries hold ", readable_bytes(others), " of it, nvidia-smi lists them");
-  else
-    advice = "; use a smaller batch or fewer live tensors";
-  fail(ErrorKind::kOutOfMemory, to_string(device_), " is out of memory: cannot allocate ", readable_bytes(bytes), "; ",
-       readable_bytes(capacity.free), " of ", readable_bytes(capacity.total), " are free, live tensors hold ",
-       readable_bytes(stats_.allocated), ", the allocator has reserved ", readable_bytes(stats_.reserved), advice);
+    advice = str("; other processes or libraries hold ", readable_bytes(others),
+                 " of it, nvidia-smi lists them");
+  else advice = "; use a smaller batch or fewer live tensors";
+  fail(ErrorKind::kOutOfMemory, to_string(device_), " is out of memory: cannot allocate ",
+       readable_bytes(bytes), "; ", readable_bytes(capacity.free), " of ",
+       readable_bytes(capacity.total), " are free, live tensors hold ",
+       readable_bytes(stats_.allocated), ", the allocator has reserved ",
+       readable_bytes(stats_.reserved), advice);
 }
 
 }  // namespace vt

@@ -1,9 +1,10 @@
-// The stream-ordered caching allocator of one device. Where memory comes from and how streams are waited for is behind
-// MemorySource, so that this logic is tested without a GPU.
+// The stream-ordered caching allocator of one device. Where memory comes from and how streams are
+// waited for is behind MemorySource, so that this logic is tested without a GPU.
 //
-// Requests are rounded to 512 bytes. Up to 1 MiB they are cut from 2 MiB segments; up to 10 MiB from segments of
-// 20 MiB; larger ones get a segment of their own, rounded to 2 MiB. A freed block merges with its free neighbours and
-// waits for the next request of the same stream; segments go back to the system when memory runs out or on request.
+// Requests are rounded to 512 bytes. Up to 1 MiB they are cut from 2 MiB segments; up to 10 MiB
+// from segments of 20 MiB; larger ones get a segment of their own, rounded to 2 MiB. A freed block
+// merges with its free neighbours and waits for the next request of the same stream; segments go
+// back to the system when memory runs out or on request.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -17,14 +18,16 @@ namespace vt {
 class MemorySource {
  public:
   virtual ~MemorySource() = default;
-  virtual void* take(size_t bytes) = 0;                      // null: there is not so much left
-  virtual void give_back(void* data, size_t bytes) noexcept = 0;  // waits for work that may still use it
+  virtual void* take(size_t bytes) = 0;  // null: there is not so much left
+  virtual void give_back(void* data,
+                         size_t bytes) noexcept = 0;  // waits for work that may still use it
   struct Capacity {
     size_t free, total;
   };
   virtual Capacity capacity() = 0;
 
-  // A fence is passed once the work that was queued on the stream when it was made is done. Null counts as passed.
+  // A fence is passed once the work that was queued on the stream when it was made is done. Null
+  // counts as passed.
   virtual void* make_fence(void* stream) noexcept = 0;
   virtual bool passed(void* fence) noexcept = 0;
   virtual void wait(void* fence) noexcept = 0;

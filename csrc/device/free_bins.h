@@ -1,5 +1,6 @@
-// Blocks of device memory and the bins that the free ones wait in. Taking the best fit and giving back cost a few
-// nanoseconds whatever the number of blocks: a bitmap over size bins, each bin a list threaded through the blocks.
+// Blocks of device memory and the bins that the free ones wait in. Taking the best fit and giving
+// back cost a few nanoseconds whatever the number of blocks: a bitmap over size bins, each bin a
+// list threaded through the blocks.
 #pragma once
 #include <bit>
 #include <cstddef>
@@ -19,10 +20,10 @@ struct Block {
   Block* upper = nullptr;
   Block* bin_previous = nullptr;
   Block* bin_next = nullptr;
-  int fences = 0;                // of freed blocks: recorded streams that are not done yet
+  int fences = 0;  // of freed blocks: recorded streams that are not done yet
   bool small = false;
-  bool free = false;             // in a bin
-  std::vector<void*> streams;    // further streams that use the block
+  bool free = false;           // in a bin
+  std::vector<void*> streams;  // further streams that use the block
   bool whole_segment() const { return lower == nullptr && upper == nullptr; }
 };
 
@@ -75,7 +76,8 @@ class FreeBins {
     const size_t units = size / kUnit;
     if (units <= kExact) return static_cast<int>(units) - 1;
     const int octave = std::bit_width(units) - 1;
-    const int bin = kExact + (octave - kExactBits) * 8 + static_cast<int>((units >> (octave - 3)) & 7);
+    const int bin =
+        kExact + (octave - kExactBits) * 8 + static_cast<int>((units >> (octave - 3)) & 7);
     return bin < kBins ? bin : kBins - 1;
   }
 

@@ -37,7 +37,8 @@ void set_library_search_paths(std::vector<std::string> folders) {
   search_paths().folders = std::move(folders);
 }
 
-VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char*> sonames, const char* pip_package)
+VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char*> sonames,
+                             const char* pip_package)
     : title_(title) {
   const std::vector<std::string> first = split(env::cuda_library_path());
   std::vector<std::string> environment;
@@ -52,7 +53,8 @@ VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char
       path_ = path;
     } else if (const char* text = dlerror(); text && !(flags & RTLD_NOLOAD)) {
       // A file that is there but does not load says more than one that is not there.
-      if (reason.empty() || std::string(text).find("No such file") == std::string::npos) reason = text;
+      if (reason.empty() || std::string(text).find("No such file") == std::string::npos)
+        reason = text;
     }
     return handle_ != nullptr;
   };
@@ -64,14 +66,17 @@ VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char
       if (open(folder + '/' + soname, RTLD_NOW | RTLD_LOCAL)) return;
     if (open(soname, RTLD_NOW | RTLD_LOCAL)) return;
   }
-  fail(ErrorKind::kRuntime, "cuda: ", title, " (", *sonames.begin(), ") is needed and was not found: pip install ",
-       pip_package, " (or vibetensor[cuda]), or set VIBETENSOR_CUDA_LIBRARY_PATH to its folder; the last reason was: ",
+  fail(ErrorKind::kRuntime, "cuda: ", title, " (", *sonames.begin(),
+       ") is needed and was not found: pip install ", pip_package,
+       " (or vibetensor[cuda]), or set VIBETENSOR_CUDA_LIBRARY_PATH to its folder; the last reason "
+       "was: ",
        reason);
 }
 
 void* VendorLibrary::symbol(const char* name) const {
   void* address = dlsym(handle_, name);
-  VT_CHECK(address, kRuntime, "cuda: ", title_, " at ", path_, " has no ", name, "; install a newer version");
+  VT_CHECK(address, kRuntime, "cuda: ", title_, " at ", path_, " has no ", name,
+           "; install a newer version");
   return address;
 }
 

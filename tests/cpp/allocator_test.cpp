@@ -1,4 +1,5 @@
-// The caching allocator over a fake device: splitting, merging, streams, fences, and what happens when memory runs out.
+// The caching allocator over a fake device: splitting, merging, streams, fences, and what happens
+// when memory runs out.
 #include "device/caching_allocator.h"
 
 #include <gtest/gtest.h>
@@ -39,7 +40,9 @@ class FakeMemory : public MemorySource {
     bool done = false;
   };
   void* make_fence(void*) noexcept override { return *fences.insert(new Fence).first; }
-  bool passed(void* fence) noexcept override { return all_passed || static_cast<Fence*>(fence)->done; }
+  bool passed(void* fence) noexcept override {
+    return all_passed || static_cast<Fence*>(fence)->done;
+  }
   void wait(void* fence) noexcept override {
     ++waits;
     static_cast<Fence*>(fence)->done = true;
@@ -96,7 +99,8 @@ TEST(CachingAllocator, TakesTheBestFit) {
   CachingAllocator allocator(kDevice, memory);
   void* big = allocator.allocate(64 * kMiB, kDefault);
   void* fit = allocator.allocate(30 * kMiB, kDefault);
-  void* near = allocator.allocate(32 * kMiB, kDefault);  // the same bin as the request below, but larger
+  void* near =
+      allocator.allocate(32 * kMiB, kDefault);  // the same bin as the request below, but larger
   for (void* data : {big, fit, near}) allocator.deallocate(data);
   EXPECT_EQ(allocator.allocate(30 * kMiB, kDefault), fit);
   EXPECT_EQ(allocator.allocate(31 * kMiB, kDefault), near);
@@ -158,8 +162,9 @@ TEST(CachingAllocator, OutOfMemorySaysHowMuchIsWhere) {
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kOutOfMemory);
     const std::string text = error.what();
-    for (const char* part : {"cuda:0", "cannot allocate 40.00 MiB", "20.00 MiB of 100.00 MiB are free",
-                             "live tensors hold 80.00 MiB", "reserved 80.00 MiB", "smaller batch"})
+    for (const char* part :
+         {"cuda:0", "cannot allocate 40.00 MiB", "20.00 MiB of 100.00 MiB are free",
+          "live tensors hold 80.00 MiB", "reserved 80.00 MiB", "smaller batch"})
       EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
   }
   EXPECT_THROW(allocator.allocate(~size_t{0}, kDefault), Error);
@@ -188,7 +193,8 @@ TEST(CachingAllocator, ForeignMemoryIsRefused) {
   allocator.deallocate(&other);  // no effect
 }
 
-// Random requests: live blocks never overlap, stay inside segments, and everything comes back in the end.
+// Random requests: live blocks never overlap, stay inside segments, and everything comes back in
+// the end.
 TEST(CachingAllocator, LiveBlocksNeverOverlap) {
   FakeMemory memory(600 * kMiB);
   CachingAllocator allocator(kDevice, memory);
@@ -210,9 +216,7 @@ TEST(CachingAllocator, LiveBlocksNeverOverlap) {
     if (entry != live.begin()) {
       ASSERT_LE(std::prev(entry)->first + std::prev(entry)->second, data);
     }
-    if (auto next = std::next(entry); next != live.end()) {
-      ASSERT_LE(data + bytes, next->first);
-    }
+    if (auto next = std::next(entry); next != live.end()) { ASSERT_LE(data + bytes, next->first); }
     auto segment = std::prev(memory.segments.upper_bound(data));
     ASSERT_LE(data + bytes, segment->first + segment->second);
   }

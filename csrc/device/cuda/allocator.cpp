@@ -62,15 +62,12 @@ class CudaMemory final : public MemorySource {
   bool passed(void* fence) noexcept override {
     try {
       return query_event(*static_cast<Event*>(fence));
-    } catch (const Error&) {
-      return true;
-    }
+    } catch (const Error&) { return true; }
   }
   void wait(void* fence) noexcept override {
     try {
       synchronize_event(*static_cast<Event*>(fence));
-    } catch (const Error&) {
-    }
+    } catch (const Error&) {}
   }
   void drop_fence(void* fence) noexcept override { destroy_event(static_cast<Event*>(fence)); }
 
@@ -108,9 +105,13 @@ std::mutex& launch_unit_mutex() {
   return *mutex;
 }
 
-void* allocate(int index, size_t bytes) { return allocator(index).allocate(bytes, current_stream(index)); }
+void* allocate(int index, size_t bytes) {
+  return allocator(index).allocate(bytes, current_stream(index));
+}
 void deallocate(int index, void* data) noexcept { allocator(index).deallocate(data); }
-void record_stream(int index, void* data, Stream stream) { allocator(index).record_stream(data, stream.handle); }
+void record_stream(int index, void* data, Stream stream) {
+  allocator(index).record_stream(data, stream.handle);
+}
 MemoryStats memory_stats(int index) { return allocator(index).stats(); }
 void reset_peak_memory(int index) { allocator(index).reset_peak(); }
 void empty_cache(int index) { allocator(index).empty_cache(); }

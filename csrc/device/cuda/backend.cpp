@@ -23,7 +23,9 @@ class CudaBackend final : public Backend {
 
   void* allocate(int index, size_t bytes) override { return cuda::allocate(index, bytes); }
   void deallocate(int index, void* data, size_t) override { cuda::deallocate(index, data); }
-  void record_stream(int index, void* data, Stream stream) override { cuda::record_stream(index, data, stream); }
+  void record_stream(int index, void* data, Stream stream) override {
+    cuda::record_stream(index, data, stream);
+  }
 
   void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
             bool non_blocking) override {
@@ -39,7 +41,9 @@ class CudaBackend final : public Backend {
     return {cuda::device_at(index), cuda::current_stream(index)};
   }
   void set_current_stream(Stream stream) override { cuda::set_current_stream(stream); }
-  Stream create_stream(int index, int priority) override { return cuda::create_stream(index, priority); }
+  Stream create_stream(int index, int priority) override {
+    return cuda::create_stream(index, priority);
+  }
   void destroy_stream(Stream stream) override { cuda::destroy_stream(stream); }
   bool query_stream(Stream stream) override { return cuda::query_stream(stream); }
   void synchronize_stream(Stream stream) override {
@@ -62,7 +66,9 @@ class CudaBackend final : public Backend {
     cuda::synchronize_event(*of(event));
     cuda::check_faults(of(event)->device);
   }
-  double elapsed_ms(void* start, void* end) override { return cuda::elapsed_ms(*of(start), *of(end)); }
+  double elapsed_ms(void* start, void* end) override {
+    return cuda::elapsed_ms(*of(start), *of(end));
+  }
 
   void* allocate_pinned(size_t bytes) override { return cuda::allocate_pinned(bytes); }
   void deallocate_pinned(void* data, size_t) override { cuda::deallocate_pinned(data); }

@@ -26,12 +26,17 @@ void fail_call(const char* call, cudaError_t code) {
   if (cudaGetDevice(&device) != cudaSuccess) (void)cudaGetLastError();
   const char* hint = "";
   if (is_sticky(code))
-    hint = "; an earlier kernel faulted and this process cannot use the device any more: restart it, with "
-           "CUDA_LAUNCH_BLOCKING=1 the error shows at the operation that caused it";
+    hint =
+        "; an earlier kernel faulted and this process cannot use the device any more: restart it, "
+        "with "
+        "CUDA_LAUNCH_BLOCKING=1 the error shows at the operation that caused it";
   else if (code == cudaErrorNoKernelImageForDevice)
-    hint = "; vibetensor was not built for this GPU: build it again here, or with VIBETENSOR_RELEASE_ARCHS=ON";
-  fail(code == cudaErrorMemoryAllocation ? ErrorKind::kOutOfMemory : ErrorKind::kRuntime, "cuda: ", call,
-       " failed on cuda:", device, ": ", cudaGetErrorName(code), " (", cudaGetErrorString(code), ")", hint);
+    hint =
+        "; vibetensor was not built for this GPU: build it again here, or with "
+        "VIBETENSOR_RELEASE_ARCHS=ON";
+  fail(code == cudaErrorMemoryAllocation ? ErrorKind::kOutOfMemory : ErrorKind::kRuntime,
+       "cuda: ", call, " failed on cuda:", device, ": ", cudaGetErrorName(code), " (",
+       cudaGetErrorString(code), ")", hint);
 }
 
 }  // namespace vt::cuda

@@ -14,7 +14,8 @@ namespace {
 void between_devices(void* dst, int dst_index, const void* src, int src_index, size_t bytes) {
   const Stream source{device_at(src_index), current_stream(src_index)};
   const Stream target{device_at(dst_index), current_stream(dst_index)};
-  // The copy runs on the source's stream. It waits for earlier users of the target memory, and later ones wait for it.
+  // The copy runs on the source's stream. It waits for earlier users of the target memory, and
+  // later ones wait for it.
   order_streams(target, source);
   {
     DeviceGuard guard(src_index);
@@ -24,8 +25,8 @@ void between_devices(void* dst, int dst_index, const void* src, int src_index, s
 }
 
 // `host` is the end in host memory.
-void with_host(void* dst, const void* src, const void* host, int index, size_t bytes, bool non_blocking,
-               cudaMemcpyKind kind) {
+void with_host(void* dst, const void* src, const void* host, int index, size_t bytes,
+               bool non_blocking, cudaMemcpyKind kind) {
   const Stream stream{device_at(index), current_stream(index)};
   DeviceGuard guard(index);
   // Before the copy, so that a block freed by another thread meanwhile is not handed out.
@@ -33,7 +34,8 @@ void with_host(void* dst, const void* src, const void* host, int index, size_t b
   if (pinned && non_blocking) record_pinned_use(host, stream);
   VT_CUDA(cudaMemcpyAsync(dst, src, bytes, kind, handle_of(stream)));
   if (pinned && non_blocking) return;
-  // From pageable memory CUDA has read everything when the call returns: the stream need not be waited for.
+  // From pageable memory CUDA has read everything when the call returns: the stream need not be
+  // waited for.
   if (kind == cudaMemcpyHostToDevice && !pinned) return;
   VT_CUDA(cudaStreamSynchronize(handle_of(stream)));
   if (kind == cudaMemcpyDeviceToHost) check_faults(index);
@@ -41,7 +43,8 @@ void with_host(void* dst, const void* src, const void* host, int index, size_t b
 
 }  // namespace
 
-void copy_memory(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes, bool non_blocking) {
+void copy_memory(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
+                 bool non_blocking) {
   if (bytes == 0) return;
   if (dst_device.is_cpu()) {
     require_device(src_device.index);
@@ -54,7 +57,8 @@ void copy_memory(void* dst, Device dst_device, const void* src, Device src_devic
   if (src_device.index != dst_device.index)
     return between_devices(dst, dst_device.index, src, src_device.index, bytes);
   DeviceGuard guard(dst_device.index);
-  VT_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, current_stream(dst_device.index)));
+  VT_CUDA(
+      cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, current_stream(dst_device.index)));
 }
 
 }  // namespace vt::cuda

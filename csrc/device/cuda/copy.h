@@ -7,6 +7,7 @@
 namespace vt::cuda {
 
 // As Backend::copy.
-void copy_memory(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes, bool non_blocking);
+void copy_memory(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
+                 bool non_blocking);
 
 }  // namespace vt::cuda

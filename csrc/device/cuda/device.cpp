@@ -30,12 +30,15 @@ struct Probe {
     if (code == cudaErrorInsufficientDriver && driver == 0)
       reason = "no NVIDIA driver is installed on this machine";
     else if (code == cudaErrorInsufficientDriver)
-      reason = str("the NVIDIA driver supports CUDA ", version(driver), ", this build needs ", version(runtime),
-                   "; update the driver");
+      reason = str("the NVIDIA driver supports CUDA ", version(driver), ", this build needs ",
+                   version(runtime), "; update the driver");
     else if (code == cudaErrorNoDevice || code == cudaSuccess)
-      reason = "the NVIDIA driver shows no GPU to this process; look at CUDA_VISIBLE_DEVICES and nvidia-smi";
+      reason =
+          "the NVIDIA driver shows no GPU to this process; look at CUDA_VISIBLE_DEVICES and "
+          "nvidia-smi";
     else
-      reason = str("the NVIDIA driver does not start: ", cudaGetErrorName(code), " (", cudaGetErrorString(code), ")");
+      reason = str("the NVIDIA driver does not start: ", cudaGetErrorName(code), " (",
+                   cudaGetErrorString(code), ")");
   }
 };
 
@@ -75,8 +78,10 @@ const std::string& unavailable_reason() { return probe().reason; }
 
 void require_device(int index) {
   if (VT_LIKELY(index >= 0 && index < count())) return;
-  if (count() == 0) fail(ErrorKind::kRuntime, "cuda: cuda:", index, " does not exist: ", unavailable_reason());
-  fail(ErrorKind::kRuntime, "cuda: cuda:", index, " does not exist, the machine has cuda:0 to cuda:", count() - 1);
+  if (count() == 0)
+    fail(ErrorKind::kRuntime, "cuda: cuda:", index, " does not exist: ", unavailable_reason());
+  fail(ErrorKind::kRuntime, "cuda: cuda:", index,
+       " does not exist, the machine has cuda:0 to cuda:", count() - 1);
 }
 
 const DeviceProperties& properties(int index) {

@@ -8,15 +8,16 @@
 
 namespace vt::cuda {
 
-int count();                            // 0 where there is no driver or no GPU; never throws
+int count();                              // 0 where there is no driver or no GPU; never throws
 const std::string& unavailable_reason();  // "" where count() > 0
 const DeviceProperties& properties(int index);
-int multiprocessors(int index);         // a table look-up, for grid sizes
+int multiprocessors(int index);  // a table look-up, for grid sizes
 // Throws a RuntimeError that lists what exists when cuda:index does not.
 void require_device(int index);
 
-// Makes `index` the thread's CUDA device and puts the former one back. Asks the runtime instead of remembering: other
-// libraries of the process may change the device between two of our calls. With one GPU it does nothing.
+// Makes `index` the thread's CUDA device and puts the former one back. Asks the runtime instead of
+// remembering: other libraries of the process may change the device between two of our calls. With
+// one GPU it does nothing.
 class DeviceGuard {
  public:
   explicit DeviceGuard(int index) {

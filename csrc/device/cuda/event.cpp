@@ -50,8 +50,9 @@ void destroy_event(Event* event) {
 }
 
 void record_event(Event& event, Stream stream) {
-  VT_CHECK(stream.device == device_at(event.device), kRuntime, "event.record: the event belongs to cuda:", event.device,
-           ", the stream to ", stream.device, "; make the event on the stream's device");
+  VT_CHECK(stream.device == device_at(event.device), kRuntime,
+           "event.record: the event belongs to cuda:", event.device, ", the stream to ",
+           stream.device, "; make the event on the stream's device");
   DeviceGuard guard(event.device);
   VT_CUDA(cudaEventRecord(event.handle, handle_of(stream)));
   event.recorded = true;
@@ -59,8 +60,8 @@ void record_event(Event& event, Stream stream) {
 
 void wait_event(Stream stream, const Event& event) {
   if (!event.recorded) return;
-  VT_CHECK(stream.device.is_cuda(), kRuntime, "stream.wait_event: a CUDA event cannot hold up ", stream.device,
-           "; call event.synchronize()");
+  VT_CHECK(stream.device.is_cuda(), kRuntime, "stream.wait_event: a CUDA event cannot hold up ",
+           stream.device, "; call event.synchronize()");
   DeviceGuard guard(stream.device.index);
   VT_CUDA(cudaStreamWaitEvent(handle_of(stream), event.handle, 0));
 }
@@ -84,16 +85,20 @@ void synchronize_event(const Event& event) {
 }
 
 double elapsed_ms(const Event& start, const Event& end) {
-  VT_CHECK(start.timing && end.timing, kRuntime, "event.elapsed_time: make both events with enable_timing=True");
-  VT_CHECK(start.recorded && end.recorded, kRuntime, "event.elapsed_time: record both events first");
-  VT_CHECK(start.device == end.device, kRuntime, "event.elapsed_time: events of cuda:", start.device, " and cuda:",
-           end.device, " have no common clock");
+  VT_CHECK(start.timing && end.timing, kRuntime,
+           "event.elapsed_time: make both events with enable_timing=True");
+  VT_CHECK(start.recorded && end.recorded, kRuntime,
+           "event.elapsed_time: record both events first");
+  VT_CHECK(start.device == end.device, kRuntime,
+           "event.elapsed_time: events of cuda:", start.device, " and cuda:", end.device,
+           " have no common clock");
   DeviceGuard guard(start.device);
   float ms = 0;
   const cudaError_t code = cudaEventElapsedTime(&ms, start.handle, end.handle);
   if (code == cudaErrorNotReady) {
     (void)cudaGetLastError();
-    fail(ErrorKind::kRuntime, "event.elapsed_time: the work before the events is not done; synchronize first");
+    fail(ErrorKind::kRuntime,
+         "event.elapsed_time: the work before the events is not done; synchronize first");
   }
   VT_CUDA(code);
   return ms;

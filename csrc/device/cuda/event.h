@@ -1,5 +1,5 @@
-// Events: marks in streams that other streams and the host can wait for. They come from a pool, because creating and
-// destroying one costs more than recording it.
+// Events: marks in streams that other streams and the host can wait for. They come from a pool,
+// because creating and destroying one costs more than recording it.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -17,12 +17,14 @@ struct Event {
 Event* create_event(int index, bool timing);
 void destroy_event(Event* event);
 void record_event(Event& event, Stream stream);
-void wait_event(Stream stream, const Event& event);  // an event never recorded does not hold anybody up
+void wait_event(Stream stream,
+                const Event& event);  // an event never recorded does not hold anybody up
 bool query_event(const Event& event);
 void synchronize_event(const Event& event);
 double elapsed_ms(const Event& start, const Event& end);
 
-// Work queued on `later` from now on waits for what is queued on `earlier` now. Free for one and the same stream.
+// Work queued on `later` from now on waits for what is queued on `earlier` now. Free for one and
+// the same stream.
 void order_streams(Stream earlier, Stream later);
 
 }  // namespace vt::cuda

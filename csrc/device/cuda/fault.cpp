@@ -41,8 +41,8 @@ void check_faults(int index) {
   const char* op = note->op;
   const int64_t value = note->index, limit = note->limit;
   note->present = 0;
-  fail(ErrorKind::kIndex, op, ": index ", value, " is out of range for ", limit, " rows on cuda:", index,
-       "; the operation ran earlier, its output at that index is zero");
+  fail(ErrorKind::kIndex, op, ": index ", value, " is out of range for ", limit,
+       " rows on cuda:", index, "; the operation ran earlier, its output at that index is zero");
 }
 
 }  // namespace vt::cuda

@@ -1,5 +1,6 @@
-// Errors that only a running kernel can see, as an index out of range. The kernel goes on with a harmless value and
-// leaves a note in host memory; the next synchronising call throws it. The CUDA context stays usable.
+// Errors that only a running kernel can see, as an index out of range. The kernel goes on with a
+// harmless value and leaves a note in host memory; the next synchronising call throws it. The CUDA
+// context stays usable.
 #pragma once
 #include <cstdint>
 
@@ -20,7 +21,8 @@ void check_faults(int index);
 
 #if defined(__CUDACC__)
 // Racing threads may overwrite each other's note: one of them is reported.
-__device__ inline void note_index_fault(FaultNote* note, const char* op, int64_t index, int64_t limit) {
+__device__ inline void note_index_fault(FaultNote* note, const char* op, int64_t index,
+                                        int64_t limit) {
   note->index = index;
   note->limit = limit;
   note->op = op;

@@ -19,14 +19,14 @@ namespace {
 struct PinnedBlock {
   char* data = nullptr;
   size_t size = 0;
-  std::vector<Stream> uses;     // while live
-  std::vector<Event*> events;   // while it waits to be free
+  std::vector<Stream> uses;    // while live
+  std::vector<Event*> events;  // while it waits to be free
 };
 
 struct Cache {
   std::mutex mutex;
-  std::map<const char*, PinnedBlock> live;              // by address
-  std::map<size_t, std::vector<PinnedBlock>> free;      // by size
+  std::map<const char*, PinnedBlock> live;          // by address
+  std::map<size_t, std::vector<PinnedBlock>> free;  // by size
   std::vector<PinnedBlock> waiting;
 };
 
@@ -42,7 +42,8 @@ size_t class_of(size_t bytes) {
 }
 
 bool done(const PinnedBlock& block) {
-  return std::all_of(block.events.begin(), block.events.end(), [](Event* e) { return query_event(*e); });
+  return std::all_of(block.events.begin(), block.events.end(),
+                     [](Event* e) { return query_event(*e); });
 }
 
 void collect(Cache& own) {
@@ -66,7 +67,8 @@ PinnedBlock* around(Cache& own, const void* data) {
 }  // namespace
 
 void* allocate_pinned(size_t bytes) {
-  VT_CHECK(count() > 0, kRuntime, "pin_memory: there is no CUDA device to pin memory for: ", unavailable_reason());
+  VT_CHECK(count() > 0, kRuntime,
+           "pin_memory: there is no CUDA device to pin memory for: ", unavailable_reason());
   const size_t size = class_of(std::max<size_t>(bytes, 1));
   Cache& own = cache();
   std::lock_guard lock(own.mutex);
@@ -131,7 +133,8 @@ bool record_pinned_use(const void* data, Stream stream) {
   std::lock_guard lock(own.mutex);
   PinnedBlock* block = around(own, data);
   if (!block) return false;
-  if (std::find(block->uses.begin(), block->uses.end(), stream) == block->uses.end()) block->uses.push_back(stream);
+  if (std::find(block->uses.begin(), block->uses.end(), stream) == block->uses.end())
+    block->uses.push_back(stream);
   return true;
 }
 

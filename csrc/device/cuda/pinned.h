@@ -1,4 +1,5 @@
-// Pinned host memory, cached: a block that a stream may still read or write is not handed out again before it is done.
+// Pinned host memory, cached: a block that a stream may still read or write is not handed out again
+// before it is done.
 #pragma once
 #include <cstddef>
 

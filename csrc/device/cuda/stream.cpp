@@ -28,7 +28,8 @@ Pool& pool() {
 }
 
 void check_stream(const char* op, Stream stream) {
-  VT_CHECK(stream.device.is_cuda(), kRuntime, op, ": expected a stream of a CUDA device, got one of ", stream.device);
+  VT_CHECK(stream.device.is_cuda(), kRuntime, op,
+           ": expected a stream of a CUDA device, got one of ", stream.device);
   require_device(stream.device.index);
 }
 
@@ -66,7 +67,8 @@ Stream create_stream(int index, int priority) {
 void destroy_stream(Stream stream) {
   std::lock_guard lock(pool().mutex);
   auto found = pool().priority.find(handle_of(stream));
-  if (found == pool().priority.end()) return;  // the default stream, or one that another library owns
+  if (found == pool().priority.end())
+    return;  // the default stream, or one that another library owns
   pool().idle[{stream.device.index, found->second}].push_back(handle_of(stream));
 }
 

@@ -1,5 +1,5 @@
-// What the threads of a warp or block do together: reductions in a fixed order, so that the same input gives the same
-// bits in every run.
+// What the threads of a warp or block do together: reductions in a fixed order, so that the same
+// input gives the same bits in every run.
 #pragma once
 #include "kernels/cuda/launch.h"
 
@@ -16,12 +16,16 @@ struct Lines {
 
 struct AddOp {
   template <class T>
-  __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 // NaN wins.
 struct MaxOp {
   template <class T>
-  __device__ __forceinline__ T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a > b || a != a ? a : b;
+  }
 };
 
 // Any trivially copyable T of 4, 8, 12 or 16 bytes.
@@ -69,8 +73,12 @@ __device__ __forceinline__ T block_reduce(T value, Op op) {
 }
 
 template <int kBlock, class T>
-__device__ __forceinline__ T block_sum(T value) { return block_reduce<kBlock>(value, AddOp{}); }
+__device__ __forceinline__ T block_sum(T value) {
+  return block_reduce<kBlock>(value, AddOp{});
+}
 template <int kBlock, class T>
-__device__ __forceinline__ T block_max(T value) { return block_reduce<kBlock>(value, MaxOp{}); }
+__device__ __forceinline__ T block_max(T value) {
+  return block_reduce<kBlock>(value, MaxOp{});
+}
 
 }  // namespace vt::cuda

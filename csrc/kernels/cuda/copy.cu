@@ -26,10 +26,11 @@ constexpr int kTile = 32, kTileRows = 8;
 // dst[b][c][r] = src[b][r][c]: dst has its rows dense, src its columns. Strides in elements.
 template <class R>
 __global__ void __launch_bounds__(kTile* kTileRows)
-    transpose_kernel(R* dst, const R* src, int64_t rows, int64_t cols, int64_t dst_pitch, int64_t src_pitch,
-                     int64_t dst_batch, int64_t src_batch) {
+    transpose_kernel(R* dst, const R* src, int64_t rows, int64_t cols, int64_t dst_pitch,
+                     int64_t src_pitch, int64_t dst_batch, int64_t src_batch) {
   __shared__ alignas(16) char storage[kTile * (kTile + 1) * sizeof(R)];
-  R(*tile)[kTile + 1] = reinterpret_cast<R(*)[kTile + 1]>(storage);  // one column more: no bank conflicts
+  R(*tile)
+  [kTile + 1] = reinterpret_cast<R(*)[kTile + 1]>(storage);  // one column more: no bank conflicts
   dst += blockIdx.z * dst_batch;
   src += blockIdx.z * src_batch;
   const int64_t row0 = int64_t{blockIdx.y} * kTile, col0 = int64_t{blockIdx.x} * kTile;
@@ -43,7 +44,8 @@ __global__ void __launch_bounds__(kTile* kTileRows)
 }
 
 template <class To, class From>
-__global__ void __launch_bounds__(kThreads) convert_dense_kernel(To* dst, const From* src, int64_t numel) {
+__global__ void __launch_bounds__(kThreads)
+    convert_dense_kernel(To* dst, const From* src, int64_t numel) {
   constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
   const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   if (begin + V <= numel) {
@@ -80,13 +82,16 @@ void visit_raw(size_t bytes, F&& f) {
 
 // Takes runs that are dense on both sides as elements of up to 16 bytes.
 size_t widen(ElementwisePlan& plan, size_t item) {
-  if (plan.strides[0][0] != static_cast<int64_t>(item) || plan.strides[1][0] != static_cast<int64_t>(item)) return item;
+  if (plan.strides[0][0] != static_cast<int64_t>(item) ||
+      plan.strides[1][0] != static_cast<int64_t>(item))
+    return item;
   for (size_t wide = 16; wide > item; wide /= 2) {
     const auto factor = static_cast<int64_t>(wide / item);
     bool fits = plan.sizes[0] % factor == 0;
     for (int k = 0; k < 2; ++k) {
       fits &= is_aligned(plan.data[k], wide);
-      for (int d = 1; d < plan.ndim; ++d) fits &= plan.strides[k][d] % static_cast<int64_t>(wide) == 0;
+      for (int d = 1; d < plan.ndim; ++d)
+        fits &= plan.strides[k][d] % static_cast<int64_t>(wide) == 0;
     }
     if (!fits) continue;
     plan.sizes[0] /= factor;
@@ -97,25 +102,29 @@ size_t widen(ElementwisePlan& plan, size_t item) {
   return item;
 }
 
-// A matrix, or a batch of them, whose source runs along another dimension than its target: through shared memory, so
-// that both sides move whole lines. False where the plan is something else.
+// A matrix, or a batch of them, whose source runs along another dimension than its target: through
+// shared memory, so that both sides move whole lines. False where the plan is something else.
 bool transpose(const Queue& queue, const ElementwisePlan& plan, size_t item) {
   const auto step = static_cast<int64_t>(item);
-  if (plan.ndim < 2 || plan.ndim > 3 || plan.strides[0][0] != step || plan.strides[1][0] == step) return false;
+  if (plan.ndim < 2 || plan.ndim > 3 || plan.strides[0][0] != step || plan.strides[1][0] == step)
+    return false;
   int across = 0;  // the dimension that the source runs along
   for (int d = 1; d < plan.ndim; ++d)
     if (plan.strides[1][d] == step) across = d;
   if (across == 0) return false;
   const int batch = plan.ndim == 2 ? 0 : 3 - across;
-  const int64_t rows = plan.sizes[0], cols = plan.sizes[across], count = batch ? plan.sizes[batch] : 1;
+  const int64_t rows = plan.sizes[0], cols = plan.sizes[across],
+                count = batch ? plan.sizes[batch] : 1;
   if (count > 65535 || ceil_div(rows, kTile) > 65535 || rows < 8 || cols < 8) return false;
   visit_raw(item, [&]<class R>(R) {
     queue.launch(&transpose_kernel<R>,
-                 dim3(static_cast<unsigned>(ceil_div(cols, kTile)), static_cast<unsigned>(ceil_div(rows, kTile)),
-                      static_cast<unsigned>(count)),
-                 dim3(kTile, kTileRows), reinterpret_cast<R*>(plan.data[0]), reinterpret_cast<const R*>(plan.data[1]),
-                 rows, cols, plan.strides[0][across] / step, plan.strides[1][0] / step,
-                 batch ? plan.strides[0][batch] / step : 0, batch ? plan.strides[1][batch] / step : 0);
+                 dim3(static_cast<unsigned>(ceil_div(cols, kTile)),
+                      static_cast<unsigned>(ceil_div(rows, kTile)), static_cast<unsigned>(count)),
+                 dim3(kTile, kTileRows), reinterpret_cast<R*>(plan.data[0]),
+                 reinterpret_cast<const R*>(plan.data[1]), rows, cols,
+                 plan.strides[0][across] / step, plan.strides[1][0] / step,
+                 batch ? plan.strides[0][batch] / step : 0,
+                 batch ? plan.strides[1][batch] / step : 0);
   });
   return true;
 }
@@ -129,8 +138,8 @@ void copy_same_type(const Queue& queue, const ElementwisePlan& plan, size_t item
   if (transpose(queue, plan, item)) return;
   for_each_32bit_piece(plan, [&](ElementwisePlan piece) {
     visit_raw(widen(piece, item), [&]<class R>(R) {
-      queue.launch(&copy_strided_kernel<R>, ceil_div(piece.numel, kThreads), kThreads, piece.data[0], piece.data[1],
-                   piece.numel, offset_map<2>(piece));
+      queue.launch(&copy_strided_kernel<R>, ceil_div(piece.numel, kThreads), kThreads,
+                   piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
     });
   });
 }
@@ -139,8 +148,9 @@ template <class To, class From>
 void convert_plan(const Queue& queue, ElementwisePlan plan) {
   if (plan.dense && is_aligned(plan.data[0], 16) && is_aligned(plan.data[1], 16)) {
     constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
-    queue.launch(&convert_dense_kernel<To, From>, ceil_div(plan.numel, int64_t{kThreads} * V), kThreads,
-                 reinterpret_cast<To*>(plan.data[0]), reinterpret_cast<const From*>(plan.data[1]), plan.numel);
+    queue.launch(&convert_dense_kernel<To, From>, ceil_div(plan.numel, int64_t{kThreads} * V),
+                 kThreads, reinterpret_cast<To*>(plan.data[0]),
+                 reinterpret_cast<const From*>(plan.data[1]), plan.numel);
     return;
   }
   if (plan.dense) {
@@ -148,8 +158,8 @@ void convert_plan(const Queue& queue, ElementwisePlan plan) {
     flatten_dense(plan, items);
   }
   for_each_32bit_piece(plan, [&](const ElementwisePlan& piece) {
-    queue.launch(&convert_strided_kernel<To, From>, ceil_div(piece.numel, kThreads), kThreads, piece.data[0],
-                 piece.data[1], piece.numel, offset_map<2>(piece));
+    queue.launch(&convert_strided_kernel<To, From>, ceil_div(piece.numel, kThreads), kThreads,
+                 piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
   });
 }
 

@@ -1,4 +1,5 @@
-// Softmax cross-entropy of rows of logits, forward and backward; the probabilities are never stored.
+// Softmax cross-entropy of rows of logits, forward and backward; the probabilities are never
+// stored.
 #include "device/cuda/fault.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/math.h"
@@ -8,8 +9,8 @@ namespace vt::cuda {
 namespace {
 
 // -1 where the row does not count: its target is ignored, or out of range (which is noted).
-__device__ __forceinline__ int64_t counted_target(int64_t target, int64_t classes, int64_t ignored, FaultNote* note,
-                                                  bool report) {
+__device__ __forceinline__ int64_t counted_target(int64_t target, int64_t classes, int64_t ignored,
+                                                  FaultNote* note, bool report) {
   if (target == ignored) return -1;
   if (target >= 0 && target < classes) return target;
   if (report) note_index_fault(note, "cross_entropy", target, classes);
@@ -18,8 +19,9 @@ __device__ __forceinline__ int64_t counted_target(int64_t target, int64_t classe
 
 template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    cross_entropy_kernel(compute_t<T>* loss, compute_t<T>* logsumexp, const T* logits, const int64_t* targets,
-                         int64_t rows, int64_t classes, int64_t ignored, compute_t<T> smoothing, FaultNote* note) {
+    cross_entropy_kernel(compute_t<T>* loss, compute_t<T>* logsumexp, const T* logits,
+                         const int64_t* targets, int64_t rows, int64_t classes, int64_t ignored,
+                         compute_t<T> smoothing, FaultNote* note) {
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
   if (row >= rows) return;
@@ -58,8 +60,9 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    cross_entropy_backward_kernel(T* dlogits, const compute_t<T>* grad, const T* logits, const int64_t* targets,
-                                  const compute_t<T>* logsumexp, int64_t rows, int64_t classes, int64_t ignored,
+    cross_entropy_backward_kernel(T* dlogits, const compute_t<T>* grad, const T* logits,
+                                  const int64_t* targets, const compute_t<T>* logsumexp,
+                                  int64_t rows, int64_t classes, int64_t ignored,
                                   compute_t<T> smoothing) {
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
@@ -85,31 +88,37 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits, const Tensor& target,
-                   int64_t ignore_index, double label_smoothing) {
+void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits,
+                   const Tensor& target, int64_t ignore_index, double label_smoothing) {
   const int64_t rows = logits.sizes()[0], classes = logits.sizes()[1];
   const Queue queue("cross_entropy", logits.device());
   visit_float("cross_entropy", logits.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    for_row_shape<T>(classes, {&logits}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&cross_entropy_kernel<T, kWidth, V>, row_blocks<kWidth>(rows), kThreads, loss.data<C>(),
-                   logsumexp.data<C>(), logits.data<T>(), target.data<int64_t>(), rows, classes, ignore_index,
-                   label_smoothing, fault_note(queue.index()));
-    });
+    for_row_shape<T>(classes, {&logits},
+                     [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+                       queue.launch(&cross_entropy_kernel<T, kWidth, V>, row_blocks<kWidth>(rows),
+                                    kThreads, loss.data<C>(), logsumexp.data<C>(), logits.data<T>(),
+                                    target.data<int64_t>(), rows, classes, ignore_index,
+                                    label_smoothing, fault_note(queue.index()));
+                     });
   });
 }
 
-void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits, const Tensor& target,
-                            const Tensor& logsumexp, int64_t ignore_index, double label_smoothing) {
+void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits,
+                            const Tensor& target, const Tensor& logsumexp, int64_t ignore_index,
+                            double label_smoothing) {
   const int64_t rows = logits.sizes()[0], classes = logits.sizes()[1];
   const Queue queue("cross_entropy_backward", logits.device());
   visit_float("cross_entropy_backward", logits.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    for_row_shape<T>(classes, {&dlogits, &logits}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&cross_entropy_backward_kernel<T, kWidth, V>, row_blocks<kWidth>(rows), kThreads, dlogits.data<T>(),
-                   grad.data<C>(), logits.data<T>(), target.data<int64_t>(), logsumexp.data<C>(), rows, classes,
-                   ignore_index, label_smoothing);
-    });
+    for_row_shape<T>(classes, {&dlogits, &logits},
+                     [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+                       queue.launch(&cross_entropy_backward_kernel<T, kWidth, V>,
+                                    row_blocks<kWidth>(rows), kThreads, dlogits.data<T>(),
+                                    grad.data<C>(), logits.data<T>(), target.data<int64_t>(),
+                                    logsumexp.data<C>(), rows, classes, ignore_index,
+                                    label_smoothing);
+                     });
   });
 }
 

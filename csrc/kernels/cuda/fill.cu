@@ -5,7 +5,8 @@
 namespace vt::cuda {
 namespace {
 
-// `numel` elements that repeat every 16 bytes; the head up to the first 16-byte line is done element by element.
+// `numel` elements that repeat every 16 bytes; the head up to the first 16-byte line is done
+// element by element.
 template <class T>
 __global__ void __launch_bounds__(kThreads) fill_dense_kernel(T* data, T value, int64_t numel) {
   constexpr int V = 16 / sizeof(T);
@@ -63,8 +64,8 @@ void fill(const Tensor& dst, Scalar value) {
       return;
     }
     for_each_32bit_piece(plan, [&](const ElementwisePlan& piece) {
-      queue.launch(&fill_strided_kernel<T>, ceil_div(piece.numel, kThreads), kThreads, piece.data[0], element,
-                   piece.numel, offset_map<1>(piece));
+      queue.launch(&fill_strided_kernel<T>, ceil_div(piece.numel, kThreads), kThreads,
+                   piece.data[0], element, piece.numel, offset_map<1>(piece));
     });
   });
 }
@@ -73,8 +74,8 @@ void arange(const Tensor& out, Scalar start, Scalar step) {
   const Queue queue("arange", out.device());
   visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
     using C = std::conditional_t<is_float(DTypeOf<T>::value), double, int64_t>;
-    queue.launch(&arange_kernel<T, C>, ceil_div(out.numel(), kThreads), kThreads, out.data<T>(), start.to<C>(),
-                 step.to<C>(), out.numel());
+    queue.launch(&arange_kernel<T, C>, ceil_div(out.numel(), kThreads), kThreads, out.data<T>(),
+                 start.to<C>(), step.to<C>(), out.numel());
   });
 }
 
@@ -84,7 +85,8 @@ void linspace(const Tensor& out, double start, double end) {
   const double step = n > 1 ? (end - start) / static_cast<double>(n - 1) : 0;
   if (n == 1) end = start;
   visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&linspace_kernel<T>, ceil_div(n, kThreads), kThreads, out.data<T>(), start, end, step, n);
+    queue.launch(&linspace_kernel<T>, ceil_div(n, kThreads), kThreads, out.data<T>(), start, end,
+                 step, n);
   });
 }
 

@@ -6,7 +6,8 @@
 namespace vt::cuda {
 namespace {
 
-// out = beta * out + bias: the start value of a product that is then added, or the whole result where k is 0.
+// out = beta * out + bias: the start value of a product that is then added, or the whole result
+// where k is 0.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     start_rows_kernel(T* out, const T* bias, int64_t rows, int64_t n, int64_t m, int64_t row_stride,
@@ -26,9 +27,11 @@ void start_rows(const Gemm& g) {
   const Queue queue("matmul", g.device);
   const int64_t rows = g.m * g.batch;
   visit_float("matmul", g.dtype, [&]<class T>(TypeTag<T>) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(g.n, kThreads)), static_cast<unsigned>(std::min<int64_t>(rows, 65535)));
-    queue.launch(&start_rows_kernel<T>, grid, kThreads, static_cast<T*>(g.out.data), static_cast<const T*>(g.bias), rows,
-                 g.n, g.m, g.out.row_stride, g.out.batch_stride, g.beta);
+    const dim3 grid(static_cast<unsigned>(ceil_div(g.n, kThreads)),
+                    static_cast<unsigned>(std::min<int64_t>(rows, 65535)));
+    queue.launch(&start_rows_kernel<T>, grid, kThreads, static_cast<T*>(g.out.data),
+                 static_cast<const T*>(g.bias), rows, g.n, g.m, g.out.row_stride,
+                 g.out.batch_stride, g.beta);
   });
 }
 

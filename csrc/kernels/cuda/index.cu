@@ -1,5 +1,6 @@
-// Picking and adding by index. An index out of range is noted and raised at the next wait for the device; the kernel
-// itself skips it. Sums happen in the order of the index: equal indices are brought together by a stable sort.
+// Picking and adding by index. An index out of range is noted and raised at the next wait for the
+// device; the kernel itself skips it. Sums happen in the order of the index: equal indices are
+// brought together by a stable sort.
 #include <bit>
 
 #include "device/cuda/fault.h"
@@ -11,7 +12,8 @@
 namespace vt::cuda {
 namespace {
 
-__device__ __forceinline__ bool in_range(FaultNote* note, const char* op, int64_t index, int64_t limit) {
+__device__ __forceinline__ bool in_range(FaultNote* note, const char* op, int64_t index,
+                                         int64_t limit) {
   if (index >= 0 && index < limit) return true;
   note_index_fault(note, op, index, limit);
   return false;
@@ -20,8 +22,8 @@ __device__ __forceinline__ bool in_range(FaultNote* note, const char* op, int64_
 // blockDim.x threads share a row of `units` elements; blockDim.y rows a block.
 template <class U>
 __global__ void __launch_bounds__(kThreads)
-    index_select_kernel(U* out, const U* x, const int64_t* index, int64_t rows, int64_t picks, int64_t n, int64_t units,
-                        FaultNote* note) {
+    index_select_kernel(U* out, const U* x, const int64_t* index, int64_t rows, int64_t picks,
+                        int64_t n, int64_t units, FaultNote* note) {
   const int64_t row = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   if (row >= rows) return;
   const int64_t at = index[row % picks];
@@ -36,8 +38,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    gather_kernel(T* out, const T* x, const int64_t* index, int64_t count, WalkMap lines, int64_t step, int64_t n,
-                  FaultNote* note) {
+    gather_kernel(T* out, const T* x, const int64_t* index, int64_t count, WalkMap lines,
+                  int64_t step, int64_t n, FaultNote* note) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int64_t at = index[i];
@@ -47,9 +49,9 @@ __global__ void __launch_bounds__(kThreads)
 // One thread a line: its elements are taken in order.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    scatter_lines_kernel(T* out, const T* src, const int64_t* index, int64_t lines, int64_t length, int64_t index_step,
-                         WalkMap line_in_index, WalkMap line_in_out, int64_t out_step, int64_t n, bool add,
-                         FaultNote* note) {
+    scatter_lines_kernel(T* out, const T* src, const int64_t* index, int64_t lines, int64_t length,
+                         int64_t index_step, WalkMap line_in_index, WalkMap line_in_out,
+                         int64_t out_step, int64_t n, bool add, FaultNote* note) {
   using C = compute_t<T>;
   const int64_t line = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (line >= lines) return;
@@ -66,30 +68,34 @@ __global__ void __launch_bounds__(kThreads)
 
 // keys[i] = where element i goes, or `nowhere`.
 __global__ void __launch_bounds__(kThreads)
-    scatter_keys_kernel(uint64_t* keys, const int64_t* index, int64_t count, WalkMap lines, int64_t step, int64_t n,
-                        uint64_t nowhere, FaultNote* note) {
+    scatter_keys_kernel(uint64_t* keys, const int64_t* index, int64_t count, WalkMap lines,
+                        int64_t step, int64_t n, uint64_t nowhere, FaultNote* note) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int64_t at = index[i];
-  keys[i] = in_range(note, "scatter", at, n) ? static_cast<uint64_t>(lines.at(i) + at * step) : nowhere;
+  keys[i] =
+      in_range(note, "scatter", at, n) ? static_cast<uint64_t>(lines.at(i) + at * step) : nowhere;
 }
 
 __global__ void __launch_bounds__(kThreads)
-    index_keys_kernel(uint32_t* keys, const int64_t* index, int64_t count, int64_t n, FaultNote* note) {
+    index_keys_kernel(uint32_t* keys, const int64_t* index, int64_t count, int64_t n,
+                      FaultNote* note) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int64_t at = index[i];
-  keys[i] = in_range(note, "index_add", at, n) ? static_cast<uint32_t>(at) : static_cast<uint32_t>(n);
+  keys[i] =
+      in_range(note, "index_add", at, n) ? static_cast<uint32_t>(at) : static_cast<uint32_t>(n);
 }
 
 constexpr int kBatch = 8;  // rows of a run that are fetched together
 
-// out is [outer, n, inner], src [outer, picks, inner]. Equal keys lie together, in the order of their positions; the
-// threads at the first of a run add (or write) all of its rows. A key of `nowhere` or more is skipped.
+// out is [outer, n, inner], src [outer, picks, inner]. Equal keys lie together, in the order of
+// their positions; the threads at the first of a run add (or write) all of its rows. A key of
+// `nowhere` or more is skipped.
 template <class T, class K>
 __global__ void __launch_bounds__(kThreads)
-    take_runs_kernel(T* out, const T* src, const K* keys, const uint32_t* positions, int64_t picks, int64_t n,
-                     int64_t inner, K nowhere, bool add) {
+    take_runs_kernel(T* out, const T* src, const K* keys, const uint32_t* positions, int64_t picks,
+                     int64_t n, int64_t inner, K nowhere, bool add) {
   using C = compute_t<T>;
   const int64_t first = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   if (first >= picks) return;
@@ -120,7 +126,8 @@ __global__ void __launch_bounds__(kThreads)
 // Keeps j - i <= k (lower) or j - i >= k (upper), zero elsewhere.
 template <class U>
 __global__ void __launch_bounds__(kThreads)
-    triangle_kernel(U* out, const U* x, int64_t rows, int64_t height, int64_t width, int64_t k, bool lower) {
+    triangle_kernel(U* out, const U* x, int64_t rows, int64_t height, int64_t width, int64_t k,
+                    bool lower) {
   const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (column >= width) return;
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
@@ -146,14 +153,16 @@ void visit_unit(size_t bytes, F&& f) {
   }
 }
 
-// Threads for rows of `units` elements: enough lanes for a row, and as many rows as then fit in a block.
+// Threads for rows of `units` elements: enough lanes for a row, and as many rows as then fit in a
+// block.
 dim3 row_block(int64_t units) {
-  const auto lanes = static_cast<unsigned>(std::min<int64_t>(kThreads, std::bit_ceil(static_cast<uint64_t>(units))));
+  const auto lanes = static_cast<unsigned>(
+      std::min<int64_t>(kThreads, std::bit_ceil(static_cast<uint64_t>(units))));
   return dim3(lanes, kThreads / lanes);
 }
 
-// Positions of `sizes` (without dimension `skip` where it is >= 0) as offsets with these strides, of which that of
-// dimension `still` counts as 0.
+// Positions of `sizes` (without dimension `skip` where it is >= 0) as offsets with these strides,
+// of which that of dimension `still` counts as 0.
 Walk walk_of(const Dims& sizes, const Dims& strides, int skip, int still) {
   Walk walk;
   for (int d = sizes.size() - 1; d >= 0; --d)
@@ -162,15 +171,15 @@ Walk walk_of(const Dims& sizes, const Dims& strides, int skip, int still) {
 }
 
 template <class T, class K>
-void take_runs(const Queue& queue, const Tensor& out, const Tensor& src, RadixSort<K>& sorter, int64_t outer, int64_t n,
-               int64_t inner, bool add) {
+void take_runs(const Queue& queue, const Tensor& out, const Tensor& src, RadixSort<K>& sorter,
+               int64_t outer, int64_t n, int64_t inner, bool add) {
   const dim3 block = row_block(inner);
   for (int64_t done = 0; done < outer; done += 65535) {
     const dim3 grid(static_cast<unsigned>(ceil_div(sorter.count(), block.y)),
                     static_cast<unsigned>(std::min<int64_t>(outer - done, 65535)));
     queue.launch(&take_runs_kernel<T, K>, grid, block, out.data<T>() + done * n * inner,
-                 src.data<T>() + done * sorter.count() * inner, sorter.keys(), sorter.positions(), sorter.count(), n,
-                 inner, static_cast<K>(n), add);
+                 src.data<T>() + done * sorter.count() * inner, sorter.keys(), sorter.positions(),
+                 sorter.count(), n, inner, static_cast<K>(n), add);
   }
 }
 
@@ -183,12 +192,14 @@ void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int d
   const int64_t picks = index.numel(), rows = lines.outer * picks;
   const auto row_bytes = static_cast<size_t>(lines.inner) * x.item_size();
   size_t unit = 16;
-  while (row_bytes % unit != 0 || !is_aligned(x.data(), unit) || !is_aligned(out.data(), unit)) unit /= 2;
+  while (row_bytes % unit != 0 || !is_aligned(x.data(), unit) || !is_aligned(out.data(), unit))
+    unit /= 2;
   visit_unit(unit, [&]<class U>(U) {
     const auto units = static_cast<int64_t>(row_bytes / unit);
     const dim3 block = row_block(units);
-    queue.launch(&index_select_kernel<U>, ceil_div(rows, block.y), block, out.data<U>(), x.data<U>(),
-                 index.data<int64_t>(), rows, picks, lines.n, units, fault_note(queue.index()));
+    queue.launch(&index_select_kernel<U>, ceil_div(rows, block.y), block, out.data<U>(),
+                 x.data<U>(), index.data<int64_t>(), rows, picks, lines.n, units,
+                 fault_note(queue.index()));
   });
 }
 
@@ -197,11 +208,11 @@ void index_add(const Tensor& out, const Tensor& src, const Tensor& index, int di
   if (src.numel() == 0) return;
   const Queue queue("index_add", out.device());
   const Lines lines(out.sizes(), dim);
-  VT_CHECK(lines.n < std::numeric_limits<uint32_t>::max(), kRuntime, "index_add: dimension ", dim, " of ", out,
-           " is larger than 2^32 - 2");
+  VT_CHECK(lines.n < std::numeric_limits<uint32_t>::max(), kRuntime, "index_add: dimension ", dim,
+           " of ", out, " is larger than 2^32 - 2");
   RadixSort<uint32_t> sorter(queue, picks);
-  queue.launch(&index_keys_kernel, ceil_div(picks, kThreads), kThreads, sorter.keys(), index.data<int64_t>(), picks,
-               lines.n, fault_note(queue.index()));
+  queue.launch(&index_keys_kernel, ceil_div(picks, kThreads), kThreads, sorter.keys(),
+               index.data<int64_t>(), picks, lines.n, fault_note(queue.index()));
   sorter.sort(std::bit_width(static_cast<uint64_t>(lines.n)), false);
   visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
     take_runs<T>(queue, out, src, sorter, lines.outer, lines.n, lines.inner, true);
@@ -216,7 +227,8 @@ void gather(const Tensor& out, const Tensor& x, const Tensor& index, int dim) {
   const WalkMap lines(walk_of(index.sizes(), strides, -1, dim));
   visit_unit(x.item_size(), [&]<class U>(U) {
     queue.launch(&gather_kernel<U>, ceil_div(count, kThreads), kThreads, out.data<U>(), x.data<U>(),
-                 index.data<int64_t>(), count, lines, strides[dim], x.sizes()[dim], fault_note(queue.index()));
+                 index.data<int64_t>(), count, lines, strides[dim], x.sizes()[dim],
+                 fault_note(queue.index()));
   });
 }
 
@@ -224,27 +236,30 @@ void scatter(const Tensor& out, const Tensor& src, const Tensor& index, int dim,
   const int64_t count = index.numel();
   if (count == 0) return;
   const Queue queue(add ? "scatter_add" : "scatter", out.device());
-  const Dims out_strides = row_major_strides(out.sizes()), index_strides = row_major_strides(index.sizes());
+  const Dims out_strides = row_major_strides(out.sizes()),
+             index_strides = row_major_strides(index.sizes());
   const int64_t length = index.sizes()[dim], lines = count / length, n = out.sizes()[dim];
   FaultNote* note = fault_note(queue.index());
   if (lines >= 2048 || length <= 32) {
     const WalkMap in_index(walk_of(index.sizes(), index_strides, dim, -1));
     const WalkMap in_out(walk_of(index.sizes(), out_strides, dim, -1));
     return visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
-      queue.launch(&scatter_lines_kernel<T>, ceil_div(lines, kThreads), kThreads, out.data<T>(), src.data<T>(),
-                   index.data<int64_t>(), lines, length, index_strides[dim], in_index, in_out, out_strides[dim], n, add,
-                   note);
+      queue.launch(&scatter_lines_kernel<T>, ceil_div(lines, kThreads), kThreads, out.data<T>(),
+                   src.data<T>(), index.data<int64_t>(), lines, length, index_strides[dim],
+                   in_index, in_out, out_strides[dim], n, add, note);
     });
   }
   // Few long lines: bring elements with the same target together instead.
   RadixSort<uint64_t> sorter(queue, count);
   const WalkMap targets(walk_of(index.sizes(), out_strides, -1, dim));
   const int64_t total = out.numel();
-  queue.launch(&scatter_keys_kernel, ceil_div(count, kThreads), kThreads, sorter.keys(), index.data<int64_t>(), count,
-               targets, out_strides[dim], n, static_cast<uint64_t>(total), note);
+  queue.launch(&scatter_keys_kernel, ceil_div(count, kThreads), kThreads, sorter.keys(),
+               index.data<int64_t>(), count, targets, out_strides[dim], n,
+               static_cast<uint64_t>(total), note);
   sorter.sort(std::bit_width(static_cast<uint64_t>(total)), false);
-  visit_dtype(out.dtype(),
-              [&]<class T>(TypeTag<T>) { take_runs<T>(queue, out, src, sorter, 1, total, 1, add); });
+  visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
+    take_runs<T>(queue, out, src, sorter, 1, total, 1, add);
+  });
 }
 
 void triangle(const Tensor& out, const Tensor& x, int64_t k, bool lower) {
@@ -252,8 +267,10 @@ void triangle(const Tensor& out, const Tensor& x, int64_t k, bool lower) {
   const Queue queue("triangle", x.device());
   const int64_t height = x.sizes()[1], width = x.sizes()[2], rows = x.sizes()[0] * height;
   visit_unit(x.item_size(), [&]<class U>(U) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(width, kThreads)), static_cast<unsigned>(std::min<int64_t>(rows, 65535)));
-    queue.launch(&triangle_kernel<U>, grid, kThreads, out.data<U>(), x.data<U>(), rows, height, width, k, lower);
+    const dim3 grid(static_cast<unsigned>(ceil_div(width, kThreads)),
+                    static_cast<unsigned>(std::min<int64_t>(rows, 65535)));
+    queue.launch(&triangle_kernel<U>, grid, kThreads, out.data<U>(), x.data<U>(), rows, height,
+                 width, k, lower);
   });
 }
 

@@ -23,7 +23,10 @@ VT_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 class Queue {
  public:
   explicit Queue(const char* op, Device device)
-      : op_(op), index_(device.index), guard_(device.index), stream_(current_stream(device.index)) {}
+      : op_(op),
+        index_(device.index),
+        guard_(device.index),
+        stream_(current_stream(device.index)) {}
 
   int index() const { return index_; }
   cudaStream_t stream() const { return stream_; }
@@ -31,18 +34,22 @@ class Queue {
 
   // Launches on the queue's stream. `grid` may be 0: then there is nothing to do.
   template <class... Parameters, class... Arguments>
-  void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, Arguments&&... arguments) const {
+  void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+              Arguments&&... arguments) const {
     launch_shared(kernel, grid, block, 0, std::forward<Arguments>(arguments)...);
   }
   template <class... Parameters, class... Arguments>
   void launch_shared(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                      Arguments&&... arguments) const {
-    launch_copies(kernel, grid, block, shared_bytes, static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+    launch_copies(kernel, grid, block, shared_bytes,
+                  static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   }
   // `arguments` points to the kernel's parameters, in order.
-  void launch_erased(const void* kernel, dim3 grid, dim3 block, void** arguments, size_t shared_bytes = 0) const {
+  void launch_erased(const void* kernel, dim3 grid, dim3 block, void** arguments,
+                     size_t shared_bytes = 0) const {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    const cudaError_t code = cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_);
+    const cudaError_t code =
+        cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_);
     if (VT_UNLIKELY(code != cudaSuccess)) fail_call(op_, code);
   }
 
@@ -60,12 +67,14 @@ class Queue {
   cudaStream_t stream_;
 };
 
-// Device memory for the length of one call. Later work of the stream may reuse it, earlier work is not disturbed.
+// Device memory for the length of one call. Later work of the stream may reuse it, earlier work is
+// not disturbed.
 template <class T>
 class Scratch {
  public:
   Scratch(const Queue& queue, int64_t count) : index_(queue.index()) {
-    if (count > 0) data_ = static_cast<T*>(allocate(index_, static_cast<size_t>(count) * sizeof(T)));
+    if (count > 0)
+      data_ = static_cast<T*>(allocate(index_, static_cast<size_t>(count) * sizeof(T)));
   }
   ~Scratch() {
     if (data_) deallocate(index_, data_);
@@ -84,12 +93,15 @@ template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
   T v[V];
 };
-inline bool is_aligned(const void* data, size_t bytes) { return reinterpret_cast<uintptr_t>(data) % bytes == 0; }
+inline bool is_aligned(const void* data, size_t bytes) {
+  return reinterpret_cast<uintptr_t>(data) % bytes == 0;
+}
 
 template <class To, class From>
 VT_HD To convert(From value) {
   if constexpr (std::is_same_v<To, From>) return value;
-  else if constexpr (std::is_same_v<To, bool>) return static_cast<compute_t<From>>(value) != compute_t<From>(0);
+  else if constexpr (std::is_same_v<To, bool>)
+    return static_cast<compute_t<From>>(value) != compute_t<From>(0);
   else if constexpr (std::is_same_v<To, Half> || std::is_same_v<To, BFloat16>)
     return To(static_cast<float>(static_cast<compute_t<From>>(value)));
   else return static_cast<To>(static_cast<compute_t<From>>(value));

@@ -1,7 +1,8 @@
-// Layer norm and RMS norm forward and backward, and the variance of rows. RMS norm is layer norm with a mean of 0.
+// Layer norm and RMS norm forward and backward, and the variance of rows. RMS norm is layer norm
+// with a mean of 0.
 //
-// The gradients of weight and bias are sums over rows: a first kernel sums chunks of rows, a second one the chunks,
-// both in a fixed order.
+// The gradients of weight and bias are sums over rows: a first kernel sums chunks of rows, a second
+// one the chunks, both in a fixed order.
 #include "kernels/cuda/rows.h"
 #include "kernels/structured_cuda.h"
 
@@ -10,7 +11,8 @@ namespace {
 
 // Mean and sum of squared deviations of a row, in two walks.
 template <bool kCentred, int kWidth, int V, class T>
-__device__ __forceinline__ void row_moments(const T* x, int64_t n, compute_t<T>& mean, compute_t<T>& squares) {
+__device__ __forceinline__ void row_moments(const T* x, int64_t n, compute_t<T>& mean,
+                                            compute_t<T>& squares) {
   using C = compute_t<T>;
   const int lane = threadIdx.x % kWidth;
   mean = 0;
@@ -37,8 +39,8 @@ __device__ __forceinline__ void row_moments(const T* x, int64_t n, compute_t<T>&
 
 template <class T, bool kCentred, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    norm_kernel(T* out, compute_t<T>* means, compute_t<T>* rstds, const T* x, const T* weight, const T* bias,
-                int64_t rows, int64_t n, compute_t<T> eps) {
+    norm_kernel(T* out, compute_t<T>* means, compute_t<T>* rstds, const T* x, const T* weight,
+                const T* bias, int64_t rows, int64_t n, compute_t<T> eps) {
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
   if (row >= rows) return;
@@ -71,8 +73,8 @@ __global__ void __launch_bounds__(kThreads)
 // With xhat = (x - mean) rstd and g = grad * weight: dx = rstd (g - mean(g) - xhat mean(g xhat)).
 template <class T, bool kCentred, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    norm_backward_kernel(T* dx, const T* grad, const T* x, const compute_t<T>* means, const compute_t<T>* rstds,
-                         const T* weight, int64_t rows, int64_t n) {
+    norm_backward_kernel(T* dx, const T* grad, const T* x, const compute_t<T>* means,
+                         const compute_t<T>* rstds, const T* weight, int64_t rows, int64_t n) {
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
   if (row >= rows) return;
@@ -103,18 +105,22 @@ __global__ void __launch_bounds__(kThreads)
   const C mean_gx = group_sum<kWidth>(sum_gx) / static_cast<C>(n);
   for (int64_t i = lane * V; i < n; i += kWidth * V) {
     Pack<T, V> result;
-    each(i, [&](int j, C g, C xhat) { result.v[j] = convert<T>(rstd * (g - mean_g - xhat * mean_gx)); });
+    each(i, [&](int j, C g, C xhat) {
+      result.v[j] = convert<T>(rstd * (g - mean_g - xhat * mean_gx));
+    });
     *reinterpret_cast<Pack<T, V>*>(dx + i) = result;
   }
 }
 
 constexpr int kColumns = 32, kColumnRows = 16;
 
-// Sums of grad * xhat and of grad over one chunk of rows: partial [chunk][n], bias sums after all weight sums.
+// Sums of grad * xhat and of grad over one chunk of rows: partial [chunk][n], bias sums after all
+// weight sums.
 template <class T, bool kCentred>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
-    norm_parameters_kernel(compute_t<T>* partial, const T* grad, const T* x, const compute_t<T>* means,
-                           const compute_t<T>* rstds, int64_t rows, int64_t n, int64_t chunk) {
+    norm_parameters_kernel(compute_t<T>* partial, const T* grad, const T* x,
+                           const compute_t<T>* means, const compute_t<T>* rstds, int64_t rows,
+                           int64_t n, int64_t chunk) {
   using C = compute_t<T>;
   __shared__ C parts[2][kColumnRows][kColumns];
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
@@ -141,7 +147,8 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
 
 template <class T>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
-    norm_parameters_finish_kernel(T* dweight, T* dbias, const compute_t<T>* partial, int64_t n, int chunks) {
+    norm_parameters_finish_kernel(T* dweight, T* dbias, const compute_t<T>* partial, int64_t n,
+                                  int chunks) {
   using C = compute_t<T>;
   __shared__ C parts[kColumnRows][kColumns];
   T* out = blockIdx.y == 0 ? dweight : dbias;
@@ -161,7 +168,8 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
 
 template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    variance_kernel(T* out, compute_t<T>* means, const T* x, int64_t rows, int64_t n, compute_t<T> divisor) {
+    variance_kernel(T* out, compute_t<T>* means, const T* x, int64_t rows, int64_t n,
+                    compute_t<T> divisor) {
   const int64_t row = row_of_group<kWidth>();
   if (row >= rows) return;
   compute_t<T> mean, squares;
@@ -172,63 +180,74 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <bool kCentred>
-void forward(const char* op, const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-             const Tensor& weight, const Tensor& bias, double eps) {
+void forward(const char* op, const Tensor& out, const Tensor& mean, const Tensor& rstd,
+             const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   if (x.numel() == 0) return;
   const int64_t rows = x.sizes()[0], n = x.sizes()[1];
   const Queue queue(op, x.device());
   visit_float(op, x.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    for_row_shape<T>(n, {&out, &x, &weight, &bias}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&norm_kernel<T, kCentred, kWidth, V>, row_blocks<kWidth>(rows), kThreads, out.data<T>(),
-                   data_or_null<C>(mean), rstd.data<C>(), x.data<T>(), data_or_null<T>(weight), data_or_null<T>(bias),
-                   rows, n, eps);
-    });
+    for_row_shape<T>(n, {&out, &x, &weight, &bias},
+                     [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+                       queue.launch(&norm_kernel<T, kCentred, kWidth, V>, row_blocks<kWidth>(rows),
+                                    kThreads, out.data<T>(), data_or_null<C>(mean), rstd.data<C>(),
+                                    x.data<T>(), data_or_null<T>(weight), data_or_null<T>(bias),
+                                    rows, n, eps);
+                     });
   });
 }
 
 template <bool kCentred>
-void backward(const char* op, const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
-              const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
+void backward(const char* op, const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+              const Tensor& grad, const Tensor& x, const Tensor& mean, const Tensor& rstd,
+              const Tensor& weight) {
   const int64_t rows = x.sizes()[0], n = x.sizes()[1];
   if (n == 0) return;
   const Queue queue(op, x.device());
   visit_float(op, x.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
     if (dx.defined())
-      for_row_shape<T>(n, {&dx, &grad, &x, &weight}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-        queue.launch(&norm_backward_kernel<T, kCentred, kWidth, V>, row_blocks<kWidth>(rows), kThreads, dx.data<T>(),
-                     grad.data<T>(), x.data<T>(), data_or_null<C>(mean), rstd.data<C>(), data_or_null<T>(weight), rows,
-                     n);
-      });
+      for_row_shape<T>(n, {&dx, &grad, &x, &weight},
+                       [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+                         queue.launch(&norm_backward_kernel<T, kCentred, kWidth, V>,
+                                      row_blocks<kWidth>(rows), kThreads, dx.data<T>(),
+                                      grad.data<T>(), x.data<T>(), data_or_null<C>(mean),
+                                      rstd.data<C>(), data_or_null<T>(weight), rows, n);
+                       });
     if (!dweight.defined() && !dbias.defined()) return;
     const int64_t columns = ceil_div(n, kColumns);
-    const int64_t wanted = std::clamp<int64_t>(1024 / columns, 1, ceil_div(std::max<int64_t>(rows, 1), 64));
-    const int64_t chunk = ceil_div(std::max<int64_t>(rows, 1), wanted), chunks = ceil_div(rows, chunk);
+    const int64_t wanted =
+        std::clamp<int64_t>(1024 / columns, 1, ceil_div(std::max<int64_t>(rows, 1), 64));
+    const int64_t chunk = ceil_div(std::max<int64_t>(rows, 1), wanted),
+                  chunks = ceil_div(rows, chunk);
     const Scratch<C> partial(queue, 2 * chunks * n);
-    queue.launch(&norm_parameters_kernel<T, kCentred>, dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
-                 dim3(kColumns, kColumnRows), partial.get(), grad.data<T>(), x.data<T>(), data_or_null<C>(mean),
-                 rstd.data<C>(), rows, n, chunk);
+    queue.launch(&norm_parameters_kernel<T, kCentred>,
+                 dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
+                 dim3(kColumns, kColumnRows), partial.get(), grad.data<T>(), x.data<T>(),
+                 data_or_null<C>(mean), rstd.data<C>(), rows, n, chunk);
     queue.launch(&norm_parameters_finish_kernel<T>, dim3(static_cast<unsigned>(columns), 2),
-                 dim3(kColumns, kColumnRows), data_or_null<T>(dweight), data_or_null<T>(dbias), partial.get(), n, chunks);
+                 dim3(kColumns, kColumnRows), data_or_null<T>(dweight), data_or_null<T>(dbias),
+                 partial.get(), n, chunks);
   });
 }
 
 }  // namespace
 
-void layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-                const Tensor& bias, double eps) {
+void layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
+                const Tensor& weight, const Tensor& bias, double eps) {
   forward<true>("layer_norm", out, mean, rstd, x, weight, bias, eps);
 }
-void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
-                         const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
+void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                         const Tensor& grad, const Tensor& x, const Tensor& mean,
+                         const Tensor& rstd, const Tensor& weight) {
   backward<true>("layer_norm_backward", dx, dweight, dbias, grad, x, mean, rstd, weight);
 }
-void rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight, double eps) {
+void rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
+              double eps) {
   forward<false>("rms_norm", out, Tensor(), rstd, x, weight, Tensor(), eps);
 }
-void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& grad, const Tensor& x, const Tensor& rstd,
-                       const Tensor& weight) {
+void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& grad, const Tensor& x,
+                       const Tensor& rstd, const Tensor& weight) {
   backward<false>("rms_norm_backward", dx, dweight, Tensor(), grad, x, Tensor(), rstd, weight);
 }
 
@@ -239,8 +258,8 @@ void variance(const Tensor& out, const Tensor& mean, const Tensor& x, double cor
   const Queue queue("var", x.device());
   visit_float("var", x.dtype(), [&]<class T>(TypeTag<T>) {
     for_row_shape<T>(n, {&x}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&variance_kernel<T, kWidth, V>, row_blocks<kWidth>(rows), kThreads, out.data<T>(),
-                   mean.data<compute_t<T>>(), x.data<T>(), rows, n, divisor);
+      queue.launch(&variance_kernel<T, kWidth, V>, row_blocks<kWidth>(rows), kThreads,
+                   out.data<T>(), mean.data<compute_t<T>>(), x.data<T>(), rows, n, divisor);
     });
   });
 }

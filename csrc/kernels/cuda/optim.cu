@@ -1,5 +1,6 @@
-// Optimizer updates over flat arrays, and the sum of squares that gradient clipping needs. Each array is read and
-// written once; the gradient's scale is read on the device, so that clipping needs no wait.
+// Optimizer updates over flat arrays, and the sum of squares that gradient clipping needs. Each
+// array is read and written once; the gradient's scale is read on the device, so that clipping
+// needs no wait.
 #include <cmath>
 
 #include "kernels/cuda/rows.h"
@@ -18,7 +19,8 @@ struct AdamWStep {
         decay(static_cast<C>(1 - c.lr * c.weight_decay)),
         eps(static_cast<C>(c.eps)),
         step_size(static_cast<C>(c.lr / (1 - std::pow(c.beta1, static_cast<double>(c.step))))),
-        root_correction2(static_cast<C>(std::sqrt(1 - std::pow(c.beta2, static_cast<double>(c.step))))) {}
+        root_correction2(
+            static_cast<C>(std::sqrt(1 - std::pow(c.beta2, static_cast<double>(c.step))))) {}
 
   __device__ C operator()(C value, C gradient, C& m, C& v) const {
     value *= decay;
@@ -50,11 +52,12 @@ struct SgdStep {
   }
 };
 
-// One element of each array a call of `step`; state arrays may be null. V elements a thread, n is a multiple of V.
+// One element of each array a call of `step`; state arrays may be null. V elements a thread, n is a
+// multiple of V.
 template <class T, int V, class Step>
 __global__ void __launch_bounds__(kThreads)
-    update_kernel(T* param, const T* grad, compute_t<T>* state1, compute_t<T>* state2, compute_t<T>* master,
-                  const float* grad_scale, int64_t n, Step step) {
+    update_kernel(T* param, const T* grad, compute_t<T>* state1, compute_t<T>* state2,
+                  compute_t<T>* master, const float* grad_scale, int64_t n, Step step) {
   using C = compute_t<T>;
   const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   if (begin >= n) return;
@@ -67,7 +70,8 @@ __global__ void __launch_bounds__(kThreads)
   if (master) full = *reinterpret_cast<Pack<C, V>*>(master + begin);
 #pragma unroll
   for (int j = 0; j < V; ++j) {
-    const C value = step(master ? full.v[j] : convert<C>(p.v[j]), convert<C>(g.v[j]) * scale, a.v[j], b.v[j]);
+    const C value =
+        step(master ? full.v[j] : convert<C>(p.v[j]), convert<C>(g.v[j]) * scale, a.v[j], b.v[j]);
     full.v[j] = value;
     p.v[j] = convert<T>(value);
   }
@@ -78,22 +82,27 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <template <class> class Step, class Config>
-void update(const char* op, const Tensor& param, const Tensor& grad, const Tensor& state1, const Tensor& state2,
-            const Tensor& master, const Tensor& grad_scale, const Config& config) {
+void update(const char* op, const Tensor& param, const Tensor& grad, const Tensor& state1,
+            const Tensor& state2, const Tensor& master, const Tensor& grad_scale,
+            const Config& config) {
   const int64_t n = param.numel();
   const Queue queue(op, param.device());
   bool aligned = true;
-  for (const Tensor* t : {&param, &grad, &state1, &state2, &master}) aligned &= !t->defined() || is_aligned(t->data(), 16);
+  for (const Tensor* t : {&param, &grad, &state1, &state2, &master})
+    aligned &= !t->defined() || is_aligned(t->data(), 16);
   visit_float(op, param.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
     const Step<C> step(config);
     auto run = [&]<int V>(std::integral_constant<int, V>, int64_t begin, int64_t end) {
-      auto from = [&]<class E>(const Tensor& t, TypeTag<E>) { return t.defined() ? t.data<E>() + begin : nullptr; };
+      auto from = [&]<class E>(const Tensor& t, TypeTag<E>) {
+        return t.defined() ? t.data<E>() + begin : nullptr;
+      };
       constexpr TypeTag<T> kValue;
       constexpr TypeTag<C> kState;
-      queue.launch(&update_kernel<T, V, Step<C>>, ceil_div(end - begin, int64_t{kThreads} * V), kThreads,
-                   from(param, kValue), from(grad, kValue), from(state1, kState), from(state2, kState),
-                   from(master, kState), data_or_null<float>(grad_scale), end - begin, step);
+      queue.launch(&update_kernel<T, V, Step<C>>, ceil_div(end - begin, int64_t{kThreads} * V),
+                   kThreads, from(param, kValue), from(grad, kValue), from(state1, kState),
+                   from(state2, kState), from(master, kState), data_or_null<float>(grad_scale),
+                   end - begin, step);
     };
     constexpr int V = 16 / sizeof(C);
     const int64_t whole = aligned ? n / V * V : 0;
@@ -105,10 +114,12 @@ void update(const char* op, const Tensor& param, const Tensor& grad, const Tenso
 constexpr int64_t kSquaresChunk = 16384;  // elements a block: the sum depends on the length only
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) squares_kernel(double* partial, const T* x, int64_t n, bool aligned) {
+__global__ void __launch_bounds__(kThreads)
+    squares_kernel(double* partial, const T* x, int64_t n, bool aligned) {
   using C = compute_t<T>;
   constexpr int V = 16 / sizeof(T);
-  const int64_t begin = blockIdx.x * kSquaresChunk, end = begin + kSquaresChunk < n ? begin + kSquaresChunk : n;
+  const int64_t begin = blockIdx.x * kSquaresChunk,
+                end = begin + kSquaresChunk < n ? begin + kSquaresChunk : n;
   C sum = 0;
   for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
     Pack<T, V> pack;
@@ -129,7 +140,8 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(double* partial, cons
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads) squares_finish_kernel(C* out, const double* partial, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    squares_finish_kernel(C* out, const double* partial, int64_t count) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += partial[i];
   sum = block_sum<kThreads>(sum);
@@ -146,7 +158,8 @@ void adamw(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const
 void sgd(const Tensor& param, const Tensor& grad, const Tensor& momentum, const Tensor& master,
          const Tensor& grad_scale, const SgdConfig& config) {
   const Tensor none;
-  update<SgdStep>("sgd_", param, grad, config.momentum != 0 ? momentum : none, none, master, grad_scale, config);
+  update<SgdStep>("sgd_", param, grad, config.momentum != 0 ? momentum : none, none, master,
+                  grad_scale, config);
 }
 
 void sum_of_squares(const Tensor& out, const Tensor& x) {
@@ -154,8 +167,10 @@ void sum_of_squares(const Tensor& out, const Tensor& x) {
   const int64_t chunks = ceil_div(x.numel(), kSquaresChunk);
   const Scratch<double> partial(queue, chunks);
   visit_float("sum_of_squares", x.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&squares_kernel<T>, chunks, kThreads, partial.get(), x.data<T>(), x.numel(), is_aligned(x.data(), 16));
-    queue.launch(&squares_finish_kernel<compute_t<T>>, 1, kThreads, out.data<compute_t<T>>(), partial.get(), chunks);
+    queue.launch(&squares_kernel<T>, chunks, kThreads, partial.get(), x.data<T>(), x.numel(),
+                 is_aligned(x.data(), 16));
+    queue.launch(&squares_finish_kernel<compute_t<T>>, 1, kThreads, out.data<compute_t<T>>(),
+                 partial.get(), chunks);
   });
 }
 

@@ -1,4 +1,5 @@
-// Choosing and launching the elementwise kernel of a plan; one function for all operators and types.
+// Choosing and launching the elementwise kernel of a plan; one function for all operators and
+// types.
 #include "kernels/cuda/pointwise.h"
 
 #include <cstring>
@@ -26,15 +27,17 @@ bool packs_fit(const ElementwisePlan& plan, const size_t* item, int vector) {
   for (int k = 0; k < plan.operands; ++k) {
     const auto width = static_cast<int64_t>(item[k]) * vector;
     if (k > 0 && plan.strides[k][0] == 0) continue;
-    if (plan.strides[k][0] != static_cast<int64_t>(item[k]) || !is_aligned(plan.data[k], width)) return false;
+    if (plan.strides[k][0] != static_cast<int64_t>(item[k]) || !is_aligned(plan.data[k], width))
+      return false;
     for (int d = 1; d < plan.ndim; ++d)
       if (plan.strides[k][d] % width != 0) return false;
   }
   return true;
 }
 
-void launch_strided(const Queue& queue, const PointwiseKernels& kernels, const ElementwisePlan& plan,
-                    const Inputs& inputs, PointwiseData& data, void* functor) {
+void launch_strided(const Queue& queue, const PointwiseKernels& kernels,
+                    const ElementwisePlan& plan, const Inputs& inputs, PointwiseData& data,
+                    void* functor) {
   const bool packed = kernels.strided_packs && packs_fit(plan, inputs.item, kernels.vector);
   const int width = packed ? kernels.vector : 1;
   PointwiseMap map{};
@@ -52,31 +55,34 @@ void launch_strided(const Queue& queue, const PointwiseKernels& kernels, const E
   }
   auto packs = static_cast<uint32_t>(plan.numel / width);
   void* arguments[] = {&data, functor, &packs, &map, &repeated};
-  queue.launch_erased(packed ? kernels.strided_packs : kernels.strided, ceil_div(packs, kThreads), kThreads, arguments);
+  queue.launch_erased(packed ? kernels.strided_packs : kernels.strided, ceil_div(packs, kThreads),
+                      kThreads, arguments);
 }
 
 }  // namespace
 
-void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& plan, void* functor, const void* scalar,
-                      size_t scalar_bytes, int scalar_at) {
+void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& plan, void* functor,
+                      const void* scalar, size_t scalar_bytes, int scalar_at) {
   const Queue queue("elementwise kernel", plan.device);
   const Inputs inputs(kernels, scalar_at);
   PointwiseData data{};
   std::memcpy(data.scalar, scalar, scalar_bytes);
   auto place = [&](const ElementwisePlan& piece) {
     data.out = piece.data[0];
-    for (int i = 0; i < kernels.inputs; ++i) data.in[i] = inputs.operand[i] ? piece.data[inputs.operand[i]] : nullptr;
+    for (int i = 0; i < kernels.inputs; ++i)
+      data.in[i] = inputs.operand[i] ? piece.data[inputs.operand[i]] : nullptr;
   };
   ElementwisePlan strided;
   if (VT_LIKELY(plan.dense)) {
     bool aligned = true;
-    for (int k = 0; k < plan.operands; ++k) aligned &= is_aligned(plan.data[k], inputs.item[k] * kernels.vector);
+    for (int k = 0; k < plan.operands; ++k)
+      aligned &= is_aligned(plan.data[k], inputs.item[k] * kernels.vector);
     if (VT_LIKELY(aligned)) {
       place(plan);
       int64_t numel = plan.numel;
       void* arguments[] = {&data, functor, &numel};
-      return queue.launch_erased(kernels.dense, ceil_div(numel, int64_t{kThreads} * kernels.vector), kThreads,
-                                 arguments);
+      return queue.launch_erased(kernels.dense, ceil_div(numel, int64_t{kThreads} * kernels.vector),
+                                 kThreads, arguments);
     }
     strided = plan;
     flatten_dense(strided, inputs.item);

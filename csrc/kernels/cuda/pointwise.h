@@ -1,5 +1,6 @@
-// The elementwise kernels: two loops that run any functor of kernels/pointwise.h. One moves 16 bytes at a time through
-// dense memory, the other walks any strides. The generated table takes run_pointwise's address for each operator.
+// The elementwise kernels: two loops that run any functor of kernels/pointwise.h. One moves 16
+// bytes at a time through dense memory, the other walks any strides. The generated table takes
+// run_pointwise's address for each operator.
 #pragma once
 #include <type_traits>
 #include <utility>
@@ -22,17 +23,21 @@ struct PointwiseTypes {
   using C = compute_t<T>;
   using F = Functor<C>;
   static constexpr unsigned kBools = bool_inputs<Functor, C>();
-  template <size_t I> using In = std::conditional_t<(kBools >> I & 1) != 0, bool, T>;
-  template <size_t I> using Argument = std::conditional_t<(kBools >> I & 1) != 0, bool, C>;
+  template <size_t I>
+  using In = std::conditional_t<(kBools >> I & 1) != 0, bool, T>;
+  template <size_t I>
+  using Argument = std::conditional_t<(kBools >> I & 1) != 0, bool, C>;
   template <size_t... I>
-  static auto result(std::index_sequence<I...>) -> decltype(std::declval<const F&>()(std::declval<Argument<I>>()...));
+  static auto result(std::index_sequence<I...>)
+      -> decltype(std::declval<const F&>()(std::declval<Argument<I>>()...));
   using Result = decltype(result(std::make_index_sequence<kInputs>{}));
   using Out = std::conditional_t<std::is_same_v<Result, bool>, bool, T>;
   // As many elements as fill 16 bytes of the widest operand.
   static constexpr int kVector = 16 / static_cast<int>(std::max(sizeof(T), sizeof(Out)));
 };
 
-// Operands of one launch. An input whose pointer is null is the number `scalar`, of the type computed in.
+// Operands of one launch. An input whose pointer is null is the number `scalar`, of the type
+// computed in.
 inline constexpr int kMaxInputs = ElementwisePlan::kMaxOperands - 1;
 struct PointwiseData {
   char* out;
@@ -41,20 +46,23 @@ struct PointwiseData {
 };
 using PointwiseMap = OffsetMap<kMaxInputs + 1>;
 
-// What the host needs to know about the kernels of one functor and type; everything else about them is the same.
+// What the host needs to know about the kernels of one functor and type; everything else about them
+// is the same.
 struct PointwiseKernels {
-  const void* dense;          // (PointwiseData, functor, int64_t numel)
-  const void* strided;        // (PointwiseData, functor, uint32_t packs, PointwiseMap, unsigned repeated)
-  const void* strided_packs;  // as `strided`, `vector` elements a thread; null where it is not built
+  const void* dense;    // (PointwiseData, functor, int64_t numel)
+  const void* strided;  // (PointwiseData, functor, uint32_t packs, PointwiseMap, unsigned repeated)
+  const void*
+      strided_packs;  // as `strided`, `vector` elements a thread; null where it is not built
   int inputs, vector;
   size_t out_item, in_item[kMaxInputs];
 };
-void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& plan, void* functor, const void* scalar,
-                      size_t scalar_bytes, int scalar_at);
+void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& plan, void* functor,
+                      const void* scalar, size_t scalar_bytes, int scalar_at);
 
 // V neighbouring elements of an input at a byte offset: one load, or one element repeated.
 template <class In, class C, int V>
-__device__ __forceinline__ Pack<In, V> load_pack(const PointwiseData& data, int input, int64_t offset, bool repeat) {
+__device__ __forceinline__ Pack<In, V> load_pack(const PointwiseData& data, int input,
+                                                 int64_t offset, bool repeat) {
   const char* source = data.in[input];
   if (source != nullptr && !repeat) return *reinterpret_cast<const Pack<In, V>*>(source + offset);
   const In value = source == nullptr ? convert<In>(*reinterpret_cast<const C*>(data.scalar))
@@ -71,8 +79,8 @@ __device__ __forceinline__ auto apply(const typename Types::F& functor, std::ind
   Pack<typename Types::Out, V> result;
 #pragma unroll
   for (int j = 0; j < V; ++j)
-    result.v[j] =
-        convert<typename Types::Out>(functor(static_cast<typename Types::template Argument<I>>(packs.v[j])...));
+    result.v[j] = convert<typename Types::Out>(
+        functor(static_cast<typename Types::template Argument<I>>(packs.v[j])...));
   return result;
 }
 
@@ -98,12 +106,12 @@ __global__ void __launch_bounds__(kThreads)
             data, I, i * int64_t{sizeof(typename Types::template In<I>)}, false)...);
 }
 
-// Each thread does V elements that are neighbours in the innermost dimension; bit I of `repeated`: input I has stride
-// 0 there. `packs` is the number of elements divided by V.
+// Each thread does V elements that are neighbours in the innermost dimension; bit I of `repeated`:
+// input I has stride 0 there. `packs` is the number of elements divided by V.
 template <template <class> class Functor, class T, int V, size_t... I>
 __global__ void __launch_bounds__(kThreads)
-    pointwise_strided_kernel(PointwiseData data, Functor<compute_t<T>> functor, uint32_t packs, PointwiseMap map,
-                             unsigned repeated) {
+    pointwise_strided_kernel(PointwiseData data, Functor<compute_t<T>> functor, uint32_t packs,
+                             PointwiseMap map, unsigned repeated) {
   using Types = PointwiseTypes<Functor, sizeof...(I), T>;
   const uint32_t pack = blockIdx.x * kThreads + threadIdx.x;
   if (pack >= packs) return;
@@ -111,36 +119,41 @@ __global__ void __launch_bounds__(kThreads)
   map.offsets(pack, at);
   *reinterpret_cast<Pack<typename Types::Out, V>*>(data.out + at[0]) =
       apply<Types, V>(functor, std::index_sequence<I...>{},
-                      load_pack<typename Types::template In<I>, typename Types::C, V>(data, I, at[I + 1],
-                                                                                       (repeated >> I & 1) != 0)...);
+                      load_pack<typename Types::template In<I>, typename Types::C, V>(
+                          data, I, at[I + 1], (repeated >> I & 1) != 0)...);
 }
 
 template <template <class> class Functor, class T, size_t... I>
 constexpr PointwiseKernels pointwise_kernels(std::index_sequence<I...>) {
   using Types = PointwiseTypes<Functor, sizeof...(I), T>;
-  PointwiseKernels result{reinterpret_cast<const void*>(&pointwise_dense_kernel<Functor, T, I...>),
-                          reinterpret_cast<const void*>(&pointwise_strided_kernel<Functor, T, 1, I...>),
-                          nullptr,
-                          sizeof...(I),
-                          Types::kVector,
-                          sizeof(typename Types::Out),
-                          {sizeof(typename Types::template In<I>)...}};
-  // Broadcasting along rows, as a bias does, is common for floats only; other types go one element at a time.
+  PointwiseKernels result{
+      reinterpret_cast<const void*>(&pointwise_dense_kernel<Functor, T, I...>),
+      reinterpret_cast<const void*>(&pointwise_strided_kernel<Functor, T, 1, I...>),
+      nullptr,
+      sizeof...(I),
+      Types::kVector,
+      sizeof(typename Types::Out),
+      {sizeof(typename Types::template In<I>)...}};
+  // Broadcasting along rows, as a bias does, is common for floats only; other types go one element
+  // at a time.
   if constexpr (is_float(DTypeOf<T>::value))
-    result.strided_packs = reinterpret_cast<const void*>(&pointwise_strided_kernel<Functor, T, Types::kVector, I...>);
+    result.strided_packs =
+        reinterpret_cast<const void*>(&pointwise_strided_kernel<Functor, T, Types::kVector, I...>);
   return result;
 }
 
-// A PointwiseFn for one operator: its functor, how many tensors it takes, the types it is built for (bits of
-// pointwise_types.h) and how many scalars the functor is made of.
+// A PointwiseFn for one operator: its functor, how many tensors it takes, the types it is built for
+// (bits of pointwise_types.h) and how many scalars the functor is made of.
 template <template <class> class Functor, int kInputs, unsigned kTypes, int kScalars>
 void run_pointwise(const ElementwisePlan& plan, DType dtype, const Scalar* params, int scalar_at) {
   if (plan.numel == 0) return;
   visit_dtype(dtype, [&]<class T>(TypeTag<T>) {
     if constexpr (covers(kTypes, DTypeOf<T>::value)) {
-      static const PointwiseKernels kernels = pointwise_kernels<Functor, T>(std::make_index_sequence<kInputs>{});
+      static const PointwiseKernels kernels =
+          pointwise_kernels<Functor, T>(std::make_index_sequence<kInputs>{});
       Functor<compute_t<T>> functor(params);
-      const auto scalar = scalar_at == kNoScalar ? compute_t<T>{} : params[kScalars].template to<compute_t<T>>();
+      const auto scalar =
+          scalar_at == kNoScalar ? compute_t<T>{} : params[kScalars].template to<compute_t<T>>();
       launch_pointwise(kernels, plan, &functor, &scalar, sizeof scalar, scalar_at);
     } else {
       fail(ErrorKind::kRuntime, "elementwise kernel: not implemented on CUDA for ", name(dtype));

@@ -1,4 +1,5 @@
-// The passes of the radix sort: count the digits of each tile, scan the counts, move every key to its place.
+// The passes of the radix sort: count the digits of each tile, scan the counts, move every key to
+// its place.
 #include "kernels/cuda/radix_sort.h"
 
 #include <limits>
@@ -12,7 +13,9 @@ constexpr int kWarps = kThreads / kWarp;
 static_assert(kDigits == kThreads, "one thread keeps each digit");
 
 template <class K>
-__device__ __forceinline__ int digit_of(K key, int shift) { return static_cast<int>(key >> shift) & (kDigits - 1); }
+__device__ __forceinline__ int digit_of(K key, int shift) {
+  return static_cast<int>(key >> shift) & (kDigits - 1);
+}
 
 // counts[digit][tile]
 template <class K>
@@ -24,7 +27,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t begin = int64_t{blockIdx.x} * kTile;
   for (int r = 0; r < kRounds; ++r) {
     const int64_t i = begin + r * kThreads + threadIdx.x;
-    if (i < count) atomicAdd(&local[digit_of(keys[i], shift)], 1u);  // integers: the order does not matter
+    if (i < count)
+      atomicAdd(&local[digit_of(keys[i], shift)], 1u);  // integers: the order does not matter
   }
   __syncthreads();
   counts[int64_t{threadIdx.x} * gridDim.x + blockIdx.x] = local[threadIdx.x];
@@ -33,8 +37,8 @@ __global__ void __launch_bounds__(kThreads)
 // starts[digit][tile]: where the tile's keys of that digit go.
 template <class K>
 __global__ void __launch_bounds__(kThreads)
-    place_keys_kernel(K* out_keys, uint32_t* out_positions, const K* keys, const uint32_t* positions,
-                      const uint32_t* starts, int64_t count, int shift) {
+    place_keys_kernel(K* out_keys, uint32_t* out_positions, const K* keys,
+                      const uint32_t* positions, const uint32_t* starts, int64_t count, int shift) {
   __shared__ uint32_t next[kDigits];
   __shared__ uint32_t warp_counts[kWarps][kDigits];
   const int warp = threadIdx.x / kWarp;
@@ -140,8 +144,9 @@ void RadixSort<K>::sort(int bits, bool numbered) {
   for (int shift = 0; shift < bits; shift += kDigitBits, now_ ^= 1) {
     queue_.launch(&count_digits_kernel<K>, tiles, kThreads, digits, keys_[now_], count_, shift);
     exclusive_scan(queue_, digits, digits, tiles * kDigits);
-    queue_.launch(&place_keys_kernel<K>, tiles, kThreads, keys_[now_ ^ 1], positions_[now_ ^ 1], keys_[now_],
-                  numbered || shift > 0 ? positions_[now_] : nullptr, digits, count_, shift);
+    queue_.launch(&place_keys_kernel<K>, tiles, kThreads, keys_[now_ ^ 1], positions_[now_ ^ 1],
+                  keys_[now_], numbered || shift > 0 ? positions_[now_] : nullptr, digits, count_,
+                  shift);
   }
 }
 

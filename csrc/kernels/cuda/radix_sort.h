@@ -1,4 +1,5 @@
-// A stable sort of numbered keys, by least significant digit first. The same input gives the same order in every run.
+// A stable sort of numbered keys, by least significant digit first. The same input gives the same
+// order in every run.
 #pragma once
 #include "kernels/cuda/launch.h"
 
@@ -12,10 +13,11 @@ class RadixSort {
   RadixSort(const Queue& queue, int64_t count);
 
   int64_t count() const { return count_; }
-  K* keys() { return keys_[now_]; }                  // to be filled before a sort; sorted after it
+  K* keys() { return keys_[now_]; }  // to be filled before a sort; sorted after it
   uint32_t* positions() { return positions_[now_]; }
 
-  // Stable, by the lowest `bits` (at least 1) bits of the keys. `numbered`: positions are filled too; else they are 0, 1, 2, ...
+  // Stable, by the lowest `bits` (at least 1) bits of the keys. `numbered`: positions are filled
+  // too; else they are 0, 1, 2, ...
   void sort(int bits, bool numbered);
 
  private:

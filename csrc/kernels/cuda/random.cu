@@ -1,5 +1,5 @@
-// Random numbers and dropout: the same bits as on the CPU, because element i draws from Philox counter offset + i / 4,
-// word i % 4 (doubles and integers: counter offset + i) on every device.
+// Random numbers and dropout: the same bits as on the CPU, because element i draws from Philox
+// counter offset + i / 4, word i % 4 (doubles and integers: counter offset + i) on every device.
 #include "kernels/cuda/launch.h"
 #include "kernels/random.h"
 #include "kernels/structured_cuda.h"
@@ -37,7 +37,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= n) return;
   const Philox4 w = philox(state.seed, state.offset + static_cast<uint64_t>(i));
-  out[i] = random::fma(kNormal ? random::normal_double(w) : uniform_double(w.v[0], w.v[1]), scale, shift);
+  out[i] = random::fma(kNormal ? random::normal_double(w) : uniform_double(w.v[0], w.v[1]), scale,
+                       shift);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -50,7 +51,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(T* out, bool* mask, const T* x, int64_t n, float p, compute_t<T> scale, PhiloxState state) {
+    dropout_kernel(T* out, bool* mask, const T* x, int64_t n, float p, compute_t<T> scale,
+                   PhiloxState state) {
   using C = compute_t<T>;
   const int64_t counter = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (counter * 4 >= n) return;
@@ -71,11 +73,11 @@ void fill_random(const char* op, const Tensor& out, double shift, double scale, 
   const Queue queue(op, out.device());
   visit_float(op, out.dtype(), [&]<class T>(TypeTag<T>) {
     if constexpr (std::is_same_v<T, double>)
-      queue.launch(&random_double_kernel<kNormal>, ceil_div(n, kThreads), kThreads, out.data<T>(), n, shift, scale,
-                   state);
+      queue.launch(&random_double_kernel<kNormal>, ceil_div(n, kThreads), kThreads, out.data<T>(),
+                   n, shift, scale, state);
     else
-      queue.launch(&random_words_kernel<T, kNormal>, ceil_div(ceil_div(n, 4), kThreads), kThreads, out.data<T>(), n,
-                   shift, scale, state);
+      queue.launch(&random_words_kernel<T, kNormal>, ceil_div(ceil_div(n, 4), kThreads), kThreads,
+                   out.data<T>(), n, shift, scale, state);
   });
 }
 
@@ -100,8 +102,8 @@ void dropout(const Tensor& out, const Tensor& mask, const Tensor& x, double p, P
   const int64_t n = out.numel();
   const Queue queue("dropout", out.device());
   visit_float("dropout", out.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&dropout_kernel<T>, ceil_div(ceil_div(n, 4), kThreads), kThreads, out.data<T>(), mask.data<bool>(),
-                 x.data<T>(), n, p, p < 1 ? 1 / (1 - p) : 0.0, state);
+    queue.launch(&dropout_kernel<T>, ceil_div(ceil_div(n, 4), kThreads), kThreads, out.data<T>(),
+                 mask.data<bool>(), x.data<T>(), n, p, p < 1 ? 1 / (1 - p) : 0.0, state);
   });
 }
 

@@ -1,8 +1,10 @@
-// Reductions over any set of dimensions of a strided tensor. The order of every sum depends on the shape only.
+// Reductions over any set of dimensions of a strided tensor. The order of every sum depends on the
+// shape only.
 //
-// Where the reduced elements lie closest together, the threads of a warp or block walk along them ("rows"); where the
-// kept ones do, each thread keeps an output of its own ("columns"). Either is split into chunks when there are too few
-// outputs to fill the GPU; a second kernel then reduces the chunks.
+// Where the reduced elements lie closest together, the threads of a warp or block walk along them
+// ("rows"); where the kept ones do, each thread keeps an output of its own ("columns"). Either is
+// split into chunks when there are too few outputs to fill the GPU; a second kernel then reduces
+// the chunks.
 #include <algorithm>
 
 #include "kernels/cuda/block.h"
@@ -29,10 +31,12 @@ struct Target {
   }
 };
 
-// kWidth threads an output. Packs of V elements where the reduced ones are dense and aligned (V is 1 otherwise).
+// kWidth threads an output. Packs of V elements where the reduced ones are dense and aligned (V is
+// 1 otherwise).
 template <class T, class Op, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    reduce_rows_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced, int64_t count) {
+    reduce_rows_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced,
+                       int64_t count) {
   using Acc = typename Op::Acc;
   const int64_t output = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
   const bool active = output < target.outputs;
@@ -57,7 +61,8 @@ __global__ void __launch_bounds__(kThreads)
         for (int j = 0; j < V; ++j) sums[u] = op(sums[u], op.map(packs[u].v[j]));
     }
     for (; i < end; i += kStep)
-      for (int j = 0; j < V && i + j < end; ++j) sums[0] = op(sums[0], op.map(base[reduced.at(i + j)]));
+      for (int j = 0; j < V && i + j < end; ++j)
+        sums[0] = op(sums[0], op.map(base[reduced.at(i + j)]));
   }
   Acc total = op(op(sums[0], sums[1]), op(sums[2], sums[3]));
   total = kWidth == kWarp ? warp_reduce(total, op) : block_reduce<kThreads>(total, op);
@@ -66,7 +71,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T, class Op>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
-    reduce_columns_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced, int64_t count) {
+    reduce_columns_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced,
+                          int64_t count) {
   using Acc = typename Op::Acc;
   __shared__ alignas(16) char storage[kColumnRows * kColumns * sizeof(Acc)];
   Acc(*parts)[kColumns] = reinterpret_cast<Acc(*)[kColumns]>(storage);
@@ -78,7 +84,8 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   Acc sum = op.identity();
   if (active) {
 #pragma unroll 4
-    for (int64_t i = begin + threadIdx.y; i < end; i += kColumnRows) sum = op(sum, op.map(base[reduced.at(i)]));
+    for (int64_t i = begin + threadIdx.y; i < end; i += kColumnRows)
+      sum = op(sum, op.map(base[reduced.at(i)]));
   }
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
@@ -91,7 +98,8 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
 // partial is [chunks][outputs].
 template <class Op>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
-    reduce_chunks_kernel(const typename Op::Acc* partial, Op op, typename Op::Out* out, int64_t outputs, int chunks) {
+    reduce_chunks_kernel(const typename Op::Acc* partial, Op op, typename Op::Out* out,
+                         int64_t outputs, int chunks) {
   using Acc = typename Op::Acc;
   __shared__ alignas(16) char storage[kColumnRows * kColumns * sizeof(Acc)];
   Acc(*parts)[kColumns] = reinterpret_cast<Acc(*)[kColumns]>(storage);
@@ -99,7 +107,8 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   Acc sum = op.identity();
   if (output < outputs) {
 #pragma unroll 4
-    for (int c = threadIdx.y; c < chunks; c += kColumnRows) sum = op(sum, partial[c * outputs + output]);
+    for (int c = threadIdx.y; c < chunks; c += kColumnRows)
+      sum = op(sum, partial[c * outputs + output]);
   }
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
@@ -111,8 +120,8 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
 
 struct Shape {
   Walk kept, reduced;
-  bool rows;        // walk along the reduced elements
-  bool packed;      // 16 bytes at a time
+  bool rows;    // walk along the reduced elements
+  bool packed;  // 16 bytes at a time
   int64_t chunks, chunk;
 };
 
@@ -125,19 +134,22 @@ Shape shape_of(const Tensor& x, uint32_t dims) {
   int count = 0;
   for (int d = x.dim() - 1; d >= 0; --d)
     if (dims >> d & 1) order[count++] = d;
-  std::stable_sort(order, order + count, [&](int a, int b) { return x.strides()[a] < x.strides()[b]; });
+  std::stable_sort(order, order + count,
+                   [&](int a, int b) { return x.strides()[a] < x.strides()[b]; });
   for (int i = 0; i < count; ++i) shape.reduced.add(x.sizes()[order[i]], x.strides()[order[i]]);
 
   const auto vector = static_cast<int64_t>(16 / x.item_size());
   shape.rows = shape.reduced.inner_stride() <= shape.kept.inner_stride();
-  shape.packed = shape.rows && shape.reduced.ndim == 1 && shape.reduced.strides[0] == 1 && is_aligned(x.data(), 16);
+  shape.packed = shape.rows && shape.reduced.ndim == 1 && shape.reduced.strides[0] == 1 &&
+                 is_aligned(x.data(), 16);
   for (int d = 0; d < shape.kept.ndim; ++d) shape.packed &= shape.kept.strides[d] % vector == 0;
 
   const int64_t n = shape.reduced.count, outputs = shape.kept.count;
   const int64_t blocks = shape.rows ? (n <= 1024 ? ceil_div(outputs, kThreads / kWarp) : outputs)
                                     : ceil_div(outputs, kColumns);
   const int64_t least = shape.rows ? 8192 : 64;  // elements that a chunk should have
-  shape.chunks = std::clamp<int64_t>(std::min(kWantedBlocks / std::max<int64_t>(blocks, 1), n / least), 1, 512);
+  shape.chunks = std::clamp<int64_t>(
+      std::min(kWantedBlocks / std::max<int64_t>(blocks, 1), n / least), 1, 512);
   shape.chunk = ceil_div(ceil_div(n, shape.chunks), 16) * 16;  // keeps packs aligned
   shape.chunks = std::max<int64_t>(ceil_div(n, std::max<int64_t>(shape.chunk, 1)), 1);
   return shape;
@@ -154,12 +166,13 @@ void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
   const auto chunks = static_cast<unsigned>(shape.chunks);
   auto rows = [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
     queue.launch(&reduce_rows_kernel<T, Op, kWidth, V>,
-                 dim3(static_cast<unsigned>(ceil_div(outputs, kThreads / kWidth)), chunks), kThreads, x.data<T>(), op,
-                 target, kept, reduced, count);
+                 dim3(static_cast<unsigned>(ceil_div(outputs, kThreads / kWidth)), chunks),
+                 kThreads, x.data<T>(), op, target, kept, reduced, count);
   };
   constexpr int V = 16 / sizeof(T);
   if (!shape.rows) {
-    queue.launch(&reduce_columns_kernel<T, Op>, dim3(static_cast<unsigned>(ceil_div(outputs, kColumns)), chunks),
+    queue.launch(&reduce_columns_kernel<T, Op>,
+                 dim3(static_cast<unsigned>(ceil_div(outputs, kColumns)), chunks),
                  dim3(kColumns, kColumnRows), x.data<T>(), op, target, kept, reduced, count);
   } else if (count <= 1024) {
     if (shape.packed) rows(std::integer_sequence<int, kWarp, V>{});
@@ -169,8 +182,9 @@ void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
     else rows(std::integer_sequence<int, kThreads, 1>{});
   }
   if (chunks > 1)
-    queue.launch(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns), dim3(kColumns, kColumnRows), partial.get(), op,
-                 out.data<typename Op::Out>(), outputs, chunks);
+    queue.launch(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns),
+                 dim3(kColumns, kColumnRows), partial.get(), op, out.data<typename Op::Out>(),
+                 outputs, chunks);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What a reduction does with each element: map it into the accumulator, combine two accumulators, finish the result.
+// What a reduction does with each element: map it into the accumulator, combine two accumulators,
+// finish the result.
 #pragma once
 #include <limits>
 
@@ -22,7 +23,8 @@ struct SumReduction {
   __device__ Acc map(T value) const { return convert<Acc>(value); }
   __device__ Acc operator()(Acc a, Acc b) const { return a + b; }
   __device__ Out finish(Acc value) const {
-    if constexpr (std::is_floating_point_v<Acc>) return convert<Out>(value / static_cast<Acc>(divisor));
+    if constexpr (std::is_floating_point_v<Acc>)
+      return convert<Out>(value / static_cast<Acc>(divisor));
     else return convert<Out>(value);
   }
 };

@@ -1,4 +1,5 @@
-// Kernels that treat a matrix row by row: one warp a row up to 1024 elements, one block of kThreads beyond.
+// Kernels that treat a matrix row by row: one warp a row up to 1024 elements, one block of kThreads
+// beyond.
 #pragma once
 #include <initializer_list>
 
@@ -13,7 +14,9 @@ __device__ __forceinline__ int64_t row_of_group() {
   return int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
 }
 template <int kWidth>
-int64_t row_blocks(int64_t rows) { return ceil_div(rows, kThreads / kWidth); }
+int64_t row_blocks(int64_t rows) {
+  return ceil_div(rows, kThreads / kWidth);
+}
 
 template <int kWidth, class T, class Op>
 __device__ __forceinline__ T group_reduce(T value, Op op) {
@@ -21,7 +24,9 @@ __device__ __forceinline__ T group_reduce(T value, Op op) {
   else return block_reduce<kWidth>(value, op);
 }
 template <int kWidth, class T>
-__device__ __forceinline__ T group_sum(T value) { return group_reduce<kWidth>(value, AddOp{}); }
+__device__ __forceinline__ T group_sum(T value) {
+  return group_reduce<kWidth>(value, AddOp{});
+}
 
 // Calls f(integer_sequence<int, threads a row, elements a pack>) for rows of n elements.
 template <class T, class F>
@@ -36,6 +41,8 @@ void for_row_shape(int64_t n, std::initializer_list<const Tensor*> tensors, F&& 
 }
 
 template <class T>
-T* data_or_null(const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; }
+T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
 
 }  // namespace vt::cuda

@@ -31,7 +31,8 @@ struct BetterOp {
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    extremum_rows_kernel(T* values, int64_t* indices, const T* x, int64_t rows, int64_t n, bool largest) {
+    extremum_rows_kernel(T* values, int64_t* indices, const T* x, int64_t rows, int64_t n,
+                         bool largest) {
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
   if (row >= rows) return;
@@ -50,8 +51,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    extremum_lines_kernel(T* values, int64_t* indices, const T* x, int64_t lines, int64_t n, int64_t inner,
-                          bool largest) {
+    extremum_lines_kernel(T* values, int64_t* indices, const T* x, int64_t lines, int64_t n,
+                          int64_t inner, bool largest) {
   using C = compute_t<T>;
   const int64_t line = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (line >= lines) return;
@@ -128,14 +129,14 @@ void extremum(const Tensor& values, const Tensor& indices, const Tensor& x, int 
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     auto* to = indices.data<int64_t>();
     if (lines.inner > 1)
-      queue.launch(&extremum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads, values.data<T>(), to,
-                   x.data<T>(), lines.count(), lines.n, lines.inner, largest);
+      queue.launch(&extremum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
+                   values.data<T>(), to, x.data<T>(), lines.count(), lines.n, lines.inner, largest);
     else if (lines.n <= kWarpRow)
-      queue.launch(&extremum_rows_kernel<T, kWarp>, row_blocks<kWarp>(lines.outer), kThreads, values.data<T>(), to,
-                   x.data<T>(), lines.outer, lines.n, largest);
+      queue.launch(&extremum_rows_kernel<T, kWarp>, row_blocks<kWarp>(lines.outer), kThreads,
+                   values.data<T>(), to, x.data<T>(), lines.outer, lines.n, largest);
     else
-      queue.launch(&extremum_rows_kernel<T, kThreads>, lines.outer, kThreads, values.data<T>(), to, x.data<T>(),
-                   lines.outer, lines.n, largest);
+      queue.launch(&extremum_rows_kernel<T, kThreads>, lines.outer, kThreads, values.data<T>(), to,
+                   x.data<T>(), lines.outer, lines.n, largest);
   });
 }
 
@@ -145,10 +146,11 @@ void cumsum(const Tensor& out, const Tensor& x, int dim) {
   const Lines lines(x.sizes(), dim);
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     if (lines.inner > 1 || lines.n <= 16)
-      queue.launch(&cumsum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads, out.data<T>(), x.data<T>(),
-                   lines.count(), lines.n, lines.inner);
+      queue.launch(&cumsum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
+                   out.data<T>(), x.data<T>(), lines.count(), lines.n, lines.inner);
     else
-      queue.launch(&cumsum_rows_kernel<T>, lines.outer, kThreads, out.data<T>(), x.data<T>(), lines.n);
+      queue.launch(&cumsum_rows_kernel<T>, lines.outer, kThreads, out.data<T>(), x.data<T>(),
+                   lines.n);
   });
 }
 

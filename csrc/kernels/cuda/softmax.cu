@@ -1,7 +1,8 @@
 // Softmax and log-softmax forward and backward, with the scale and causal mask of attention.
 //
-// One warp a row up to 1024 elements, one block beyond: a first walk finds maximum and sum together (Milakov and
-// Gimelshein, "Online normalizer calculation for softmax", 2018), a second writes; the row is then still in the cache.
+// One warp a row up to 1024 elements, one block beyond: a first walk finds maximum and sum together
+// (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), a second writes; the
+// row is then still in the cache.
 #include "kernels/cuda/rows.h"
 #include "kernels/math.h"
 #include "kernels/structured_cuda.h"
@@ -79,8 +80,8 @@ __global__ void __launch_bounds__(kThreads)
 // Softmax: dx = scale * out * (grad - sum(grad * out)). Log: dx = grad - exp(out) * sum(grad).
 template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    softmax_rows_backward_kernel(T* dx, const T* grad, const T* out, int64_t rows, int64_t n, compute_t<T> scale,
-                                 bool log) {
+    softmax_rows_backward_kernel(T* dx, const T* grad, const T* out, int64_t rows, int64_t n,
+                                 compute_t<T> scale, bool log) {
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
   if (row >= rows) return;
@@ -109,7 +110,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Along a dimension that is not the last: one thread a line, neighbours in memory beside each other.
+// Along a dimension that is not the last: one thread a line, neighbours in memory beside each
+// other.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     softmax_lines_kernel(T* out, const T* x, int64_t lines, int64_t n, int64_t inner, bool log) {
@@ -128,8 +130,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    softmax_lines_backward_kernel(T* dx, const T* grad, const T* out, int64_t lines, int64_t n, int64_t inner,
-                                  bool log) {
+    softmax_lines_backward_kernel(T* dx, const T* grad, const T* out, int64_t lines, int64_t n,
+                                  int64_t inner, bool log) {
   using C = compute_t<T>;
   const int64_t line = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (line >= lines) return;
@@ -143,23 +145,26 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-void forward_rows(const Queue& queue, const Tensor& out, const Tensor& x, SoftmaxShape shape, double scale, bool log) {
+void forward_rows(const Queue& queue, const Tensor& out, const Tensor& x, SoftmaxShape shape,
+                  double scale, bool log) {
   visit_float("softmax", x.dtype(), [&]<class T>(TypeTag<T>) {
-    for_row_shape<T>(shape.n, {&out, &x}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&softmax_rows_kernel<T, kWidth, V>, row_blocks<kWidth>(shape.rows), kThreads,
-                   out.data<T>(), x.data<T>(), shape, scale, log);
-    });
+    for_row_shape<T>(
+        shape.n, {&out, &x}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+          queue.launch(&softmax_rows_kernel<T, kWidth, V>, row_blocks<kWidth>(shape.rows), kThreads,
+                       out.data<T>(), x.data<T>(), shape, scale, log);
+        });
   });
 }
 
-void backward_rows(const Queue& queue, const Tensor& dx, const Tensor& grad, const Tensor& out, int64_t n, double scale,
-                   bool log) {
+void backward_rows(const Queue& queue, const Tensor& dx, const Tensor& grad, const Tensor& out,
+                   int64_t n, double scale, bool log) {
   const int64_t rows = out.numel() / n;
   visit_float("softmax_backward", out.dtype(), [&]<class T>(TypeTag<T>) {
-    for_row_shape<T>(n, {&dx, &grad, &out}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&softmax_rows_backward_kernel<T, kWidth, V>, row_blocks<kWidth>(rows), kThreads,
-                   dx.data<T>(), grad.data<T>(), out.data<T>(), rows, n, scale, log);
-    });
+    for_row_shape<T>(
+        n, {&dx, &grad, &out}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+          queue.launch(&softmax_rows_backward_kernel<T, kWidth, V>, row_blocks<kWidth>(rows),
+                       kThreads, dx.data<T>(), grad.data<T>(), out.data<T>(), rows, n, scale, log);
+        });
   });
 }
 
@@ -171,8 +176,8 @@ void softmax(const Tensor& out, const Tensor& x, int dim, bool log) {
   const Queue queue("softmax", x.device());
   if (lines.inner == 1) return forward_rows(queue, out, x, {lines.outer, lines.n, 0}, 1, log);
   visit_float("softmax", x.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&softmax_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads, out.data<T>(), x.data<T>(),
-                 lines.count(), lines.n, lines.inner, log);
+    queue.launch(&softmax_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
+                 out.data<T>(), x.data<T>(), lines.count(), lines.n, lines.inner, log);
   });
 }
 
@@ -182,20 +187,24 @@ void softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out, i
   const Queue queue("softmax_backward", out.device());
   if (lines.inner == 1) return backward_rows(queue, dx, grad, out, lines.n, 1, log);
   visit_float("softmax_backward", out.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&softmax_lines_backward_kernel<T>, ceil_div(lines.count(), kThreads), kThreads, dx.data<T>(),
-                 grad.data<T>(), out.data<T>(), lines.count(), lines.n, lines.inner, log);
+    queue.launch(&softmax_lines_backward_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
+                 dx.data<T>(), grad.data<T>(), out.data<T>(), lines.count(), lines.n, lines.inner,
+                 log);
   });
 }
 
 void causal_softmax(const Tensor& out, const Tensor& x, double scale, bool causal) {
   if (x.numel() == 0) return;
   const int64_t height = x.sizes()[1], n = x.sizes()[2];
-  forward_rows(Queue("causal_softmax", x.device()), out, x, {x.numel() / n, n, causal ? height : 0}, scale, false);
+  forward_rows(Queue("causal_softmax", x.device()), out, x, {x.numel() / n, n, causal ? height : 0},
+               scale, false);
 }
 
-void causal_softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out, double scale) {
+void causal_softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out,
+                             double scale) {
   if (out.numel() == 0) return;
-  backward_rows(Queue("causal_softmax_backward", out.device()), dx, grad, out, out.sizes()[2], scale, false);
+  backward_rows(Queue("causal_softmax_backward", out.device()), dx, grad, out, out.sizes()[2],
+                scale, false);
 }
 
 }  // namespace vt::cuda

@@ -7,18 +7,21 @@
 namespace vt::cuda {
 namespace {
 
-// The number whose order as an unsigned integer is the order of the value: NaN last, both zeros equal.
+// The number whose order as an unsigned integer is the order of the value: NaN last, both zeros
+// equal.
 template <class T>
 struct SortKey {
   static constexpr int kBits = sizeof(T) * 8;
   using Key = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-  static constexpr Key kMask = sizeof(T) >= 4 ? ~Key(0) : static_cast<Key>((uint64_t{1} << kBits) - 1);
+  static constexpr Key kMask =
+      sizeof(T) >= 4 ? ~Key(0) : static_cast<Key>((uint64_t{1} << kBits) - 1);
   [[maybe_unused]] static constexpr Key kSign = Key(1) << (kBits - 1);
 
   __device__ static Key of(T value) {
-    using Bits = std::conditional_t<sizeof(T) == 1, uint8_t,
-                                    std::conditional_t<sizeof(T) == 2, uint16_t,
-                                                       std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
+    using Bits = std::conditional_t<
+        sizeof(T) == 1, uint8_t,
+        std::conditional_t<sizeof(T) == 2, uint16_t,
+                           std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
     Bits raw;
     memcpy(&raw, &value, sizeof(T));
     auto bits = static_cast<Key>(raw);
@@ -53,7 +56,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    take_sorted_kernel(T* values, int64_t* indices, const T* x, const uint32_t* positions, int64_t count, int64_t n) {
+    take_sorted_kernel(T* values, int64_t* indices, const T* x, const uint32_t* positions,
+                       int64_t count, int64_t n) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const uint32_t from = positions[i];
@@ -63,10 +67,12 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kNonzeroTile = 1024;
 
-// kWrite false: counts[tile] = how many are nonzero. true: their positions, from starts[tile] on, in order.
+// kWrite false: counts[tile] = how many are nonzero. true: their positions, from starts[tile] on,
+// in order.
 template <class T, bool kWrite>
 __global__ void __launch_bounds__(kNonzeroTile)
-    nonzero_kernel(uint32_t* counts, const uint32_t* starts, int64_t* positions, const T* x, int64_t numel) {
+    nonzero_kernel(uint32_t* counts, const uint32_t* starts, int64_t* positions, const T* x,
+                   int64_t numel) {
   __shared__ uint32_t warps[kNonzeroTile / kWarp];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t i = int64_t{blockIdx.x} * kNonzeroTile + threadIdx.x;
@@ -94,14 +100,16 @@ void sort(const Tensor& values, const Tensor& indices, const Tensor& x, bool des
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     using Key = typename SortKey<T>::Key;
     RadixSort<Key> sorter(queue, count);
-    queue.launch(&make_keys_kernel<T>, blocks, kThreads, sorter.keys(), x.data<T>(), count, descending);
+    queue.launch(&make_keys_kernel<T>, blocks, kThreads, sorter.keys(), x.data<T>(), count,
+                 descending);
     sorter.sort(SortKey<T>::kBits, false);
     if (rows > 1) {  // all rows at once: a second stable sort brings each row together again
-      queue.launch(&make_row_keys_kernel<Key>, blocks, kThreads, sorter.keys(), sorter.positions(), count, n);
+      queue.launch(&make_row_keys_kernel<Key>, blocks, kThreads, sorter.keys(), sorter.positions(),
+                   count, n);
       sorter.sort(std::bit_width(static_cast<uint64_t>(rows - 1)), true);
     }
-    queue.launch(&take_sorted_kernel<T>, blocks, kThreads, values.data<T>(), indices.data<int64_t>(), x.data<T>(),
-                 sorter.positions(), count, n);
+    queue.launch(&take_sorted_kernel<T>, blocks, kThreads, values.data<T>(),
+                 indices.data<int64_t>(), x.data<T>(), sorter.positions(), count, n);
   });
 }
 
@@ -111,17 +119,19 @@ void nonzero(const Tensor& positions, const Tensor& x, int64_t* count) {
   if (numel == 0) return;
   const Queue queue("nonzero", x.device());
   const int64_t tiles = ceil_div(numel, kNonzeroTile);
-  VT_CHECK(numel < (int64_t{1} << 32), kRuntime, "nonzero: ", numel, " elements are more than 2^32");
+  VT_CHECK(numel < (int64_t{1} << 32), kRuntime, "nonzero: ", numel,
+           " elements are more than 2^32");
   const Scratch<uint32_t> starts(queue, tiles + 1);
   uint32_t found = 0;
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&nonzero_kernel<T, false>, tiles, kNonzeroTile, starts.get(), starts.get(), nullptr, x.data<T>(),
-                 numel);
+    queue.launch(&nonzero_kernel<T, false>, tiles, kNonzeroTile, starts.get(), starts.get(),
+                 nullptr, x.data<T>(), numel);
     exclusive_scan(queue, starts.get(), starts.get(), tiles);
-    queue.launch(&nonzero_kernel<T, true>, tiles, kNonzeroTile, starts.get(), starts.get(), positions.data<int64_t>(),
-                 x.data<T>(), numel);
+    queue.launch(&nonzero_kernel<T, true>, tiles, kNonzeroTile, starts.get(), starts.get(),
+                 positions.data<int64_t>(), x.data<T>(), numel);
   });
-  VT_CUDA(cudaMemcpyAsync(&found, starts.get() + tiles, sizeof found, cudaMemcpyDeviceToHost, queue.stream()));
+  VT_CUDA(cudaMemcpyAsync(&found, starts.get() + tiles, sizeof found, cudaMemcpyDeviceToHost,
+                          queue.stream()));
   VT_CUDA(cudaStreamSynchronize(queue.stream()));
   *count = found;
 }

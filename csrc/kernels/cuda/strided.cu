@@ -28,7 +28,8 @@ ElementwisePlan split_off_half(ElementwisePlan& plan) {
   int64_t reach = -1;
   for (int d = 0; d < plan.ndim; ++d)
     for (int k = 0; k < plan.operands; ++k)
-      if (const int64_t r = (plan.sizes[d] - 1) * std::max<int64_t>(plan.strides[k][d], 1); r > reach) {
+      if (const int64_t r = (plan.sizes[d] - 1) * std::max<int64_t>(plan.strides[k][d], 1);
+          r > reach) {
         reach = r;
         widest = d;
       }
@@ -38,7 +39,8 @@ ElementwisePlan split_off_half(ElementwisePlan& plan) {
   second.sizes[widest] -= plan.sizes[widest];
   plan.numel = rows * plan.sizes[widest];
   second.numel -= plan.numel;
-  for (int k = 0; k < plan.operands; ++k) second.data[k] += plan.sizes[widest] * plan.strides[k][widest];
+  for (int k = 0; k < plan.operands; ++k)
+    second.data[k] += plan.sizes[widest] * plan.strides[k][widest];
   return second;
 }
 

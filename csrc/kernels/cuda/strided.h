@@ -1,4 +1,5 @@
-// Walking strided memory: plans cut to 32-bit offsets, and the division-free map from an element's number to offsets.
+// Walking strided memory: plans cut to 32-bit offsets, and the division-free map from an element's
+// number to offsets.
 #pragma once
 #include <bit>
 
@@ -7,8 +8,8 @@
 
 namespace vt::cuda {
 
-// Division of numbers below 2^31 by a constant: Granlund and Montgomery, "Division by invariant integers using
-// multiplication" (1994).
+// Division of numbers below 2^31 by a constant: Granlund and Montgomery, "Division by invariant
+// integers using multiplication" (1994).
 struct FastDivisor {
   uint32_t divisor = 1, magic = 0, shift = 0;
 
@@ -16,7 +17,9 @@ struct FastDivisor {
   explicit FastDivisor(uint32_t d) : divisor(d), shift(std::bit_width(d - 1)) {
     magic = static_cast<uint32_t>(((uint64_t{1} << 32) * ((uint64_t{1} << shift) - d)) / d + 1);
   }
-  __device__ __forceinline__ uint32_t divide(uint32_t n) const { return (__umulhi(n, magic) + n) >> shift; }
+  __device__ __forceinline__ uint32_t divide(uint32_t n) const {
+    return (__umulhi(n, magic) + n) >> shift;
+  }
 };
 
 // From an element's number to the byte offset of each operand.
@@ -63,7 +66,8 @@ OffsetMap<kOperands> offset_map(const ElementwisePlan& plan) {
   map.ndim = plan.ndim;
   for (int d = 0; d < plan.ndim; ++d) {
     map.sizes[d] = FastDivisor(static_cast<uint32_t>(plan.sizes[d]));
-    for (int k = 0; k < kOperands; ++k) map.strides[d][k] = static_cast<uint32_t>(plan.strides[k][d]);
+    for (int k = 0; k < kOperands; ++k)
+      map.strides[d][k] = static_cast<uint32_t>(plan.strides[k][d]);
   }
   return map;
 }

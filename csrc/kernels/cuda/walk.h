@@ -1,4 +1,5 @@
-// Walking some of a tensor's dimensions in order, with 64-bit offsets: for kernels that index instead of stream.
+// Walking some of a tensor's dimensions in order, with 64-bit offsets: for kernels that index
+// instead of stream.
 #pragma once
 #include <limits>
 

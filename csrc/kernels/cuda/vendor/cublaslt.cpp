@@ -32,21 +32,28 @@ std::atomic<bool> g_allow_tf32{false};
 struct Api {
   VendorLibrary library{"cuBLASLt", {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas"};
   CreateFn* create = library.function<CreateFn>("cublasLtCreate");
-  MatmulDescCreateFn* desc_create = library.function<MatmulDescCreateFn>("cublasLtMatmulDescCreate");
-  MatmulDescDestroyFn* desc_destroy = library.function<MatmulDescDestroyFn>("cublasLtMatmulDescDestroy");
+  MatmulDescCreateFn* desc_create =
+      library.function<MatmulDescCreateFn>("cublasLtMatmulDescCreate");
+  MatmulDescDestroyFn* desc_destroy =
+      library.function<MatmulDescDestroyFn>("cublasLtMatmulDescDestroy");
   MatmulDescSetFn* desc_set = library.function<MatmulDescSetFn>("cublasLtMatmulDescSetAttribute");
   LayoutCreateFn* layout_create = library.function<LayoutCreateFn>("cublasLtMatrixLayoutCreate");
-  LayoutDestroyFn* layout_destroy = library.function<LayoutDestroyFn>("cublasLtMatrixLayoutDestroy");
+  LayoutDestroyFn* layout_destroy =
+      library.function<LayoutDestroyFn>("cublasLtMatrixLayoutDestroy");
   LayoutSetFn* layout_set = library.function<LayoutSetFn>("cublasLtMatrixLayoutSetAttribute");
-  PreferenceCreateFn* preference_create = library.function<PreferenceCreateFn>("cublasLtMatmulPreferenceCreate");
-  PreferenceDestroyFn* preference_destroy = library.function<PreferenceDestroyFn>("cublasLtMatmulPreferenceDestroy");
-  PreferenceSetFn* preference_set = library.function<PreferenceSetFn>("cublasLtMatmulPreferenceSetAttribute");
+  PreferenceCreateFn* preference_create =
+      library.function<PreferenceCreateFn>("cublasLtMatmulPreferenceCreate");
+  PreferenceDestroyFn* preference_destroy =
+      library.function<PreferenceDestroyFn>("cublasLtMatmulPreferenceDestroy");
+  PreferenceSetFn* preference_set =
+      library.function<PreferenceSetFn>("cublasLtMatmulPreferenceSetAttribute");
   HeuristicFn* heuristic = library.function<HeuristicFn>("cublasLtMatmulAlgoGetHeuristic");
   MatmulFn* matmul = library.function<MatmulFn>("cublasLtMatmul");
 };
 
 const Api& api() {
-  static const auto* const instance = new Api;  // a failed search is tried again at the next product
+  static const auto* const instance =
+      new Api;  // a failed search is tried again at the next product
   return *instance;
 }
 
@@ -86,7 +93,8 @@ struct Operand {
 };
 
 // A column-major view of rows x cols elements at r * row_stride + c * column_stride.
-std::optional<Operand> as_column_major(int64_t rows, int64_t cols, int64_t row_stride, int64_t column_stride) {
+std::optional<Operand> as_column_major(int64_t rows, int64_t cols, int64_t row_stride,
+                                       int64_t column_stride) {
   const bool plain = (row_stride == 1 || rows == 1) && (cols == 1 || column_stride >= rows);
   const bool transposed = (column_stride == 1 || cols == 1) && (rows == 1 || row_stride >= cols);
   const Operand as_plain{kNoTranspose, cols == 1 ? rows : column_stride};
@@ -96,7 +104,8 @@ std::optional<Operand> as_column_major(int64_t rows, int64_t cols, int64_t row_s
   return std::nullopt;
 }
 
-// Everything that a plan depends on. All fields are of 8 bytes, so that it is compared and hashed as memory.
+// Everything that a plan depends on. All fields are of 8 bytes, so that it is compared and hashed
+// as memory.
 struct Key {
   int64_t device, dtype, m, n, k, batch;
   int64_t a_operation, a_ld, a_stride, b_operation, b_ld, b_stride, out_ld, out_stride;
@@ -110,7 +119,8 @@ struct KeyHash {
     int64_t words[sizeof(Key) / 8];
     std::memcpy(words, &key, sizeof key);
     uint64_t hash = 0;
-    for (int64_t word : words) hash = (std::rotl(hash, 23) ^ static_cast<uint64_t>(word)) * 0x9E3779B97F4A7C15u;
+    for (int64_t word : words)
+      hash = (std::rotl(hash, 23) ^ static_cast<uint64_t>(word)) * 0x9E3779B97F4A7C15u;
     return hash ^ hash >> 32;
   }
 };
@@ -126,17 +136,21 @@ Types types_of(DType dtype, bool tf32) {
     case DType::kBF16: return {CUDA_R_16BF, CUDA_R_32F, kCompute32F};
     case DType::kF32: return {CUDA_R_32F, CUDA_R_32F, tf32 ? kCompute32FFastTF32 : kCompute32F};
     case DType::kF64: return {CUDA_R_64F, CUDA_R_64F, kCompute64F};
-    default: fail(ErrorKind::kRuntime, "matmul: not implemented on CUDA for ", name(dtype), "; convert to a float type");
+    default:
+      fail(ErrorKind::kRuntime, "matmul: not implemented on CUDA for ", name(dtype),
+           "; convert to a float type");
   }
 }
 
-// Descriptors belong to one thread, because the bias pointer is written into them; the choice of algorithm is shared.
+// Descriptors belong to one thread, because the bias pointer is written into them; the choice of
+// algorithm is shared.
 class Plan {
  public:
   explicit Plan(const Key& key) {
     const Types types = types_of(static_cast<DType>(key.dtype), key.tf32);
     check(api().desc_create(&desc_, types.compute, types.scale), "cublasLtMatmulDescCreate");
-    const auto a_operation = static_cast<int32_t>(key.a_operation), b_operation = static_cast<int32_t>(key.b_operation);
+    const auto a_operation = static_cast<int32_t>(key.a_operation),
+               b_operation = static_cast<int32_t>(key.b_operation);
     set(kDescTransA, a_operation);
     set(kDescTransB, b_operation);
     if (key.bias) set(kDescEpilogue, static_cast<uint32_t>(kEpilogueBias));
@@ -161,7 +175,8 @@ class Plan {
     Preference preference = nullptr;
     check(api().preference_create(&preference), "cublasLtMatmulPreferenceCreate");
     auto prefer = [&](PreferenceAttribute attribute, auto value) {
-      check(api().preference_set(preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute");
+      check(api().preference_set(preference, attribute, &value, sizeof value),
+            "cublasLtMatmulPreferenceSetAttribute");
     };
     prefer(kPreferMaxWorkspace, uint64_t{kWorkspaceBytes});
     prefer(kPreferReductionMask, kReduceInComputeType);
@@ -171,10 +186,11 @@ class Plan {
     prefer(kPreferAlignD, static_cast<uint32_t>(key.alignments >> 16 & 0xff));
     Heuristic found{};
     int count = 0;
-    const Status status = api().heuristic(handle_of_device(static_cast<int>(key.device)), desc_, a_, b_, out_, out_,
-                                          preference, 1, &found, &count);
+    const Status status = api().heuristic(handle_of_device(static_cast<int>(key.device)), desc_, a_,
+                                          b_, out_, out_, preference, 1, &found, &count);
     api().preference_destroy(preference);
-    if (status == kNotSupported || (status == kSuccess && (count == 0 || found.state != kSuccess))) return std::nullopt;
+    if (status == kNotSupported || (status == kSuccess && (count == 0 || found.state != kSuccess)))
+      return std::nullopt;
     check(status, "cublasLtMatmulAlgoGetHeuristic");
     return found;
   }
@@ -182,21 +198,24 @@ class Plan {
   Status run(int index, const Gemm& gemm, const void* alpha, const void* beta) {
     const cudaStream_t stream = current_stream(index);
     void* workspace = heuristic.workspace ? workspace_of(index, stream) : nullptr;
-    return api().matmul(handle_of_device(index), desc_, alpha, gemm.b.data, a_, gemm.a.data, b_, beta, gemm.out.data,
-                        out_, gemm.out.data, out_, &heuristic.algorithm, workspace, heuristic.workspace, stream);
+    return api().matmul(handle_of_device(index), desc_, alpha, gemm.b.data, a_, gemm.a.data, b_,
+                        beta, gemm.out.data, out_, gemm.out.data, out_, &heuristic.algorithm,
+                        workspace, heuristic.workspace, stream);
   }
 
   Heuristic heuristic{};
 
  private:
-  static MatrixLayout layout(cudaDataType_t type, int64_t rows, int64_t cols, int32_t operation, int64_t ld,
-                             int64_t batch, int64_t stride) {
+  static MatrixLayout layout(cudaDataType_t type, int64_t rows, int64_t cols, int32_t operation,
+                             int64_t ld, int64_t batch, int64_t stride) {
     if (operation == kTranspose) std::swap(rows, cols);
     MatrixLayout result = nullptr;
     check(api().layout_create(&result, type, rows, cols, ld), "cublasLtMatrixLayoutCreate");
     const auto count = static_cast<int32_t>(batch);
-    check(api().layout_set(result, kLayoutBatchCount, &count, sizeof count), "cublasLtMatrixLayoutSetAttribute");
-    check(api().layout_set(result, kLayoutBatchStride, &stride, sizeof stride), "cublasLtMatrixLayoutSetAttribute");
+    check(api().layout_set(result, kLayoutBatchCount, &count, sizeof count),
+          "cublasLtMatrixLayoutSetAttribute");
+    check(api().layout_set(result, kLayoutBatchStride, &stride, sizeof stride),
+          "cublasLtMatrixLayoutSetAttribute");
     return result;
   }
 
@@ -226,18 +245,22 @@ Plan* plan_for(const Key& key) {
 }
 
 int64_t alignment_of(const void* data) {
-  return std::min<int64_t>(16, int64_t{1} << std::countr_zero(reinterpret_cast<uintptr_t>(data) | 16));
+  return std::min<int64_t>(16,
+                           int64_t{1} << std::countr_zero(reinterpret_cast<uintptr_t>(data) | 16));
 }
 
-// cuBLASLt is column-major, so the row-major product is asked for as out^T = b^T a^T: its A is our b, its B our a.
+// cuBLASLt is column-major, so the row-major product is asked for as out^T = b^T a^T: its A is our
+// b, its B our a.
 Key make_key(const Gemm& g) {
   const auto a = as_column_major(g.n, g.k, g.b.column_stride, g.b.row_stride);
   const auto b = as_column_major(g.k, g.m, g.a.column_stride, g.a.row_stride);
-  VT_CHECK(a && b && (g.m == 1 || g.out.row_stride >= g.n), kRuntime, "matmul: strides (", g.a.row_stride, ", ",
-           g.a.column_stride, ") of the ", g.m, 'x', g.k, " matrix, (", g.b.row_stride, ", ", g.b.column_stride,
-           ") of the ", g.k, 'x', g.n, " matrix and (", g.out.row_stride, ", ", g.out.column_stride,
+  VT_CHECK(a && b && (g.m == 1 || g.out.row_stride >= g.n), kRuntime, "matmul: strides (",
+           g.a.row_stride, ", ", g.a.column_stride, ") of the ", g.m, 'x', g.k, " matrix, (",
+           g.b.row_stride, ", ", g.b.column_stride, ") of the ", g.k, 'x', g.n, " matrix and (",
+           g.out.row_stride, ", ", g.out.column_stride,
            ") of the result are not those of a matrix or its transpose; call contiguous() first");
-  const int64_t out_alignment = std::min(alignment_of(g.out.data), g.bias ? alignment_of(g.bias) : 16);
+  const int64_t out_alignment =
+      std::min(alignment_of(g.out.data), g.bias ? alignment_of(g.bias) : 16);
   return {.device = g.device.index,
           .dtype = static_cast<int64_t>(g.dtype),
           .m = g.m,
@@ -268,17 +291,18 @@ bool cublaslt_gemm(const Gemm& gemm) {
   const Key key = make_key(gemm);
   Plan* plan = plan_for(key);
   if (!plan && gemm.bias) return false;
-  VT_CHECK(plan, kRuntime, "matmul: cuBLASLt has no algorithm for ", gemm.batch, " products ", gemm.m, 'x', gemm.k,
-           " @ ", gemm.k, 'x', gemm.n, " of ", name(gemm.dtype), " on ", gemm.device);
+  VT_CHECK(plan, kRuntime, "matmul: cuBLASLt has no algorithm for ", gemm.batch, " products ",
+           gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x', gemm.n, " of ", name(gemm.dtype), " on ",
+           gemm.device);
   if (gemm.bias) plan->set(kDescBiasPointer, gemm.bias);
   const double alpha = gemm.alpha, beta = gemm.beta;
   const float alpha_f32 = static_cast<float>(alpha), beta_f32 = static_cast<float>(beta);
   const bool wide = gemm.dtype == DType::kF64;
   const Status status = plan->run(index, gemm, wide ? static_cast<const void*>(&alpha) : &alpha_f32,
                                   wide ? static_cast<const void*>(&beta) : &beta_f32);
-  VT_CHECK(status == kSuccess, kRuntime, "matmul: cublasLtMatmul failed with cuBLAS status ", status, " for ",
-           gemm.batch, " products ", gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x', gemm.n, " of ", name(gemm.dtype), " on ",
-           gemm.device);
+  VT_CHECK(status == kSuccess, kRuntime, "matmul: cublasLtMatmul failed with cuBLAS status ",
+           status, " for ", gemm.batch, " products ", gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x',
+           gemm.n, " of ", name(gemm.dtype), " on ", gemm.device);
   return true;
 }
 

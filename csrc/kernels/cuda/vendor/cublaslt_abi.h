@@ -1,5 +1,5 @@
-// The part of cuBLASLt's C interface that is used here, declared anew: handles are opaque, numbers are those that the
-// library's documentation gives. They hold for CUDA 12 and 13.
+// The part of cuBLASLt's C interface that is used here, declared anew: handles are opaque, numbers
+// are those that the library's documentation gives. They hold for CUDA 12 and 13.
 #pragma once
 #include <cuda_runtime_api.h>
 #include <library_types.h>
@@ -25,7 +25,12 @@ using Preference = PreferenceTag*;
 enum ComputeType : int32_t { kCompute32F = 68, kCompute64F = 70, kCompute32FFastTF32 = 77 };
 enum Operation : int32_t { kNoTranspose = 0, kTranspose = 1 };
 enum Epilogue : uint32_t { kEpilogueDefault = 1, kEpilogueBias = 4 };
-enum DescAttribute : int { kDescTransA = 3, kDescTransB = 4, kDescEpilogue = 7, kDescBiasPointer = 8 };
+enum DescAttribute : int {
+  kDescTransA = 3,
+  kDescTransB = 4,
+  kDescEpilogue = 7,
+  kDescBiasPointer = 8
+};
 enum LayoutAttribute : int { kLayoutBatchCount = 5, kLayoutBatchStride = 6 };
 enum PreferenceAttribute : int {
   kPreferMaxWorkspace = 1,
@@ -53,16 +58,19 @@ using CreateFn = Status(Handle*);
 using MatmulDescCreateFn = Status(MatmulDesc*, int32_t compute, cudaDataType_t scale);
 using MatmulDescDestroyFn = Status(MatmulDesc);
 using MatmulDescSetFn = Status(MatmulDesc, int attribute, const void* value, size_t bytes);
-using LayoutCreateFn = Status(MatrixLayout*, cudaDataType_t, uint64_t rows, uint64_t cols, int64_t ld);
+using LayoutCreateFn = Status(MatrixLayout*, cudaDataType_t, uint64_t rows, uint64_t cols,
+                              int64_t ld);
 using LayoutDestroyFn = Status(MatrixLayout);
 using LayoutSetFn = Status(MatrixLayout, int attribute, const void* value, size_t bytes);
 using PreferenceCreateFn = Status(Preference*);
 using PreferenceDestroyFn = Status(Preference);
 using PreferenceSetFn = Status(Preference, int attribute, const void* value, size_t bytes);
-using HeuristicFn = Status(Handle, MatmulDesc, MatrixLayout a, MatrixLayout b, MatrixLayout c, MatrixLayout d,
-                           Preference, int requested, Heuristic* results, int* returned);
-using MatmulFn = Status(Handle, MatmulDesc, const void* alpha, const void* a, MatrixLayout, const void* b, MatrixLayout,
-                        const void* beta, const void* c, MatrixLayout, void* d, MatrixLayout, const Algorithm*,
-                        void* workspace, size_t workspace_bytes, cudaStream_t);
+using HeuristicFn = Status(Handle, MatmulDesc, MatrixLayout a, MatrixLayout b, MatrixLayout c,
+                           MatrixLayout d, Preference, int requested, Heuristic* results,
+                           int* returned);
+using MatmulFn = Status(Handle, MatmulDesc, const void* alpha, const void* a, MatrixLayout,
+                        const void* b, MatrixLayout, const void* beta, const void* c, MatrixLayout,
+                        void* d, MatrixLayout, const Algorithm*, void* workspace,
+                        size_t workspace_bytes, cudaStream_t);
 
 }  // namespace vt::cuda::cublaslt
