@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
+#include "device/cuda/unit_lock.h"
 
 namespace vt::cuda {
 namespace {
@@ -28,6 +29,7 @@ FaultNote* fault_note(int index) {
   Slot& own = slot(index);
   std::call_once(own.once, [&] {
     DeviceGuard guard(index);
+    std::lock_guard unit(launch_unit_mutex());
     void* memory = nullptr;
     VT_CUDA(cudaHostAlloc(&memory, sizeof(FaultNote), cudaHostAllocMapped | cudaHostAllocPortable));
     own.note = new (memory) FaultNote{0, 0, nullptr, 0};

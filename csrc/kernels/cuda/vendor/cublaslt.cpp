@@ -146,14 +146,17 @@ Types types_of(DType dtype, bool tf32) {
 // algorithm is shared.
 class Plan {
  public:
-  explicit Plan(const Key& key) {
+  Plan(const Key& key, const void* bias) {
     const Types types = types_of(static_cast<DType>(key.dtype), key.tf32);
     check(api().desc_create(&desc_, types.compute, types.scale), "cublasLtMatmulDescCreate");
     const auto a_operation = static_cast<int32_t>(key.a_operation),
                b_operation = static_cast<int32_t>(key.b_operation);
     set(kDescTransA, a_operation);
     set(kDescTransB, b_operation);
-    if (key.bias) set(kDescEpilogue, static_cast<uint32_t>(kEpilogueBias));
+    if (key.bias) {
+      set(kDescEpilogue, static_cast<uint32_t>(kEpilogueBias));
+      set(kDescBiasPointer, bias);  // the choice of algorithm looks at it
+    }
     a_ = layout(types.data, key.n, key.k, a_operation, key.a_ld, key.batch, key.a_stride);
     b_ = layout(types.data, key.k, key.m, b_operation, key.b_ld, key.batch, key.b_stride);
     out_ = layout(types.data, key.n, key.m, kNoTranspose, key.out_ld, key.batch, key.out_stride);
@@ -233,10 +236,10 @@ std::optional<Heuristic> heuristic_for(const Key& key, const Plan& plan) {
 }
 
 // Null where cuBLASLt has no algorithm for the key.
-Plan* plan_for(const Key& key) {
+Plan* plan_for(const Key& key, const void* bias) {
   thread_local std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash> t_plans;
   if (auto found = t_plans.find(key); VT_LIKELY(found != t_plans.end())) return found->second.get();
-  auto plan = std::make_unique<Plan>(key);
+  auto plan = std::make_unique<Plan>(key, bias);
   const std::optional<Heuristic> heuristic = heuristic_for(key, *plan);
   if (heuristic) plan->heuristic = *heuristic;
   else plan.reset();
@@ -289,7 +292,7 @@ bool cublaslt_gemm(const Gemm& gemm) {
   const int index = gemm.device.index;
   DeviceGuard guard(index);
   const Key key = make_key(gemm);
-  Plan* plan = plan_for(key);
+  Plan* plan = plan_for(key, gemm.bias);
   if (!plan && gemm.bias) return false;
   VT_CHECK(plan, kRuntime, "matmul: cuBLASLt has no algorithm for ", gemm.batch, " products ",
            gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x', gemm.n, " of ", name(gemm.dtype), " on ",
