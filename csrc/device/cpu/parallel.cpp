@@ -1,5 +1,5 @@
-// A small thread pool for loops. One loop at a time uses the pool; a second caller that finds it busy runs its loop on
-// its own thread, which is right when several device workers compute at once.
+// A small thread pool for loops. One loop at a time uses the pool; a second caller that finds it
+// busy runs its loop on its own thread, which is right when several device workers compute at once.
 #include "device/cpu/parallel.h"
 
 #include <immintrin.h>
@@ -25,7 +25,8 @@ std::atomic<int>& configured_threads() {
 thread_local int t_limit = 1 << 20;
 thread_local bool t_inside_loop = false;
 
-// Helpers look for the next loop this many times before they sleep; about 20 us, the distance between two operations.
+// Helpers look for the next loop this many times before they sleep; about 20 us, the distance
+// between two operations.
 constexpr int kSpins = 2000;
 
 class Pool {
@@ -41,25 +42,26 @@ class Pool {
     context_ = context;
     fn_ = fn;
     next_.store(0, std::memory_order_relaxed);
-    const int helpers = std::min<int64_t>(threads - 1, pieces - 1);
-    pending_.store(helpers, std::memory_order_relaxed);
     {
       std::lock_guard lock(mutex_);
-      wanted_ = helpers;
+      open_places_ = static_cast<int>(std::min<int64_t>(threads - 1, pieces - 1));
       generation_.fetch_add(1, std::memory_order_release);
     }
     if (sleepers_.load(std::memory_order_acquire) > 0) wake_.notify_all();
     work();
-    while (pending_.load(std::memory_order_acquire) != 0) _mm_pause();
+    {
+      // A helper that is still on its way finds no place: nobody waits for a thread that the system
+      // has not woken yet.
+      std::lock_guard lock(mutex_);
+      open_places_ = 0;
+    }
+    while (active_.load(std::memory_order_acquire) != 0) _mm_pause();
     return true;
   }
 
  private:
   void start_helpers(int count) {
-    while (static_cast<int>(helpers_) < count) {
-      const int id = static_cast<int>(helpers_++);
-      std::thread([this, id] { helper(id); }).detach();
-    }
+    for (; helpers_ < count; ++helpers_) std::thread([this] { helper(); }).detach();
   }
 
   void work() {
@@ -72,11 +74,11 @@ class Pool {
     t_inside_loop = false;
   }
 
-  void helper(int id) {
+  void helper() {
     uint64_t seen = 0;
     for (;;) {
-      for (int i = 0; i < kSpins && generation_.load(std::memory_order_acquire) == seen; ++i) _mm_pause();
-      bool mine;
+      for (int i = 0; i < kSpins && generation_.load(std::memory_order_acquire) == seen; ++i)
+        _mm_pause();
       {
         std::unique_lock lock(mutex_);
         if (generation_.load(std::memory_order_relaxed) == seen) {
@@ -85,11 +87,12 @@ class Pool {
           sleepers_.fetch_sub(1);
         }
         seen = generation_.load(std::memory_order_relaxed);
-        mine = id < wanted_;
+        if (open_places_ == 0) continue;
+        --open_places_;
+        active_.fetch_add(1, std::memory_order_relaxed);
       }
-      if (!mine) continue;
       work();
-      pending_.fetch_sub(1, std::memory_order_release);
+      active_.fetch_sub(1, std::memory_order_release);
     }
   }
 
@@ -98,14 +101,14 @@ class Pool {
   void* context_ = nullptr;
   detail::RangeFn fn_ = nullptr;
   std::atomic<int64_t> next_{0};
-  std::atomic<int> pending_{0};
+  std::atomic<int> active_{0};  // helpers inside work()
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<uint64_t> generation_{0};
   std::atomic<int> sleepers_{0};
-  int wanted_ = 0;
-  size_t helpers_ = 0;
+  int open_places_ = 0;  // helpers that may still join the loop; under mutex_
+  int helpers_ = 0;
 };
 
 Pool& pool() {
@@ -118,7 +121,8 @@ Pool& pool() {
 int num_threads() { return configured_threads().load(std::memory_order_relaxed); }
 
 void set_num_threads(int count) {
-  VT_CHECK(count >= 1 && count <= 1024, kRuntime, "set_num_threads: expected a positive number, got ", count);
+  VT_CHECK(count >= 1 && count <= 1024, kRuntime,
+           "set_num_threads: expected a positive number, got ", count);
   configured_threads().store(count);
 }
 
