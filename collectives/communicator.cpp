@@ -34,7 +34,13 @@ Communicator::Communicator(const fabric::Mesh& mesh, const Options& options)
     : mesh_(mesh), options_(options), next_(mesh.size(), 0), failures_(mesh.size()) {
   VT_CHECK(options.timeout_seconds > 0, kValue, "communicator: the timeout must be positive, got ",
            options.timeout_seconds, " s");
-  engine_ = mesh.is_cuda() ? make_cuda_engine(mesh, options) : make_cpu_engine(mesh);
+  if (options.algorithm == Algorithm::kNccl) {
+    VT_CHECK(mesh.is_cuda(), kValue, "communicator: NCCL runs on GPUs only, the mesh is ", mesh,
+             "; leave the algorithm at auto");
+    engine_ = make_nccl_engine(mesh);
+  } else {
+    engine_ = mesh.is_cuda() ? make_cuda_engine(mesh, options) : make_cpu_engine(mesh);
+  }
 }
 
 Communicator::~Communicator() {

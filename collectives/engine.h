@@ -7,9 +7,10 @@
 
 namespace vt::collectives {
 
-// How a unit is carried out on GPUs; kAuto chooses by size. The results have the same bits either
-// way.
-enum class Algorithm : uint8_t { kAuto, kPackets, kTwoShot };
+// How a unit is carried out on GPUs; kAuto chooses by size among our own, whose results have the
+// same bits either way. kNccl hands everything to NVIDIA's library: the yardstick of benchmarks. It
+// knows no deadline, and its sums may differ in the last bit.
+enum class Algorithm : uint8_t { kAuto, kPackets, kTwoShot, kNccl };
 
 struct Options {
   double timeout_seconds;  // how long a rank waits for the others
@@ -41,5 +42,8 @@ class Engine {
 std::unique_ptr<Engine> make_cpu_engine(const fabric::Mesh& mesh);
 std::unique_ptr<Engine> make_cuda_engine(const fabric::Mesh& mesh,
                                          const Options& options);  // cuda/ or no_cuda/
+// ValueError where two ranks share a GPU; RuntimeError where the library is not installed.
+std::unique_ptr<Engine> make_nccl_engine(const fabric::Mesh& mesh);  // cuda/ or no_cuda/
+std::string nccl_version();  // of the library that is opened, as "2.28.9"
 
 }  // namespace vt::collectives

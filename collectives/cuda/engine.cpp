@@ -3,16 +3,14 @@
 #include "collectives/engine.h"
 
 #include <algorithm>
-#include <limits>
 #include <mutex>
 
 #include "base/error.h"
 #include "collectives/cuda/fault_board.h"
 #include "collectives/cuda/kernel.h"
+#include "collectives/cuda/rank_streams.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
-#include "device/cuda/event.h"
-#include "device/cuda/stream.h"
 #include "device/cuda/unit_lock.h"
 #include "fabric/peer.h"
 #include "fabric/symmetric.h"
@@ -22,7 +20,6 @@ namespace gpu {
 namespace {
 
 using cuda::DeviceGuard;
-using cuda::handle_of;
 using fabric::Mesh;
 using fabric::Pad;
 
@@ -50,46 +47,27 @@ class CudaEngine final : public Engine {
       : mesh_(mesh),
         options_(options),
         staged_(options.always_stage || mesh.devices().size() > 1),
-        layout_(mesh.size(), staged_) {
+        layout_(mesh.size(), staged_),
+        streams_(mesh) {
     fabric::require_peers(mesh);
     blocks_ = resident_blocks();
     memory_ = fabric::SymmetricMemory::create(mesh, layout_.total);
-    for (int r = 0; r < mesh.size(); ++r) {
-      streams_.push_back(cuda::create_stream(index(r), std::numeric_limits<int>::min()));
-      done_.push_back(cuda::create_event(index(r), false));
-    }
   }
 
-  ~CudaEngine() override {
-    for (size_t r = 0; r < streams_.size(); ++r) {
-      DeviceGuard guard(index(static_cast<int>(r)));
-      (void)cudaStreamSynchronize(handle_of(streams_[r]));
-      cuda::destroy_stream(streams_[r]);
-    }
-    for (cuda::Event* event : done_) cuda::destroy_event(event);
-  }
-
-  void* mark_arrival(int rank) override {
-    cuda::Event* event = cuda::create_event(index(rank), false);
-    cuda::record_event(*event, {mesh_.device(rank), cuda::current_stream(index(rank))});
-    return event;
-  }
-  void drop_mark(int, void* mark) override { cuda::destroy_event(static_cast<cuda::Event*>(mark)); }
+  void* mark_arrival(int rank) override { return streams_.mark(rank); }
+  void drop_mark(int, void* mark) override { RankStreams::drop(mark); }
 
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     ++sequence_;
-    for (int r = 0; r < mesh_.size(); ++r)
-      cuda::wait_event(streams_[r], *static_cast<cuda::Event*>(unit.marks[r]));
+    streams_.begin(unit);
     if (mesh_.size() == 1) copy_alone(unit.call());
     else if (unit.call().kind == Kind::kBarrier) launch_direct(barrier_kernel(), {}, 1);
     else if (unit.numel() > 0) move(unit);
-    for (int r = 0; r < mesh_.size(); ++r) cuda::record_event(*done_[r], streams_[r]);
+    streams_.end();
   }
 
-  void join(int rank) override {
-    cuda::wait_event({mesh_.device(rank), cuda::current_stream(index(rank))}, *done_[rank]);
-  }
+  void join(int rank) override { streams_.join(rank); }
 
   void check() override {
     if (VT_LIKELY(!faults_.any(mesh_))) return;
@@ -98,18 +76,18 @@ class CudaEngine final : public Engine {
   }
 
   void synchronize() override {
-    for (int r = 0; r < mesh_.size(); ++r) cuda::synchronize_stream(streams_[r]);
+    streams_.synchronize();
     check();
   }
 
   void reset() override {
     faults_.abort();  // whoever still waits in a kernel leaves
-    for (int r = 0; r < mesh_.size(); ++r) cuda::synchronize_stream(streams_[r]);
+    streams_.synchronize();
     for (int r = 0; r < mesh_.size(); ++r) {
       DeviceGuard guard(index(r));
-      VT_CUDA(cudaMemsetAsync(memory_->slot(r), 0, layout_.stage, handle_of(streams_[r])));
+      VT_CUDA(cudaMemsetAsync(memory_->slot(r), 0, layout_.stage, streams_[r]));
     }
-    for (int r = 0; r < mesh_.size(); ++r) cuda::synchronize_stream(streams_[r]);
+    streams_.synchronize();
     faults_.clear();
   }
 
@@ -157,8 +135,7 @@ class CudaEngine final : public Engine {
   void launch(const void* kernel, int rank, int blocks, Args& args) {
     void* parameters[] = {&args};
     DeviceGuard guard(index(rank));
-    VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(kThreads), parameters, 0,
-                             handle_of(streams_[rank])));
+    VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(kThreads), parameters, 0, streams_[rank]));
   }
 
   void launch_direct(const void* kernel, DirectArgs args, int blocks) {
@@ -178,7 +155,7 @@ class CudaEngine final : public Engine {
       return;
     DeviceGuard guard(index(0));
     VT_CUDA(cudaMemcpyAsync(call.output.data(), call.input.data(), call.input.bytes(),
-                            cudaMemcpyDeviceToDevice, handle_of(streams_[0])));
+                            cudaMemcpyDeviceToDevice, streams_[0]));
   }
 
   bool use_packets(const Unit& unit) const {
@@ -238,7 +215,7 @@ class CudaEngine final : public Engine {
 
   void copy(int rank, void* to, const void* from, size_t bytes) {
     DeviceGuard guard(index(rank));
-    VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, handle_of(streams_[rank])));
+    VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, streams_[rank]));
   }
 
   void packets(const Unit& unit) {
@@ -269,9 +246,8 @@ class CudaEngine final : public Engine {
   int blocks_ = 1;
   uint32_t sequence_ = 0;
   std::shared_ptr<fabric::SymmetricMemory> memory_;
-  std::vector<Stream> streams_;     // by rank
-  std::vector<cuda::Event*> done_;  // by rank: the end of the last unit
   FaultMemory faults_;
+  RankStreams streams_;  // the last one: it goes first, and waits for kernels that use the others
 };
 
 }  // namespace

@@ -9,5 +9,11 @@ namespace vt::collectives {
 std::unique_ptr<Engine> make_cuda_engine(const fabric::Mesh&, const Options&) {
   fail(ErrorKind::kRuntime, "communicator: ", cuda_unavailable_reason());
 }
+std::unique_ptr<Engine> make_nccl_engine(const fabric::Mesh&) {
+  fail(ErrorKind::kRuntime, "communicator: NCCL runs on GPUs only: ", cuda_unavailable_reason());
+}
+std::string nccl_version() {
+  fail(ErrorKind::kRuntime, "NCCL runs on GPUs only: ", cuda_unavailable_reason());
+}
 
 }  // namespace vt::collectives

@@ -18,9 +18,10 @@ using Tensors = std::vector<Tensor>;
 Algorithm parse_algorithm(const std::string& name) {
   if (name == "auto") return Algorithm::kAuto;
   if (name == "packets") return Algorithm::kPackets;
-  VT_CHECK(name == "two_shot", kValue, "communicator: unknown algorithm '", name,
-           "'; expected auto, packets or two_shot");
-  return Algorithm::kTwoShot;
+  if (name == "two_shot") return Algorithm::kTwoShot;
+  VT_CHECK(name == "nccl", kValue, "communicator: unknown algorithm '", name,
+           "'; expected auto, packets, two_shot or nccl");
+  return Algorithm::kNccl;
 }
 
 std::shared_ptr<Communicator> make_communicator(const fabric::Mesh& mesh,
@@ -59,7 +60,8 @@ itself, from any thread.
 Args:
     mesh: the ranks.
     timeout: seconds that a rank waits for the others (default: VIBETENSOR_FABRIC_TIMEOUT).
-    algorithm: "auto", "packets" or "two_shot"; only speed depends on it.
+    algorithm: "auto", "packets" or "two_shot": only speed depends on it. "nccl" leaves the work
+        to NVIDIA's library, one rank a GPU, without deadlines: a yardstick for benchmarks.
     always_stage: pass through the staging buffer even what all devices could reach.
     max_blocks: the largest grid of a rank's kernel; 0 for as many as pay.
 )";
@@ -92,6 +94,7 @@ void bind_collectives(pyb::module_& module) {
            "Blocks until all that was started is done; throws if something failed on a device.")
       .def("reset", &Communicator::reset, Free(),
            "Makes the communicator usable again after a time-out; drops what was pending.");
+  module.def("nccl_version", &nccl_version, Free());
   module.def("time_all_reduce", &timed, pyb::arg("communicator"), pyb::arg("tensors"),
              pyb::arg("out"), pyb::arg("op"), pyb::arg("iterations"), Free());
 }

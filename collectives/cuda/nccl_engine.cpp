@@ -1,0 +1,154 @@
+// Units carried out by NVIDIA's NCCL: one NCCL communicator a GPU, all driven by this process. The
+// library is opened when the first such engine is made.
+#include <cstdlib>
+#include <mutex>
+
+#include "base/error.h"
+#include "collectives/cuda/nccl_abi.h"
+#include "collectives/cuda/rank_streams.h"
+#include "collectives/engine.h"
+#include "device/cuda/device.h"
+#include "device/cuda/unit_lock.h"
+#include "device/vendor_library.h"
+
+namespace vt::collectives {
+namespace gpu {
+namespace {
+
+using namespace nccl;
+
+// NCCL reads its switches when it starts. NVLink multicast is not used in this house, so that it
+// is off unless the user has switched it on.
+const char* switch_off_multicast() {
+  (void)setenv("NCCL_NVLS_ENABLE", "0", 0);
+  return "NCCL";
+}
+
+struct Api {
+  VendorLibrary library{switch_off_multicast(), {"libnccl.so.2"}, "nvidia-nccl-cu13"};
+  GetVersionFn* get_version = library.function<GetVersionFn>("ncclGetVersion");
+  GetErrorStringFn* get_error_string = library.function<GetErrorStringFn>("ncclGetErrorString");
+  CommInitAllFn* comm_init_all = library.function<CommInitAllFn>("ncclCommInitAll");
+  CommDestroyFn* comm_destroy = library.function<CommDestroyFn>("ncclCommDestroy");
+  GroupFn* group_start = library.function<GroupFn>("ncclGroupStart");
+  GroupFn* group_end = library.function<GroupFn>("ncclGroupEnd");
+  AllReduceFn* all_reduce = library.function<AllReduceFn>("ncclAllReduce");
+  BroadcastFn* broadcast = library.function<BroadcastFn>("ncclBroadcast");
+};
+
+const Api& api() {
+  static const auto* const instance = new Api;  // a failed search is tried again at the next use
+  return *instance;
+}
+
+void check_nccl(Result result, const char* call) {
+  VT_CHECK(result == kSuccess, kFabric, "NCCL: ", call, " failed: ", api().get_error_string(result),
+           " (", result, "); NCCL_DEBUG=WARN makes it print the reason");
+}
+
+DataType data_type(DType dtype) {
+  switch (dtype) {
+    case DType::kI8: return kInt8;
+    case DType::kU8: return kUint8;
+    case DType::kI32: return kInt32;
+    case DType::kI64: return kInt64;
+    case DType::kF16: return kFloat16;
+    case DType::kBF16: return kBfloat16;
+    case DType::kF32: return kFloat32;
+    case DType::kF64: return kFloat64;
+    default: fail(ErrorKind::kType, "all_reduce: not implemented in NCCL for ", name(dtype));
+  }
+}
+
+RedOp reduction(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum: return kSum;
+    case ReduceOp::kAvg: return kAvg;
+    case ReduceOp::kProd: return kProd;
+    case ReduceOp::kMin: return kMin;
+    case ReduceOp::kMax: return kMax;
+  }
+  fail(ErrorKind::kValue, "all_reduce: unknown reduction");
+}
+
+class NcclEngine final : public Engine {
+ public:
+  explicit NcclEngine(const fabric::Mesh& mesh)
+      : mesh_(mesh), streams_(mesh), comms_(mesh.size(), nullptr) {
+    VT_CHECK(mesh.max_ranks_on_a_device() == 1, kValue,
+             "communicator: NCCL takes one rank a GPU, and two ranks of ", mesh,
+             " share one; give each rank a GPU of its own, or leave the algorithm at auto");
+    std::vector<int> indices;
+    for (Device device : mesh.ranks()) indices.push_back(device.index);
+    const Api& library = api();
+    std::lock_guard lock(cuda::launch_unit_mutex());  // NCCL allocates and loads modules
+    check_nccl(library.comm_init_all(comms_.data(), mesh.size(), indices.data()),
+               "ncclCommInitAll");
+  }
+
+  ~NcclEngine() override {
+    try {
+      streams_.synchronize();
+    } catch (const Error&) {  // a context is lost, and with it what was queued
+    }
+    std::lock_guard lock(cuda::launch_unit_mutex());
+    for (Comm comm : comms_)
+      if (comm) (void)api().comm_destroy(comm);
+  }
+
+  void* mark_arrival(int rank) override { return streams_.mark(rank); }
+  void drop_mark(int, void* mark) override { RankStreams::drop(mark); }
+  void join(int rank) override { streams_.join(rank); }
+  void synchronize() override { streams_.synchronize(); }
+  void reset() override { streams_.synchronize(); }
+
+  void run(const Unit& unit) override {
+    std::lock_guard lock(cuda::launch_unit_mutex());
+    if (unit.call().kind == Kind::kBarrier) {
+      streams_.begin_together(unit);  // events are enough
+    } else {
+      streams_.begin(unit);
+      if (unit.numel() > 0) queue(unit);
+    }
+    streams_.end();
+  }
+
+ private:
+  void queue(const Unit& unit) {
+    check_nccl(api().group_start(), "ncclGroupStart");
+    Result result = kSuccess;
+    for (int r = 0; r < mesh_.size() && result == kSuccess; ++r) result = queue(unit.calls[r], r);
+    const Result ended = api().group_end();  // also after a failure: a group must not stay open
+    check_nccl(result, unit.call().kind == Kind::kBroadcast ? "ncclBroadcast" : "ncclAllReduce");
+    check_nccl(ended, "ncclGroupEnd");
+  }
+
+  Result queue(const Call& call, int rank) {
+    cuda::DeviceGuard guard(mesh_.device(rank).index);
+    if (call.kind == Kind::kBroadcast)
+      return api().broadcast(call.input.data(), call.output.data(), call.input.bytes(), kInt8,
+                             call.root, comms_[rank], streams_[rank]);
+    return api().all_reduce(call.input.data(), call.output.data(),
+                            static_cast<size_t>(call.input.numel()), data_type(call.input.dtype()),
+                            reduction(call.op), comms_[rank], streams_[rank]);
+  }
+
+  fabric::Mesh mesh_;
+  RankStreams streams_;
+  std::vector<Comm> comms_;  // by rank
+};
+
+}  // namespace
+}  // namespace gpu
+
+std::unique_ptr<Engine> make_nccl_engine(const fabric::Mesh& mesh) {
+  return std::make_unique<gpu::NcclEngine>(mesh);
+}
+
+std::string nccl_version() {
+  int version = 0;
+  gpu::check_nccl(gpu::api().get_version(&version), "ncclGetVersion");
+  return str(version / 10000, '.', version / 100 % 100, '.', version % 100);
+}
+
+}  // namespace vt::collectives
