@@ -14,6 +14,7 @@ from vibetensor.collectives import Communicator
 from vibetensor.fabric import parse_devices
 
 KINDS = ["cpu:3", pytest.param("cuda:0", marks=pytest.mark.cuda)]
+TWO_GPUS = pytest.mark.cuda(devices=2)
 
 
 @pytest.mark.parametrize("devices", KINDS)
@@ -44,6 +45,52 @@ def test_every_type_and_op_is_right(devices: str, tmp_path: Path) -> None:
         assert row["out_of_place"]["wrong"] == row["in_place"]["wrong"] == 0, row
     for key in ("date", "commit", "hardware", "driver", "cuda", "ranks", "devices"):
         assert key in found
+
+
+@pytest.mark.parametrize(
+    ("devices", "option", "wanted"),
+    [
+        ("cpu:2", "", False),
+        ("cpu:2", "--symmetric", True),
+        pytest.param("cuda:0", "--symmetric", True, marks=pytest.mark.cuda),
+        pytest.param("cuda:0,1", "", True, marks=TWO_GPUS),
+        pytest.param("cuda:0,1", "--no-symmetric", False, marks=TWO_GPUS),
+    ],
+)
+def test_tensors_in_symmetric_memory(
+    devices: str, option: str, wanted: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "result.json"
+    arguments = f"bench allreduce --devices {devices} --ranks 2 -b 4 -e 4M -f 1024 -n 2 {option}"
+    assert cli.main([*arguments.split(), "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert found["symmetric"] is wanted
+    assert all(
+        row[way]["wrong"] == 0 for row in found["rows"] for way in ("out_of_place", "in_place")
+    )
+
+
+@TWO_GPUS
+def test_nccl_beside_our_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "result.json"
+    arguments = "bench allreduce --devices cuda:0,1 -b 1K -e 1M -f 32 -n 5 --compare nccl"
+    assert cli.main([*arguments.split(), "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert found["nccl"].startswith("2.")
+    for row in found["rows"]:
+        for way in ("out_of_place", "in_place"):
+            part = row[way]
+            assert part["ratio"] == pytest.approx(part["time_us"] / part["nccl_us"], rel=1e-2)
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if "redop" in line).count("ratio") == 2
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    assert all(len(row) == 17 for row in rows)
+
+
+@pytest.mark.parametrize("option", ["--compare", "--algorithm"])
+def test_nccl_wants_gpus(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "allreduce", "--devices", "cpu:2", option, "nccl"]) == 1
+    assert "NCCL runs on GPUs only" in capsys.readouterr().err
 
 
 def test_json_on_stdout_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from vibetensor import _C
+from vibetensor import _C, fabric
 from vibetensor import torch as vt
 from vibetensor.collectives import Communicator
 
@@ -30,12 +30,17 @@ _PERIOD = 65521
 
 
 class Part(TypedDict):
-    """A measurement: microseconds a call, GB/s, and how many values were wrong (None: unknown)."""
+    """A measurement: microseconds a call, GB/s, and how many values were wrong (None: unknown).
+
+    `nccl_us` is NCCL's time for the same tensors and `ratio` ours over it; None if not compared.
+    """
 
     time_us: float
     algbw: float
     busbw: float
     wrong: int | None
+    nccl_us: float | None
+    ratio: float | None
 
 
 class Row(TypedDict):
@@ -50,10 +55,25 @@ class Row(TypedDict):
 
 
 class Case:
-    """all_reduce of one size, type and op over the ranks of a communicator."""
+    """all_reduce of one size, type and op over the ranks of a communicator.
 
-    def __init__(self, communicator: Communicator, bytes_: int, type: str, op: str) -> None:
+    `nccl` is a communicator of the same mesh to compare with. `symmetric` tensors lie in memory
+    that all devices reach directly; others may have to pass through a staging buffer.
+    """
+
+    def __init__(
+        self,
+        communicator: Communicator,
+        bytes_: int,
+        type: str,
+        op: str,
+        *,
+        nccl: Communicator | None = None,
+        symmetric: bool = False,
+    ) -> None:
         self.communicator = communicator
+        self.nccl = nccl
+        self.symmetric = symmetric
         self.type = type
         self.op = op
         self.dtype = DTYPES[type]
@@ -64,7 +84,7 @@ class Case:
     def run(self, iterations: int, warmup: int, check: bool) -> Row:
         """Measures both ways and, if asked to, checks one call of each."""
         inputs = self._inputs()
-        outputs = [vt.empty_like(t) for t in inputs]
+        outputs = self._empty()
         out_of_place = self._measure(inputs, outputs, iterations, warmup)
         in_place = self._measure(outputs, None, iterations, warmup)
         if check:
@@ -88,9 +108,13 @@ class Case:
         iterations: int,
         warmup: int,
     ) -> Part:
-        if warmup > 0:
-            _C.time_all_reduce(self.communicator, inputs, outputs, self.op, warmup)
-        seconds = _C.time_all_reduce(self.communicator, inputs, outputs, self.op, iterations)
+        def time(communicator: Communicator) -> float:
+            if warmup > 0:
+                _C.time_all_reduce(communicator, inputs, outputs, self.op, warmup)
+            return _C.time_all_reduce(communicator, inputs, outputs, self.op, iterations)
+
+        seconds = time(self.communicator)
+        theirs = time(self.nccl) if self.nccl is not None else None
         algbw = self.count * self.dtype.itemsize / seconds / 1e9
         busbw = algbw * 2 * (self.ranks - 1) / self.ranks
         return {
@@ -98,6 +122,8 @@ class Case:
             "algbw": round(algbw, 4),
             "busbw": round(busbw, 4),
             "wrong": None,
+            "nccl_us": round(theirs * 1e6, 3) if theirs is not None else None,
+            "ratio": round(seconds / theirs, 4) if theirs is not None else None,
         }
 
     def _pattern(self, rank: int) -> NDArray[Any]:
@@ -111,13 +137,20 @@ class Case:
         return random.integers(low, high, _PERIOD)
 
     def _inputs(self) -> list[_C.Tensor]:
-        tensors = []
+        tensors = self._empty()
         periods = -(-self.count // _PERIOD)
-        for pattern, device in zip(self.patterns, self.communicator.mesh.devices, strict=True):
-            one = vt.from_numpy(pattern).to(self.dtype).to(device)
+        for pattern, tensor in zip(self.patterns, tensors, strict=True):
+            one = vt.from_numpy(pattern).to(self.dtype).to(tensor.device)
             repeated = one.expand(periods, _PERIOD).reshape(periods * _PERIOD)
-            tensors.append(repeated[: self.count].clone())  # not the memory of the pattern
+            tensor.copy_(repeated[: self.count])
         return tensors
+
+    def _empty(self) -> list[_C.Tensor]:
+        """New tensors, one a rank; their values do not matter."""
+        mesh = self.communicator.mesh
+        if self.symmetric:
+            return fabric.symmetric_zeros(mesh, [self.count], self.dtype)
+        return [vt.empty(self.count, dtype=self.dtype, device=device) for device in mesh.devices]
 
     def _wanted(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """One period of the result, and how far off each value may be."""

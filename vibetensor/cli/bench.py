@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vibetensor.cli.allreduce_case import Case, Part, Row
+    from vibetensor.cli.allreduce_case import Row
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _OPS = ("sum", "prod", "min", "max", "avg")
@@ -37,7 +37,20 @@ def add_parser(subparsers: Any) -> None:
     add.add_argument("--devices", default=None, help="auto, cpu:4, cuda:0,1 or all")
     add.add_argument("--ranks", type=positive, default=None, help="ranks that share the devices")
     add.add_argument(
-        "--algorithm", choices=("auto", "packets", "two_shot"), default="auto", help="on GPUs"
+        "--algorithm",
+        choices=("auto", "packets", "two_shot", "nccl"),
+        default="auto",
+        help="on GPUs",
+    )
+    add.add_argument(
+        "--compare", choices=("nccl",), default=None, help="time NCCL with the same tensors too"
+    )
+    add.add_argument(
+        "--symmetric",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="tensors that all devices reach directly, as the trainer's gradients are; "
+        "without, they pass through a staging buffer (default: where there are several GPUs)",
     )
     add.add_argument("--json", metavar="FILE", default=None, help="write JSON there; - for stdout")
     add.set_defaults(run=run)
@@ -80,6 +93,7 @@ def sizes(args: argparse.Namespace) -> Iterator[int]:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints and writes; 1 if a value was wrong."""
     from vibetensor import fabric
+    from vibetensor.cli import allreduce_table as table
     from vibetensor.cli.allreduce_case import DTYPES, Case
     from vibetensor.collectives import Communicator
 
@@ -94,17 +108,20 @@ def run(args: argparse.Namespace) -> int:
         if name not in known:
             raise ValueError(f"bench: unknown '{name}'; expected one of {', '.join(known)}, or all")
     mesh = fabric.parse_devices(text, ranks=args.ranks)
+    if args.symmetric is None:
+        args.symmetric = mesh.type == "cuda" and len(set(mesh.devices)) > 1
     communicator = Communicator(mesh, algorithm=args.algorithm)
+    nccl = Communicator(mesh, algorithm="nccl") if args.compare == "nccl" else None
 
     out = sys.stderr if args.json == "-" else sys.stdout
-    print(_heading(mesh, args), file=out)
+    print(table.heading(mesh, args), file=out)
     rows: list[Row] = []
     for dtype in dtypes:
         for op in ops:
             for bytes_ in sizes(args):
-                case = Case(communicator, bytes_, dtype, op)
+                case = Case(communicator, bytes_, dtype, op, nccl=nccl, symmetric=args.symmetric)
                 row = case.run(args.iters, args.warmup_iters, args.check != 0)
-                print(_line(case, row), file=out, flush=True)
+                print(table.line(row), file=out, flush=True)
                 rows.append(row)
     parts = [part for row in rows for part in (row["out_of_place"], row["in_place"])]
     wrong = sum(part["wrong"] or 0 for part in parts)
@@ -116,32 +133,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _heading(mesh: Any, args: argparse.Namespace) -> str:
-    ranks = "\n".join(f"#  rank {rank:2d} on {device}" for rank, device in enumerate(mesh.devices))
-    half = f"{'time':>9} {'algbw':>7} {'busbw':>7} {'#wrong':>6}"
-    units = f"{'(us)':>9} {'(GB/s)':>7} {'(GB/s)':>7} {'':>6}"
-    return (
-        f"# nranks {len(mesh)} minBytes {args.minbytes} maxBytes {args.maxbytes} "
-        f"warmup iters: {args.warmup_iters} iters: {args.iters} validation: {args.check}\n"
-        f"# Using devices\n{ranks}\n#\n"
-        f"#{'':53}{'out-of-place':>32} {'in-place':>32}\n"
-        f"#{'size':>12} {'count':>12} {'type':>9} {'redop':>6} {'root':>6}     {half}  {half}\n"
-        f"#{'(B)':>12} {'(elements)':>12} {'':>9} {'':>6} {'':>6}     {units}  {units}"
-    )
-
-
-def _line(case: Case, row: Row) -> str:
-    def half(part: Part) -> str:
-        wrong = "N/A" if part["wrong"] is None else part["wrong"]
-        return f"{part['time_us']:9.2f} {part['algbw']:7.2f} {part['busbw']:7.2f} {wrong:>6}"
-
-    return (
-        f" {row['size']:>12} {row['count']:>12} {case.type:>9} {case.op:>6} {-1:>6}     "
-        f"{half(row['out_of_place'])}  {half(row['in_place'])}"
-    )
-
-
 def _report(mesh: Any, args: argparse.Namespace, rows: list[Row]) -> dict[str, Any]:
+    from vibetensor import _C
     from vibetensor.cli.provenance import provenance
 
     return {
@@ -152,6 +145,8 @@ def _report(mesh: Any, args: argparse.Namespace, rows: list[Row]) -> dict[str, A
         "iters": args.iters,
         "warmup_iters": args.warmup_iters,
         "algorithm": args.algorithm,
+        "symmetric": args.symmetric,
+        "nccl": _C.nccl_version() if "nccl" in (args.algorithm, args.compare) else None,
         "rows": rows,
     }
 
