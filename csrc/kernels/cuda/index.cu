@@ -87,40 +87,105 @@ __global__ void __launch_bounds__(kThreads)
       in_range(note, "index_add", at, n) ? static_cast<uint32_t>(at) : static_cast<uint32_t>(n);
 }
 
-constexpr int kBatch = 8;  // rows of a run that are fetched together
+// Note [Runs of equal keys]
+// After the sort, equal keys lie together in the order of their positions: a run. Frequent indices
+// make runs of thousands, so a run is cut, from its start on, into parts of kPart elements. Each
+// part is summed in order by its own threads; the parts of a long run are then added up in order.
+// Where the cuts lie depends on the index only.
+constexpr int kPart = 64;
+constexpr int kBatch = 8;  // elements that are fetched together
 
-// out is [outer, n, inner], src [outer, picks, inner]. Equal keys lie together, in the order of
-// their positions; the threads at the first of a run add (or write) all of its rows. A key of
-// `nowhere` or more is skipped.
+// The parts that begin in 64 neighbouring positions: at most the start of one long run, and a later
+// part of another.
+__device__ __forceinline__ int64_t part_slot(int64_t first, bool is_start) {
+  return first / kPart * 2 + is_start;
+}
+
+template <class K>
+__device__ int64_t run_start(const K* keys, int64_t position, K key) {
+  int64_t low = 0, high = position;  // the first element that is not smaller
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (keys[middle] < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+// out is [outer, n, inner], src [outer, picks, inner], partial [outer, slots, inner]. Keys of
+// `nowhere` are skipped.
 template <class T, class K>
 __global__ void __launch_bounds__(kThreads)
-    take_runs_kernel(T* out, const T* src, const K* keys, const uint32_t* positions, int64_t picks,
-                     int64_t n, int64_t inner, K nowhere, bool add) {
+    add_parts_kernel(T* out, const T* src, compute_t<T>* partial, const K* keys,
+                     const uint32_t* positions, int64_t picks, int64_t n, int64_t inner,
+                     int64_t slots, K nowhere) {
+  using C = compute_t<T>;
+  const int64_t first = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
+  if (first >= picks) return;
+  const K key = keys[first];
+  if (key >= nowhere) return;
+  const bool is_start = first == 0 || keys[first - 1] != key;
+  if (!is_start) {
+    if (first < kPart || keys[first - kPart] != key) return;
+    if ((first - run_start(keys, first, key)) % kPart != 0) return;
+  }
+  const int64_t end = first + kPart < picks ? first + kPart : picks;
+  const bool whole = is_start && !(end < picks && keys[end] == key);
+  out += (int64_t{blockIdx.y} * n + static_cast<int64_t>(key)) * inner;
+  src += int64_t{blockIdx.y} * picks * inner;
+  partial += (int64_t{blockIdx.y} * slots + part_slot(first, is_start)) * inner;
+  for (int64_t u = threadIdx.x; u < inner; u += blockDim.x) {
+    C sum = whole ? convert<C>(out[u]) : C(0);
+    bool more = true;
+    for (int64_t i = first; more && i < end; i += kBatch) {
+      T values[kBatch];
+      bool same[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        same[j] = i + j < end && keys[i + j] == key;
+        if (same[j]) values[j] = src[int64_t{positions[i + j]} * inner + u];
+      }
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j)
+        if (same[j]) sum = convert<C>(sum + convert<C>(values[j]));
+      more = same[kBatch - 1];
+    }
+    if (whole) out[u] = convert<T>(sum);
+    else partial[u] = sum;
+  }
+}
+
+template <class T, class K>
+__global__ void __launch_bounds__(kThreads)
+    join_parts_kernel(T* out, const compute_t<T>* partial, const K* keys, int64_t picks, int64_t n,
+                      int64_t inner, int64_t slots, K nowhere) {
   using C = compute_t<T>;
   const int64_t first = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   if (first >= picks) return;
   const K key = keys[first];
   if (key >= nowhere || (first > 0 && keys[first - 1] == key)) return;
+  if (first + kPart >= picks || keys[first + kPart] != key) return;
   out += (int64_t{blockIdx.y} * n + static_cast<int64_t>(key)) * inner;
-  src += int64_t{blockIdx.y} * picks * inner;
+  partial += int64_t{blockIdx.y} * slots * inner;
   for (int64_t u = threadIdx.x; u < inner; u += blockDim.x) {
     C sum = convert<C>(out[u]);
-    bool more = true;
-    for (int64_t i = first; more; i += kBatch) {
-      T values[kBatch];
-      bool same[kBatch];
-#pragma unroll
-      for (int j = 0; j < kBatch; ++j) {
-        same[j] = i + j < picks && keys[i + j] == key;
-        if (same[j]) values[j] = src[int64_t{positions[i + j]} * inner + u];
-      }
-#pragma unroll
-      for (int j = 0; j < kBatch; ++j)
-        if (same[j]) sum = convert<C>(add ? sum + convert<C>(values[j]) : convert<C>(values[j]));
-      more = same[kBatch - 1];
-    }
+#pragma unroll 4
+    for (int64_t i = first; i < picks && keys[i] == key; i += kPart)
+      sum = convert<C>(sum + partial[part_slot(i, i == first) * inner + u]);
     out[u] = convert<T>(sum);
   }
+}
+
+// The last of each run wins.
+template <class T, class K>
+__global__ void __launch_bounds__(kThreads)
+    take_last_kernel(T* out, const T* src, const K* keys, const uint32_t* positions, int64_t picks,
+                     K nowhere) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= picks) return;
+  const K key = keys[i];
+  if (key < nowhere && (i + 1 == picks || keys[i + 1] != key))
+    out[static_cast<int64_t>(key)] = src[positions[i]];
 }
 
 // Keeps j - i <= k (lower) or j - i >= k (upper), zero elsewhere.
@@ -171,15 +236,22 @@ Walk walk_of(const Dims& sizes, const Dims& strides, int skip, int still) {
 }
 
 template <class T, class K>
-void take_runs(const Queue& queue, const Tensor& out, const Tensor& src, RadixSort<K>& sorter,
-               int64_t outer, int64_t n, int64_t inner, bool add) {
+void add_runs(const Queue& queue, const Tensor& out, const Tensor& src, RadixSort<K>& sorter,
+              int64_t outer, int64_t n, int64_t inner) {
+  const int64_t picks = sorter.count(), slots = picks > kPart ? 2 * ceil_div(picks, kPart) : 0;
   const dim3 block = row_block(inner);
-  for (int64_t done = 0; done < outer; done += 65535) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(sorter.count(), block.y)),
-                    static_cast<unsigned>(std::min<int64_t>(outer - done, 65535)));
-    queue.launch(&take_runs_kernel<T, K>, grid, block, out.data<T>() + done * n * inner,
-                 src.data<T>() + done * sorter.count() * inner, sorter.keys(), sorter.positions(),
-                 sorter.count(), n, inner, static_cast<K>(n), add);
+  const int64_t most = std::min<int64_t>(outer, 65535);
+  const Scratch<compute_t<T>> partial(queue, most * slots * inner);
+  for (int64_t done = 0; done < outer; done += most) {
+    const dim3 grid(static_cast<unsigned>(ceil_div(picks, block.y)),
+                    static_cast<unsigned>(std::min(outer - done, most)));
+    T* to = out.data<T>() + done * n * inner;
+    queue.launch(&add_parts_kernel<T, K>, grid, block, to, src.data<T>() + done * picks * inner,
+                 partial.get(), sorter.keys(), sorter.positions(), picks, n, inner, slots,
+                 static_cast<K>(n));
+    if (slots > 0)
+      queue.launch(&join_parts_kernel<T, K>, grid, block, to, partial.get(), sorter.keys(), picks,
+                   n, inner, slots, static_cast<K>(n));
   }
 }
 
@@ -215,7 +287,7 @@ void index_add(const Tensor& out, const Tensor& src, const Tensor& index, int di
                index.data<int64_t>(), picks, lines.n, fault_note(queue.index()));
   sorter.sort(std::bit_width(static_cast<uint64_t>(lines.n)), false);
   visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
-    take_runs<T>(queue, out, src, sorter, lines.outer, lines.n, lines.inner, true);
+    add_runs<T>(queue, out, src, sorter, lines.outer, lines.n, lines.inner);
   });
 }
 
@@ -258,7 +330,10 @@ void scatter(const Tensor& out, const Tensor& src, const Tensor& index, int dim,
                static_cast<uint64_t>(total), note);
   sorter.sort(std::bit_width(static_cast<uint64_t>(total)), false);
   visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
-    take_runs<T>(queue, out, src, sorter, 1, total, 1, add);
+    if (add) return add_runs<T>(queue, out, src, sorter, 1, total, 1);
+    queue.launch(&take_last_kernel<T, uint64_t>, ceil_div(count, kThreads), kThreads, out.data<T>(),
+                 src.data<T>(), sorter.keys(), sorter.positions(), count,
+                 static_cast<uint64_t>(total));
   });
 }
 
