@@ -4,6 +4,7 @@
 #include "device/backend.h"
 #include "fabric/mesh.h"
 #include "fabric/peer.h"
+#include "fabric/speed.h"
 #include "fabric/symmetric.h"
 #include "python/pybind_tensor.h"
 
@@ -30,6 +31,21 @@ pyb::dict peer_state(Device from, Device to) {
   return result;
 }
 
+pyb::object measure_pair(Device from, Device to) {
+  std::optional<fabric::PairSpeed> speed;
+  {
+    pyb::gil_scoped_release release;
+    speed = fabric::measure_pair(from, to);
+  }
+  if (!speed) return pyb::none();
+  pyb::dict result;
+  result["copy"] = speed->copy;
+  result["copy_both"] = speed->copy_both;
+  result["store"] = speed->store;
+  result["latency"] = speed->latency;
+  return result;
+}
+
 Device rank_device(const Mesh& mesh, int rank) {
   VT_CHECK(rank >= 0 && rank < mesh.size(), kIndex, "mesh: rank ", rank,
            " is out of range, there are ", mesh.size());
@@ -51,6 +67,7 @@ void bind_fabric(pyb::module_& module) {
       .def("__hash__", [](const Mesh& m) { return std::hash<std::string>()(str(m)); })
       .def("__repr__", [](const Mesh& m) { return str("Mesh(", m, ")"); });
   module.def("peer_state", &peer_state, pyb::arg("from_device"), pyb::arg("to_device"));
+  module.def("measure_pair", &measure_pair, pyb::arg("from_device"), pyb::arg("to_device"));
   module.def(
       "symmetric_zeros",
       [](const Mesh& mesh, const std::vector<int64_t>& sizes, DType dtype) {

@@ -1,4 +1,4 @@
-"""`vibetensor topo`: the devices, the links between them, and which pairs work."""
+"""`vibetensor topo`: the devices, the links between them, which pairs work, and how fast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vibetensor.fabric import Pair, Topology
+    from vibetensor.fabric import Pair, Speeds, Topology
 
 _LEGEND = {
     "X": "the device itself",
@@ -38,23 +38,36 @@ def add_parser(subparsers: Any) -> None:
         "The exit code is 1 if a pair does not do what the driver says.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--measure", action="store_true", help="bandwidth and latency of every pair, measured"
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", default=None, help="measure, and draw the matrices into a PNG"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the topology; 1 if a pair that the driver reports failed its trial."""
-    from vibetensor.fabric import topology
+    from vibetensor.cli import topo_speed
+    from vibetensor.fabric import measure, topology
 
     found = topology()
+    speeds = measure(found) if args.measure or args.plot is not None else None
     if args.json:
-        print(json.dumps(found.as_dict(), indent=2))
+        measured = {} if speeds is None else {"measured": speeds.as_dict()}
+        print(json.dumps({**found.as_dict(), **measured}, indent=2))
     else:
-        print(table(found))
+        print(table(found, speeds))
+    if speeds is not None and args.plot is not None:
+        topo_speed.plot(speeds, args.plot)
     return 1 if found.bad_pairs else 0
 
 
-def table(found: Topology) -> str:
+def table(found: Topology, speeds: Speeds | None = None) -> str:
     """The text of the command."""
+    from vibetensor.cli import topo_speed
+
     names = [node.device for node in found.nodes]
     links = [[pair.link for pair in row] for row in found.pairs]
     header = ["", *names, "CPU affinity", "NUMA affinity"]
@@ -73,6 +86,9 @@ def table(found: Topology) -> str:
     parts.append(_legend(_LEGEND, {_generic(word) for row in links for word in row}))
     if len(found.nodes) > 1 and found.nodes[0].device.startswith("cuda"):
         parts += _peers(found, names)
+    if speeds is not None:
+        parts.append("Measured; row: the device that copies, stores or loads, column: whose memory")
+        parts += [f"{title}\n{_grid(cells)}" for title, cells in topo_speed.tables(speeds)]
     parts += [f"bad pair: {a} to {b}: {why}" for a, b, why in found.bad_pairs]
     parts += [f"note: {note}" for note in found.notes]
     return "\n\n".join(parts)

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Sequence
 
 from vibetensor import _C
 from vibetensor._C import Mesh, set_cpu_devices
+from vibetensor.fabric.speed import Speeds, measure
 from vibetensor.fabric.topology import Node, Pair, Topology, topology
 
 __all__ = [
     "Mesh",
     "Node",
     "Pair",
+    "Speeds",
     "Topology",
+    "measure",
     "mesh",
     "parse_devices",
     "set_cpu_devices",
