@@ -97,7 +97,12 @@ def call(op: Op) -> str:
         if op.entry.get("factory"):
             i = len(op.parameters)
             lines.append(f"    if (a.given({i}) && boolean(a, {i}, signature_{op.name})) set_requires_grad(result, true);")
-        lines.append("    return wrap(std::move(result));")
+        if len(op.visible) > 1:
+            names = ", ".join(f'"{r.name}"' for r in op.visible)
+            lines.append(f'    static PyTypeObject* const type = named_results("torch.return_types.{op.python_name}", {{{names}}});')
+            lines.append("    return wrap_named(type, std::move(result));")
+        else:
+            lines.append("    return wrap(std::move(result));")
     body = "\n".join(lines)
     text = f"static PyObject* call_{op.name}(const Arguments& a) {{\n  return guarded([&]() -> PyObject* {{\n{body}\n  }});\n}}"
     if has_inplace(op):
@@ -274,7 +279,7 @@ def _prototype(place: str, name: str, suffix: str = "") -> str:
 
 def methods_cpp(table: Table, index: int) -> str:
     chosen = [(n, ops) for i, (n, ops) in enumerate(groups(table).items()) if i % SHARDS == index]
-    parts = [HEADER, '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/generated.h"\n#include "python/parse.h"\n\nnamespace vt::py {\n']
+    parts = [HEADER, '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/generated.h"\n#include "python/named_results.h"\n#include "python/parse.h"\n\nnamespace vt::py {\n']
     for name, ops in chosen:
         for op in ops:
             parts += [signature(op), call(op)]

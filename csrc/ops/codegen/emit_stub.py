@@ -16,7 +16,22 @@ def _returns(op: Op) -> str:
     visible = op.visible
     if len(visible) == 1:
         return RETURNS[visible[0].type]
-    return "tuple[" + ", ".join(RETURNS[r.type] for r in visible) + "]"
+    return _results_class(op)
+
+
+def _results_class(op: Op) -> str:
+    """The name of the tuple with the names of these results."""
+    return "_" + "".join(r.name.title() for r in op.visible)
+
+
+def results(table: Table) -> str:
+    """The tuples with names that operators return, each once."""
+    classes = {}
+    for op in table.ops:
+        if len(op.visible) > 1:
+            fields = "".join(f"    {r.name}: {RETURNS[r.type]}\n" for r in op.visible)
+            classes[_results_class(op)] = f"class {_results_class(op)}(NamedTuple):\n{fields}\n"
+    return "".join(classes.values())
 
 
 def _definition(op: Op, indent: str, *, method: bool, suffix: str, overloaded: bool) -> str:
@@ -86,6 +101,7 @@ def stub(table: Table, handwritten: str) -> str:
     """The whole stub: the hand-written text with its two markers replaced."""
     static = functions(table)
     static = "\n".join(f"    @staticmethod\n{line}" if line.startswith("    def ") else line for line in static.splitlines())
+    handwritten = handwritten.replace("# {results}\n", results(table))
     for marker, text in (("operators", operators(table)), ("methods", methods(table)), ("functions", static + "\n")):
         handwritten = handwritten.replace(f"    # {{{marker}}}\n", text)
     return handwritten
