@@ -1,13 +1,14 @@
 """Where pip has put NVIDIA's libraries: nvidia/*/lib in the folders that Python imports from."""
 
-from __future__ import annotations
-
-import importlib.util
-from pathlib import Path
+import os
+import sys
 
 
 def folders() -> list[str]:
     """The folders that exist; none without such packages."""
-    spec = importlib.util.find_spec("nvidia")
-    roots = spec.submodule_search_locations if spec is not None else None
-    return [str(path) for root in roots or () for path in sorted(Path(root).glob("*/lib"))]
+    found = []
+    for root in sys.path:
+        packages = os.path.join(root, "nvidia")
+        if os.path.isdir(packages):
+            found += [os.path.join(packages, name, "lib") for name in sorted(os.listdir(packages))]
+    return [folder for folder in found if os.path.isdir(folder)]

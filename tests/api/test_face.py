@@ -171,3 +171,11 @@ def test_import_is_light() -> None:
 def test_the_face_imports_nothing_heavy() -> None:
     code = "import json, sys; import vibetensor.torch; print(json.dumps(sorted(sys.modules)))"
     assert not {"torch", "matplotlib", "sklearn", "rich"} & set(json.loads(run_python(code)))
+
+
+def test_results_have_names() -> None:
+    x = vt.tensor([[3.0, 1.0], [2.0, 4.0]])
+    for result in (x.max(1), vt.sort(x, descending=True), x.min(0), vt.topk(x, 1)):
+        values, indices = result
+        assert result.values is values and result.indices is indices and isinstance(result, tuple)
+    assert x.max(1).indices.tolist() == [0, 1]

@@ -82,7 +82,7 @@ def _print(found: dict[str, Any]) -> None:
     cpu = found["cpu"]
     rows = {
         "vibetensor": found["version"],
-        **{f"build {name}": value for name, value in found["build"].items()},
+        "built with": found["build"]["compiler"],
         "python": f"{found['python']}, numpy {found['numpy']}",
         "system": found["system"],
         "cpu": f"{cpu['name']}, {cpu['cores']} cores, {cpu['threads']} threads",

@@ -55,7 +55,7 @@ def clip_grad_norm_(
     with no_grad():
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
         for grad in grads:
-            grad.mul_(scale.to(device=grad.device, dtype=grad.dtype))
+            grad.mul_(scale.to(grad.device))
     return total
 
 
