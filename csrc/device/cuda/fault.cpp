@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <string>
 
 #include "base/device.h"
 #include "base/error.h"
@@ -32,7 +33,7 @@ FaultNote* fault_note(int index) {
     std::lock_guard unit(launch_unit_mutex());
     void* memory = nullptr;
     VT_CUDA(cudaHostAlloc(&memory, sizeof(FaultNote), cudaHostAllocMapped | cudaHostAllocPortable));
-    own.note = new (memory) FaultNote{0, 0, nullptr, 0};
+    own.note = new (memory) FaultNote{};
   });
   return own.note;
 }
@@ -40,7 +41,7 @@ FaultNote* fault_note(int index) {
 void check_faults(int index) {
   FaultNote* note = slot(index).note.load(std::memory_order_acquire);
   if (VT_LIKELY(note == nullptr || note->present == 0)) return;
-  const char* op = note->op;
+  const std::string op(const_cast<const char*>(note->op));
   const int64_t value = note->index, limit = note->limit;
   note->present = 0;
   fail(ErrorKind::kIndex, op, ": index ", value, " is out of range for ", limit,

@@ -9,7 +9,7 @@ namespace vt::cuda {
 struct FaultNote {
   volatile int64_t index;
   volatile int64_t limit;
-  const char* volatile op;  // a string literal of the host
+  volatile char op[32];  // a copy: a literal of a kernel lies where the host cannot read
   volatile uint32_t present;
 };
 
@@ -25,7 +25,11 @@ __device__ inline void note_index_fault(FaultNote* note, const char* op, int64_t
                                         int64_t limit) {
   note->index = index;
   note->limit = limit;
-  note->op = op;
+  // The last byte stays zero whoever writes.
+  for (int i = 0; i + 1 < static_cast<int>(sizeof(note->op)); ++i) {
+    note->op[i] = op[i];
+    if (op[i] == '\0') break;
+  }
   __threadfence_system();
   note->present = 1;
 }
