@@ -55,9 +55,7 @@ def main() -> int:
     return 0
 
 
-def _measure(
-    sides: list[Callable[[int], None]], rounds: int, seconds: float
-) -> dict[str, Any]:
+def _measure(sides: list[Callable[[int], None]], rounds: int, seconds: float) -> dict[str, Any]:
     counts = []
     for run in sides:
         run(3)  # warm: libraries opened, memory reserved, algorithms chosen

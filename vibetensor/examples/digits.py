@@ -13,7 +13,7 @@ from vibetensor.examples import digits_models
 from vibetensor.examples.task import Task
 from vibetensor.nn import Module
 
-DEFAULTS = {"steps": 600, "batch": 128, "lr": 2e-3, "clip": 1.0}
+DEFAULTS = {"steps": 600, "batch": 64, "lr": 3e-3, "clip": 1.0}
 
 _TEST_EVERY = 5  # of the images; the others are for training
 

@@ -11,7 +11,7 @@ F = nn.functional
 class MLP(nn.Module):
     """Images [batch, 8, 8] to logits [batch, 10] through two hidden layers."""
 
-    def __init__(self, width: int = 128) -> None:
+    def __init__(self, width: int = 256) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 class ViT(nn.Module):
     """Images [batch, 8, 8] to logits [batch, 10]: 2x2 patches, a few blocks, the mean of all."""
 
-    def __init__(self, width: int = 64, heads: int = 4, layers: int = 3) -> None:
+    def __init__(self, width: int = 48, heads: int = 4, layers: int = 2) -> None:
         super().__init__()
         self.patch = nn.Linear(4, width)
         self.position = nn.Parameter(torch.randn(16, width) * 0.02)
