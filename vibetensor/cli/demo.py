@@ -9,7 +9,7 @@ from vibetensor.cli import train
 
 # Sizes that are trained in a minute or two: on two cores, and on GPUs.
 _ON_CPU = {
-    "devices": "cpu:4", "steps": 1000, "batch": 24, "lr": 3e-3,
+    "devices": "cpu:4", "precision": "fp32", "steps": 1000, "batch": 24, "lr": 3e-3,
     "context": 64, "width": 96, "heads": 4, "layers": 3,
 }  # fmt: skip
 _ON_GPUS = {
@@ -20,7 +20,6 @@ _ON_GPUS = {
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command: `train chargpt` with other defaults."""
-    from vibetensor import _C
     from vibetensor.examples import chargpt
 
     parser = subparsers.add_parser(
@@ -28,6 +27,16 @@ def add_parser(subparsers: Any) -> None:
     )
     train.add_arguments(parser, chargpt.DEFAULTS)
     chargpt.add_arguments(parser)
+    parser.set_defaults(run=run, example="chargpt", **dict.fromkeys(_ON_GPUS))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fills in what was not asked for, by what the machine has."""
+    from vibetensor import _C
+
     gpus = _C.device_count("cuda")
     chosen = {**_ON_GPUS, "batch": 64 * gpus} if gpus else _ON_CPU
-    parser.set_defaults(run=train.run, example="chargpt", **chosen)
+    for name, value in chosen.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return train.run(args)
