@@ -30,14 +30,16 @@ class ProgressBar:
         if not (wanted and sys.stderr.isatty()):
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Remaining
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
+        # On a narrow terminal the bar shrinks, never the numbers.
+        count = "{task.completed}" if total is None else "{task.completed}/{task.total}"
         self._bar = Progress(
-            MofNCompleteColumn(),
+            TextColumn(count, table_column=Column(no_wrap=True)),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[note]}"),
-            Remaining(compact=True),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             console=Console(file=sys.stderr),
             refresh_per_second=4,
         )
@@ -56,14 +58,18 @@ class ProgressBar:
         """Moves to the step of a line of metrics; `rate` is in units a second."""
         if self._bar is None:
             return
-        memory = _C.memory_stats(self._device)["allocated"] / 2**30
+        memory = _C.memory_stats(self._device)["allocated"]
         loss = float("nan") if entry["loss"] is None else entry["loss"]
         norm = float("nan") if entry["grad_norm"] is None else entry["grad_norm"]
         note = (
-            f"loss {loss:.4f}  norm {norm:.3f}  lr {entry['lr']:.2e}  "
-            f"{_short(rate)} {self._unit}/s  {memory:.2f} GiB"
+            f"loss {loss:.4f} norm {norm:.3f} lr {entry['lr']:.1e} "
+            f"{_short(rate)} {self._unit}/s {_bytes(memory)}"
         )
         self._bar.update(self._task, completed=entry["step"], note=note)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.1f}G" if count >= 2**30 else f"{count / 2**20:.0f}M"
 
 
 def _short(number: float) -> str:
