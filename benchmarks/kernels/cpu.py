@@ -1,4 +1,4 @@
-"""CPU kernels against PyTorch: the same work, the same threads, rounds interleaved, one JSON line a case.
+"""CPU kernels against PyTorch: same work, same threads, rounds interleaved, one JSON line a case.
 
 A ratio is PyTorch's time over ours: above 1 we are faster. Run it as
 ``python benchmarks/kernels/cpu.py [--threads N] [--rounds N] [--only WORD] [--out FILE]``.
@@ -92,18 +92,32 @@ def elementwise() -> Iterator[Case]:
             return lambda: a + b.t()
 
         for name, make in (
-            ("gelu", gelu), ("add_", in_place), ("mul number", number), ("pow 1.7", power), ("where", where),
-            ("add bfloat16", narrow), ("add row", rows), ("mul column", columns), ("add transposed", transposed),
-        ):  # fmt: skip
+            ("gelu", gelu),
+            ("add_", in_place),
+            ("mul number", number),
+            ("pow 1.7", power),
+            ("where", where),
+            ("add bfloat16", narrow),
+            ("add row", rows),
+            ("mul column", columns),
+            ("add transposed", transposed),
+        ):
             yield Case(name, str(n), make)
 
 
 def copies() -> Iterator[Case]:
     """Casts and transposes."""
     for n in (10_000, 1_000_000, 10_000_000):
-        for source, target in (("float32", "bfloat16"), ("bfloat16", "float32"), ("float32", "int64"), ("float32", "float16")):
+        for source, target in (
+            ("float32", "bfloat16"),
+            ("bfloat16", "float32"),
+            ("float32", "int64"),
+            ("float32", "float16"),
+        ):
 
-            def cast(m: Any, n: int = n, source: str = source, target: str = target) -> Callable[[], Any]:
+            def cast(
+                m: Any, n: int = n, source: str = source, target: str = target
+            ) -> Callable[[], Any]:
                 a, to = tensor(m, n, dtype=source), getattr(m, target)
                 return lambda: a.to(to)
 
@@ -124,11 +138,18 @@ def copies() -> Iterator[Case]:
 def reductions() -> Iterator[Case]:
     """Over everything, rows, columns and a middle dimension."""
     for n in (10_000, 100_000, 1_000_000, 10_000_000):
-        shapes = {"all": ((n,), None), "rows": ((n // 100, 100), 1), "columns": ((n // 100, 100), 0), "middle": ((10, n // 1000, 100), 1)}
+        shapes = {
+            "all": ((n,), None),
+            "rows": ((n // 100, 100), 1),
+            "columns": ((n // 100, 100), 0),
+            "middle": ((10, n // 1000, 100), 1),
+        }
         for name in ("sum", "mean", "amax", "var"):
             for where, (sizes, dim) in shapes.items():
 
-                def call(m: Any, name: str = name, sizes: Any = sizes, dim: Any = dim) -> Callable[[], Any]:
+                def call(
+                    m: Any, name: str = name, sizes: Any = sizes, dim: Any = dim
+                ) -> Callable[[], Any]:
                     a, f = tensor(m, *sizes), getattr(m, name)
                     return (lambda: f(a)) if dim is None else (lambda: f(a, dim=dim))
 
@@ -203,10 +224,15 @@ def networks() -> Iterator[Case]:
             return backward(m, lambda: f(index, table), table)
 
         for name, make in (
-            ("softmax", softmax), ("softmax dim 0", softmax_outer), ("log_softmax", log_softmax), ("layer_norm", layer_norm),
-            ("layer_norm step", layer_norm_step), ("softmax step", softmax_step), ("cross_entropy step", cross_entropy),
+            ("softmax", softmax),
+            ("softmax dim 0", softmax_outer),
+            ("log_softmax", log_softmax),
+            ("layer_norm", layer_norm),
+            ("layer_norm step", layer_norm_step),
+            ("softmax step", softmax_step),
+            ("cross_entropy step", cross_entropy),
             ("embedding step", embedding),
-        ):  # fmt: skip
+        ):
             yield Case(name, size, make)
 
 
@@ -214,7 +240,15 @@ def products() -> Iterator[Case]:
     """Matrix products: squares, the shapes of a small GPT step, tiny ones, batches."""
     shapes = [(4, 4, 4), (16, 16, 16), (64, 64, 64), (128, 128, 128)]
     shapes += [(n, n, n) for n in (256, 512, 1024, 2048)]
-    shapes += [(2048, 128, 512), (2048, 512, 128), (2048, 128, 384), (2048, 128, 1024), (128, 2048, 512), (1, 1024, 1024), (1024, 1024, 1)]
+    shapes += [
+        (2048, 128, 512),
+        (2048, 512, 128),
+        (2048, 128, 384),
+        (2048, 128, 1024),
+        (128, 2048, 512),
+        (1, 1024, 1024),
+        (1024, 1024, 1),
+    ]
     for m_, k, n in shapes:
 
         def plain(m: Any, m_: int = m_, k: int = k, n: int = n) -> Callable[[], Any]:
@@ -253,7 +287,7 @@ def once(call: Callable[[], Any], repeats: int) -> float:
 
 
 def measure(case: Case, rounds: int) -> dict[str, Any]:
-    """Medians of interleaved rounds of about 5 ms each; on a busy machine the ratio of the best rounds says more."""
+    """Medians of interleaved rounds of about 5 ms; on a busy machine the best rounds say more."""
     calls = [case.make(reference), case.make(ours)]
     for call in calls:
         call()
@@ -265,9 +299,13 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
             series.append(once(call, repeats))
     theirs, mine = (statistics.median(series) for series in times)
     return {
-        "case": case.name, "size": case.size, "torch_us": round(theirs * 1e6, 3), "ours_us": round(mine * 1e6, 3),
-        "ratio": round(theirs / mine, 3), "ratio_of_best": round(min(times[0]) / min(times[1]), 3),
-    }  # fmt: skip
+        "case": case.name,
+        "size": case.size,
+        "torch_us": round(theirs * 1e6, 3),
+        "ours_us": round(mine * 1e6, 3),
+        "ratio": round(theirs / mine, 3),
+        "ratio_of_best": round(min(times[0]) / min(times[1]), 3),
+    }
 
 
 def main() -> None:
@@ -280,7 +318,11 @@ def main() -> None:
     options = parser.parse_args()
     reference.set_num_threads(options.threads)
     ours.set_num_threads(options.threads)
-    header = {"threads": options.threads, "cpu": platform.processor() or platform.machine(), "torch": reference.__version__}
+    header = {
+        "threads": options.threads,
+        "cpu": platform.processor() or platform.machine(),
+        "torch": reference.__version__,
+    }
     print(json.dumps(header), file=options.out, flush=True)
     for family in FAMILIES:
         for case in family():

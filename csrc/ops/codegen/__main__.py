@@ -21,8 +21,12 @@ def files() -> dict[str, Emit]:
         "kernels/table.h": emit_kernels.table_h,
         "kernels/structured_cpu.h": lambda t: emit_kernels.structured_h(t, cpu, "the CPU"),
         "kernels/structured_cuda.h": lambda t: emit_kernels.structured_h(t, cuda, "CUDA"),
-        "kernels/simd/table.cpp": lambda t: emit_kernels.table_cpp(t, cpu, "kernels/structured_cpu.h"),
-        "kernels/cuda/table.cpp": lambda t: emit_kernels.table_cpp(t, cuda, "kernels/structured_cuda.h"),
+        "kernels/simd/table.cpp": lambda t: emit_kernels.table_cpp(
+            t, cpu, "kernels/structured_cpu.h"
+        ),
+        "kernels/cuda/table.cpp": lambda t: emit_kernels.table_cpp(
+            t, cuda, "kernels/structured_cuda.h"
+        ),
         "python/generated.h": emit_python.generated_h,
         "python/index.cpp": emit_python.index_cpp,
     }
@@ -38,7 +42,9 @@ def files() -> dict[str, Emit]:
     for i in range(emit_python.SHARDS):
         result[f"python/methods_{i}.cpp"] = lambda t, i=i: emit_python.methods_cpp(t, i)
     result["docs/operators.md"] = emit_docs.operators_md
-    result["_C.pyi"] = lambda t: emit_stub.stub(t, (Path(__file__).parent / "_C.pyi.in").read_text())
+    result["_C.pyi"] = lambda t: emit_stub.stub(
+        t, (Path(__file__).parent / "_C.pyi.in").read_text()
+    )
     return result
 
 

@@ -39,7 +39,9 @@ def saved_by(op: Op) -> Saved:
     text = " ; ".join(op.gradients.values())
     values = [p for p in op.parameters if _uses(text, p.name)]
     metas = [p for p in op.parameters if p.differentiable and _uses_meta(text, p.name)]
-    results = [i for i in range(len(op.results)) if _uses(text, "result" if i == 0 else f"result{i}")]
+    results = [
+        i for i in range(len(op.results)) if _uses(text, "result" if i == 0 else f"result{i}")
+    ]
     return Saved(values, metas, results)
 
 
@@ -75,7 +77,8 @@ def node(op: Op) -> str:
     lists = any(p.is_list for p in inputs)
     fields = [_field(p) for p in saved.values]
     fields += [
-        f"std::vector<TensorMeta> {p.name}_metas_;" if p.is_list else f"TensorMeta {p.name}_meta_;" for p in saved.metas
+        f"std::vector<TensorMeta> {p.name}_metas_;" if p.is_list else f"TensorMeta {p.name}_meta_;"
+        for p in saved.metas
     ]
     fields += [f"SavedTensor result{i}_;" for i in saved.results]
 
@@ -90,7 +93,9 @@ def node(op: Op) -> str:
         else:
             unpack.append(f"    const auto& {p.name} = {p.name}_;")
     for i in saved.results:
-        unpack.append(f"    const Tensor {'result' if i == 0 else f'result{i}'} = result{i}_.unpack(this, {i});")
+        unpack.append(
+            f"    const Tensor {'result' if i == 0 else f'result{i}'} = result{i}_.unpack(this, {i});"
+        )
 
     compute = []
     positions = {p.name: i for i, p in enumerate(inputs)}
@@ -107,20 +112,28 @@ def node(op: Op) -> str:
             compute.append(f"    if (wants({i})) out[{i}] = {code};")
         else:
             wanted = ", ".join(f"wants({positions[t]})" for t in targets)
-            moves = "\n".join(f"      out[{positions[t]}] = std::move(parts[{k}]);" for k, t in enumerate(targets))
+            moves = "\n".join(
+                f"      out[{positions[t]}] = std::move(parts[{k}]);" for k, t in enumerate(targets)
+            )
             compute.append(
                 f"    {{\n      const std::array<bool, {len(targets)}> needs{{{wanted}}};\n"
                 + ("      (void)needs;\n" if not _uses(formula, "needs") else "")
                 + f"      auto parts = {code};\n{moves}\n    }}"
             )
-    release = [f"    {p.name}_.release();" for p in saved.values if (p.is_tensor and not p.is_list) or p.type == "Operand"]
-    release += [f"    for (SavedTensor& s : {p.name}_) s.release();" for p in saved.values if p.is_list]
+    release = [
+        f"    {p.name}_.release();"
+        for p in saved.values
+        if (p.is_tensor and not p.is_list) or p.type == "Operand"
+    ]
+    release += [
+        f"    for (SavedTensor& s : {p.name}_) s.release();" for p in saved.values if p.is_list
+    ]
     release += [f"    result{i}_.release();" for i in saved.results]
     edges = "int edges" if lists else ""
     edge_count = "edges" if lists else str(len(inputs))
     return f"""class {class_name(op)} final : public Node, public Pooled<{class_name(op)}> {{
  public:
-  explicit {class_name(op)}(Device device{', ' if edges else ''}{edges}) : Node(device, {len(op.results)}, {edge_count}) {{}}
+  explicit {class_name(op)}(Device device{", " if edges else ""}{edges}) : Node(device, {len(op.results)}, {edge_count}) {{}}
   const char* name() const override {{ return "{class_name(op)}"; }}
   void release_saved() override {{
 {chr(10).join(release)}
@@ -132,7 +145,7 @@ def node(op: Op) -> str:
 {chr(10).join(compute)}
   }}
 
-  {chr(10).join('  ' + f for f in fields).strip()}
+  {chr(10).join("  " + f for f in fields).strip()}
 }};
 """
 
@@ -142,7 +155,9 @@ def _only_if(op: Op, name: str) -> str:
     assert op.gradients is not None
     positions = {p.name: i for i, p in enumerate(_inputs(op))}
     readers = [names for names, formula in op.gradients.items() if _uses(formula, name)]
-    if len(op.gradients) == 1 or any("," in names or _inputs(op)[positions[names]].is_list for names in readers):
+    if len(op.gradients) == 1 or any(
+        "," in names or _inputs(op)[positions[names]].is_list for names in readers
+    ):
         return ""
     return "if (" + " || ".join(f"node->wants({positions[names]})" for names in readers) + ") "
 
@@ -152,7 +167,9 @@ def _save(op: Op, *, results: str, inplace: bool = False) -> list[str]:
     lines = []
     for p in saved.values:
         if p.is_list:
-            lines.append(f"for (const Tensor& t : {p.name}) node->{p.name}_.emplace_back().save_input(t);")
+            lines.append(
+                f"for (const Tensor& t : {p.name}) node->{p.name}_.emplace_back().save_input(t);"
+            )
         elif p.differentiable:
             # An in-place operation is about to overwrite its first input: backward reads a copy.
             value = f"clone({p.name})" if inplace and p is _inputs(op)[0] else p.name
@@ -163,7 +180,9 @@ def _save(op: Op, *, results: str, inplace: bool = False) -> list[str]:
         if p.is_list:
             lines.append(f"for (const Tensor& t : {p.name}) node->{p.name}_metas_.emplace_back(t);")
         elif p.type == "Operand":
-            lines.append(f"if ({p.name}.is_tensor()) node->{p.name}_meta_ = TensorMeta(*{p.name}.tensor);")
+            lines.append(
+                f"if ({p.name}.is_tensor()) node->{p.name}_meta_ = TensorMeta(*{p.name}.tensor);"
+            )
         else:
             lines.append(f"node->{p.name}_meta_ = TensorMeta({p.name});")
     for i in saved.results:
@@ -195,7 +214,9 @@ def _edges(op: Op) -> list[str]:
         if p.name not in names:
             continue
         if p.is_list:
-            lines.append(f"for (size_t i = 0; i < {p.name}.size(); ++i) node->set_edge(static_cast<int>(i), {p.name}[i]);")
+            lines.append(
+                f"for (size_t i = 0; i < {p.name}.size(); ++i) node->set_edge(static_cast<int>(i), {p.name}[i]);"
+            )
         elif p.type == "Operand":
             lines.append(f"if ({p.name}.is_tensor()) node->set_edge({i}, *{p.name}.tensor);")
         elif p.type == "Tensor?":
@@ -229,7 +250,11 @@ def public(op: Op) -> str:
         finish = "return results;"
     plain = f"auto {'results' if len(op.results) > 1 else 'result'} = {call};"
     head = f"{op.return_type(raw=False)} {op.name}({op.cpp_parameters()})"
-    view = f"  if (grad_enabled()) set_view_base(result, {op.parameters[0].name});\n" if op.entry.get("view") else ""
+    view = (
+        f"  if (grad_enabled()) set_view_base(result, {op.parameters[0].name});\n"
+        if op.entry.get("view")
+        else ""
+    )
     if op.mutates:
         return mutating(op)
     if not op.differentiable:
@@ -237,7 +262,7 @@ def public(op: Op) -> str:
     wanted = _wanted(op, _all_inputs(op))
     if op.gradients is None:
         return (
-            f"{head} {{\n  if (VT_UNLIKELY(grad_enabled() && ({wanted}))) fail_no_derivative(\"{op.name}\");\n"
+            f'{head} {{\n  if (VT_UNLIKELY(grad_enabled() && ({wanted}))) fail_no_derivative("{op.name}");\n'
             f"  {plain}\n  {finish}\n}}\n"
         )
     # A conversion that changes nothing gives the tensor itself, whose history must stay.
@@ -249,7 +274,11 @@ def public(op: Op) -> str:
     results = "std::get<{i}>(results)" if len(op.results) > 1 else "result"
     missing = _all_inputs(op) - {n.strip() for key in op.gradients for n in key.split(",")}
     missing = {m for m in missing if not m.startswith(("index", "target", "mask", "condition"))}
-    guard = f'  if (VT_UNLIKELY({_wanted(op, missing)})) fail_no_derivative("{op.name}");\n' if missing else ""
+    guard = (
+        f'  if (VT_UNLIKELY({_wanted(op, missing)})) fail_no_derivative("{op.name}");\n'
+        if missing
+        else ""
+    )
     body = "\n  ".join([_new_node(op), *_edges(op), *_save(op, results=results)])
     return f"""{head} {{
   {plain}
@@ -258,7 +287,7 @@ def public(op: Op) -> str:
   set_history({first}, std::move(owner), 0);
   {finish}
 }}
-{inplace(op) if has_inplace(op) else ''}"""
+{inplace(op) if has_inplace(op) else ""}"""
 
 
 def _record_inplace(op: Op, call: str, name: str, returned: str) -> str:
@@ -285,7 +314,10 @@ def _record_inplace(op: Op, call: str, name: str, returned: str) -> str:
 
 def inplace(op: Op) -> str:
     return _record_inplace(
-        op, f"raw::{op.name}_({op.cpp_arguments()})", op.name, f"const Tensor& {op.name}_({op.cpp_parameters()})"
+        op,
+        f"raw::{op.name}_({op.cpp_arguments()})",
+        op.name,
+        f"const Tensor& {op.name}_({op.cpp_parameters()})",
     )
 
 
@@ -299,7 +331,11 @@ def mutating(op: Op) -> str:
 
 
 def functions_cpp(table: Table, index: int) -> str:
-    ops = [op for i, op in enumerate(o for o in table.ops if o.kind != "composite") if i % SHARDS == index]
+    ops = [
+        op
+        for i, op in enumerate(o for o in table.ops if o.kind != "composite")
+        if i % SHARDS == index
+    ]
     nodes = [node(op) for op in ops if op.gradients is not None and op.differentiable]
     return (
         HEADER

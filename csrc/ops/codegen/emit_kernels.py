@@ -40,7 +40,9 @@ def structured_h(table: Table, namespace: str, guard: str) -> str:
 
 def _register(op: Op) -> str:
     inputs = len([p for p in op.parameters if p.differentiable])
-    over = {"all": "kAllTypes", "num": "kNumTypes", "int": "kIntTypes", "float": "kFloatTypes"}[op.entry["over"]]
+    over = {"all": "kAllTypes", "num": "kNumTypes", "int": "kIntTypes", "float": "kFloatTypes"}[
+        op.entry["over"]
+    ]
     scalars = len(op.parameters) - inputs
     return (
         f"  slots[static_cast<int>(PointwiseOp::{op.name})] = "
@@ -71,5 +73,3 @@ def table_cpp(table: Table, namespace: str, structured: str) -> str:
         + "const Kernels& table() {\n  static const Kernels instance = [] {\n    Kernels k{};\n"
         + f"{calls}\n{slots}\n    return k;\n  }}();\n  return instance;\n}}\n\n}}  // namespace {namespace}\n"
     )
-
-

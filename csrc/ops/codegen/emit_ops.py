@@ -56,10 +56,18 @@ def raw_pointwise_cpp(table: Table) -> str:
         scalars = [_as_scalar(p.type, p.name, op) for p in op.parameters if not p.differentiable]
         params = f"Scalar params[] = {{{', '.join([*scalars, 'Scalar()'])}}};"
         given = ", ".join(p.name for p in inputs)
-        dtype = {"promote": "kPromote", "float": "kFloat", "bool": "kBool"}[op.entry.get("dtype", "promote")]
-        bools = sum(1 << i for i, p in enumerate(inputs) if p.name in op.entry.get("bool_inputs", []))
-        over = {"all": "kAllTypes", "num": "kNumTypes", "int": "kIntTypes", "float": "kFloatTypes"}[op.entry["over"]]
-        rule = {"convert": "kConvert", "promote": "kPromote", "fit": "kFit"}[op.entry.get("numbers", "convert")]
+        dtype = {"promote": "kPromote", "float": "kFloat", "bool": "kBool"}[
+            op.entry.get("dtype", "promote")
+        ]
+        bools = sum(
+            1 << i for i, p in enumerate(inputs) if p.name in op.entry.get("bool_inputs", [])
+        )
+        over = {"all": "kAllTypes", "num": "kNumTypes", "int": "kIntTypes", "float": "kFloatTypes"}[
+            op.entry["over"]
+        ]
+        rule = {"convert": "kConvert", "promote": "kPromote", "fit": "kFit"}[
+            op.entry.get("numbers", "convert")
+        ]
         info = (
             f'PointwiseInfo{{"{op.name}", PointwiseOp::{op.name}, ResultType::{dtype}, {over}, {bools}u, {len(scalars)}, '
             f"NumberRule::{rule}}}"

@@ -12,14 +12,36 @@ SHARDS = 3
 
 # slot -> what `number <op> tensor` calls: an operator with the operands exchanged, or "fill" for a full tensor on the left
 REFLECTED = {
-    "add": "add", "mul": "mul", "sub": "rsub", "truediv": "rdiv", "pow": "rpow", "and": "bitwise_and",
-    "or": "bitwise_or", "xor": "bitwise_xor", "floordiv": "fill", "remainder": "fill", "matmul": None,
+    "add": "add",
+    "mul": "mul",
+    "sub": "rsub",
+    "truediv": "rdiv",
+    "pow": "rpow",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "floordiv": "fill",
+    "remainder": "fill",
+    "matmul": None,
 }
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 UNARY = ("neg", "abs", "invert")
-SLOTS = {"add": "nb_add", "sub": "nb_subtract", "mul": "nb_multiply", "truediv": "nb_true_divide",
-         "floordiv": "nb_floor_divide", "remainder": "nb_remainder", "pow": "nb_power", "matmul": "nb_matrix_multiply",
-         "and": "nb_and", "or": "nb_or", "xor": "nb_xor", "neg": "nb_negative", "abs": "nb_absolute", "invert": "nb_invert"}
+SLOTS = {
+    "add": "nb_add",
+    "sub": "nb_subtract",
+    "mul": "nb_multiply",
+    "truediv": "nb_true_divide",
+    "floordiv": "nb_floor_divide",
+    "remainder": "nb_remainder",
+    "pow": "nb_power",
+    "matmul": "nb_matrix_multiply",
+    "and": "nb_and",
+    "or": "nb_or",
+    "xor": "nb_xor",
+    "neg": "nb_negative",
+    "abs": "nb_absolute",
+    "invert": "nb_invert",
+}
 
 
 def groups(table: Table) -> dict[str, list[Op]]:
@@ -41,7 +63,12 @@ def python_signature(op: Op) -> str:
     text = op.text.replace(op.name + "(", op.python_name + "(", 1)
     if op.entry.get("factory"):
         text = text.replace(") ->", ", bool requires_grad=False) ->")
-    for ours, theirs in (("Operand", "Tensor|Number"), ("Scalar", "Number"), ("Tensor!", "Tensor"), ("hidden Tensor", "Tensor")):
+    for ours, theirs in (
+        ("Operand", "Tensor|Number"),
+        ("Scalar", "Number"),
+        ("Tensor!", "Tensor"),
+        ("hidden Tensor", "Tensor"),
+    ):
         text = text.replace(ours, theirs)
     if len(op.visible) != len(op.results):
         text = text.split("->")[0] + "-> " + ", ".join(r.type for r in op.visible)
@@ -50,7 +77,8 @@ def python_signature(op: Op) -> str:
 
 def signature(op: Op) -> str:
     rows = ", ".join(
-        f'{{"{p.name}", \'{p.code}\', {str(p.optional).lower()}, {str(p.keyword_only).lower()}}}' for p in python_parameters(op)
+        f"{{\"{p.name}\", '{p.code}', {str(p.optional).lower()}, {str(p.keyword_only).lower()}}}"
+        for p in python_parameters(op)
     )
     positional = len([p for p in op.parameters if not p.keyword_only])
     text = json.dumps(python_signature(op))
@@ -73,7 +101,11 @@ def call(op: Op) -> str:
     lines = []
     names = []
     for i, p in enumerate(op.parameters):
-        kind = p.saved_type if p.type not in ("Operand", "str", "str?") else {"Operand": "const Operand"}.get(p.type, "std::string_view")
+        kind = (
+            p.saved_type
+            if p.type not in ("Operand", "str", "str?")
+            else {"Operand": "const Operand"}.get(p.type, "std::string_view")
+        )
         if p.type in ("Tensor", "Tensor!") and not (p.default is not None):
             kind = "const Tensor&"
         elif kind == "Dims" or kind.startswith("std::"):
@@ -96,10 +128,14 @@ def call(op: Op) -> str:
             lines.append("    release.reacquire();")
         if op.entry.get("factory"):
             i = len(op.parameters)
-            lines.append(f"    if (a.given({i}) && boolean(a, {i}, signature_{op.name})) set_requires_grad(result, true);")
+            lines.append(
+                f"    if (a.given({i}) && boolean(a, {i}, signature_{op.name})) set_requires_grad(result, true);"
+            )
         if len(op.visible) > 1:
             names = ", ".join(f'"{r.name}"' for r in op.visible)
-            lines.append(f'    static PyTypeObject* const type = named_results("torch.return_types.{op.python_name}", {{{names}}});')
+            lines.append(
+                f'    static PyTypeObject* const type = named_results("torch.return_types.{op.python_name}", {{{names}}});'
+            )
             lines.append("    return wrap_named(type, std::move(result));")
         else:
             lines.append("    return wrap(std::move(result));")
@@ -116,7 +152,7 @@ def call(op: Op) -> str:
             f"\nstatic PyObject* call_{op.name}_out(const Arguments& a, PyObject* target) {{\n"
             "  return guarded([&]() -> PyObject* {\n"
             + "\n".join(lines[: len(op.parameters)])
-            + f"\n    Tensor out = out_tensor(target, \"{op.name}\");\n    vt::raw::{op.name}_out(out, {', '.join(names)});\n"
+            + f'\n    Tensor out = out_tensor(target, "{op.name}");\n    vt::raw::{op.name}_out(out, {", ".join(names)});\n'
             + "    out.bump_version();\n    return wrap(out);\n  });\n}"
         )
     return text
@@ -256,16 +292,22 @@ def generated_h(table: Table) -> str:
         if kind is None:
             continue
         ternary = ", PyObject*" if kind == "pow" else ""
-        slots.append(f"PyObject* slot_{kind}(PyObject*{', PyObject*' if kind not in UNARY else ''}{ternary});")
+        slots.append(
+            f"PyObject* slot_{kind}(PyObject*{', PyObject*' if kind not in UNARY else ''}{ternary});"
+        )
         if has_inplace(op):
-            slots.append(f"PyObject* slot_inplace_{kind}(PyObject*, PyObject*{ternary});" if kind not in UNARY else "")
+            slots.append(
+                f"PyObject* slot_inplace_{kind}(PyObject*, PyObject*{ternary});"
+                if kind not in UNARY
+                else ""
+            )
     return (
         HEADER
         + "// What the generated parsers offer to the tensor type and the module.\n#pragma once\n#include <Python.h>\n\n"
         + "namespace vt::py {\n\n"
         + "extern PyMethodDef generated_tensor_methods[];  // ends with a null name\n"
         + "extern PyMethodDef generated_functions[];       // all operators, for the module `ops`\n"
-        + "struct Exposed {\n  const char* place;  // \"torch\", \"nn.functional\", \"method\"\n  const char* name;\n};\n"
+        + 'struct Exposed {\n  const char* place;  // "torch", "nn.functional", "method"\n  const char* name;\n};\n'
         + "extern const Exposed generated_exposed[];       // ends with a null name\n"
         + "void fill_number_slots(PyNumberMethods& slots);\n\n"
         + "\n".join(filter(None, slots))
@@ -279,7 +321,10 @@ def _prototype(place: str, name: str, suffix: str = "") -> str:
 
 def methods_cpp(table: Table, index: int) -> str:
     chosen = [(n, ops) for i, (n, ops) in enumerate(groups(table).items()) if i % SHARDS == index]
-    parts = [HEADER, '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/generated.h"\n#include "python/named_results.h"\n#include "python/parse.h"\n\nnamespace vt::py {\n']
+    parts = [
+        HEADER,
+        '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/generated.h"\n#include "python/named_results.h"\n#include "python/parse.h"\n\nnamespace vt::py {\n',
+    ]
     for name, ops in chosen:
         for op in ops:
             parts += [signature(op), call(op)]
@@ -298,7 +343,9 @@ def index_cpp(table: Table) -> str:
         return f'    {{"{python}", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&{c})), {flags}, {doc}}},'
 
     for name, ops in groups(table).items():
-        doc = json.dumps("\n".join(f"{python_signature(op)}\n\n{op.entry.get('doc', '')}" for op in ops))
+        doc = json.dumps(
+            "\n".join(f"{python_signature(op)}\n\n{op.entry.get('doc', '')}" for op in ops)
+        )
         prototypes.append(_prototype("function", name))
         functions.append(row(name, f"function_{name}", doc))
         if any("method" in op.places for op in ops):
@@ -314,11 +361,25 @@ def index_cpp(table: Table) -> str:
             if kind in SLOTS:
                 slots.append(f"  slots.{SLOTS[kind]} = &slot_{kind};")
                 if has_inplace(op) and kind not in UNARY:
-                    slots.append(f"  slots.{SLOTS[kind].replace('nb_', 'nb_inplace_')} = &slot_inplace_{kind};")
-    return "\n".join([
-        HEADER, '#include "python/generated.h"\n\nnamespace vt::py {\n', *prototypes,
-        "\nPyMethodDef generated_tensor_methods[] = {", *methods, "    {nullptr, nullptr, 0, nullptr}};",
-        "\nPyMethodDef generated_functions[] = {", *functions, "    {nullptr, nullptr, 0, nullptr}};",
-        "\nconst Exposed generated_exposed[] = {", *exposed, "    {nullptr, nullptr}};",
-        "\nvoid fill_number_slots(PyNumberMethods& slots) {", *slots, "}\n\n}  // namespace vt::py\n",
-    ])
+                    slots.append(
+                        f"  slots.{SLOTS[kind].replace('nb_', 'nb_inplace_')} = &slot_inplace_{kind};"
+                    )
+    return "\n".join(
+        [
+            HEADER,
+            '#include "python/generated.h"\n\nnamespace vt::py {\n',
+            *prototypes,
+            "\nPyMethodDef generated_tensor_methods[] = {",
+            *methods,
+            "    {nullptr, nullptr, 0, nullptr}};",
+            "\nPyMethodDef generated_functions[] = {",
+            *functions,
+            "    {nullptr, nullptr, 0, nullptr}};",
+            "\nconst Exposed generated_exposed[] = {",
+            *exposed,
+            "    {nullptr, nullptr}};",
+            "\nvoid fill_number_slots(PyNumberMethods& slots) {",
+            *slots,
+            "}\n\n}  // namespace vt::py\n",
+        ]
+    )

@@ -43,7 +43,9 @@ def _definition(op: Op, indent: str, *, method: bool, suffix: str, overloaded: b
             star = True
         stub = "self" if method and i == 0 else p.stub
         if keyword.iskeyword(p.name):
-            stub = stub.replace(p.name, p.name + "_", 1) if not stub.startswith(p.name + "_") else stub
+            stub = (
+                stub.replace(p.name, p.name + "_", 1) if not stub.startswith(p.name + "_") else stub
+            )
         if p.type == "int...":
             stub = f"*{p.name}: {p.stub.split(': ')[1]}"
             star = True
@@ -65,7 +67,9 @@ def methods(table: Table) -> str:
         for suffix in ("", "_"):
             picked = [op for op in chosen if not suffix or has_inplace(op)]
             for op in picked:
-                out.append(_definition(op, "    ", method=True, suffix=suffix, overloaded=len(picked) > 1))
+                out.append(
+                    _definition(op, "    ", method=True, suffix=suffix, overloaded=len(picked) > 1)
+                )
     return "".join(out)
 
 
@@ -93,15 +97,26 @@ def functions(table: Table) -> str:
     out = []
     for ops in groups(table).values():
         for op in ops:
-            out.append(_definition(op, "    ", method=False, suffix="", overloaded=len(ops) > 1).replace("def ", "def ", 1))
+            out.append(
+                _definition(op, "    ", method=False, suffix="", overloaded=len(ops) > 1).replace(
+                    "def ", "def ", 1
+                )
+            )
     return "".join(out)
 
 
 def stub(table: Table, handwritten: str) -> str:
     """The whole stub: the hand-written text with its two markers replaced."""
     static = functions(table)
-    static = "\n".join(f"    @staticmethod\n{line}" if line.startswith("    def ") else line for line in static.splitlines())
+    static = "\n".join(
+        f"    @staticmethod\n{line}" if line.startswith("    def ") else line
+        for line in static.splitlines()
+    )
     handwritten = handwritten.replace("# {results}\n", results(table))
-    for marker, text in (("operators", operators(table)), ("methods", methods(table)), ("functions", static + "\n")):
+    for marker, text in (
+        ("operators", operators(table)),
+        ("methods", methods(table)),
+        ("functions", static + "\n"),
+    ):
         handwritten = handwritten.replace(f"    # {{{marker}}}\n", text)
     return handwritten

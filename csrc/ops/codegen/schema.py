@@ -16,24 +16,60 @@ TYPES: dict[str, tuple[str, str, str, str, str]] = {
     "Tensor": ("T", "const Tensor&", "Tensor", "tensor", "Tensor"),
     "Tensor!": ("T", "const Tensor&", "Tensor", "tensor", "Tensor"),
     "Tensor?": ("T", "const Tensor&", "Tensor", "optional_tensor", "Tensor | None"),
-    "Tensor[]": ("L", "const std::vector<Tensor>&", "std::vector<Tensor>", "tensors", "Sequence[Tensor]"),
+    "Tensor[]": (
+        "L",
+        "const std::vector<Tensor>&",
+        "std::vector<Tensor>",
+        "tensors",
+        "Sequence[Tensor]",
+    ),
     "Operand": ("O", "const Operand&", "OperandValue", "operand", "Tensor | Number"),
     "Scalar": ("S", "Scalar", "Scalar", "scalar", "Number"),
     "Scalar?": ("S", "Scalar", "Scalar", "optional_scalar", "Number | None"),
     "int": ("i", "int64_t", "int64_t", "integer", "_int"),
-    "int?": ("i", "std::optional<int64_t>", "std::optional<int64_t>", "optional_integer", "_int | None"),
+    "int?": (
+        "i",
+        "std::optional<int64_t>",
+        "std::optional<int64_t>",
+        "optional_integer",
+        "_int | None",
+    ),
     "float": ("f", "double", "double", "number", "_float"),
-    "float?": ("f", "std::optional<double>", "std::optional<double>", "optional_number", "_float | None"),
+    "float?": (
+        "f",
+        "std::optional<double>",
+        "std::optional<double>",
+        "optional_number",
+        "_float | None",
+    ),
     "bool": ("b", "bool", "bool", "boolean", "_bool"),
     "str": ("s", "std::string_view", "std::string", "string", "str"),
     "str?": ("s", "std::string_view", "std::string", "optional_string", "str | None"),
     "int[]": ("I", "const Dims&", "Dims", "dims", "Sequence[_int]"),
     "int...": ("V", "const Dims&", "Dims", "dims", "_int | Sequence[_int]"),
-    "int[]?": ("I", "const std::optional<Dims>&", "std::optional<Dims>", "optional_dims", "_int | Sequence[_int] | None"),
+    "int[]?": (
+        "I",
+        "const std::optional<Dims>&",
+        "std::optional<Dims>",
+        "optional_dims",
+        "_int | Sequence[_int] | None",
+    ),
     "dtype": ("d", "DType", "DType", "dtype", "_dtype"),
-    "dtype?": ("d", "std::optional<DType>", "std::optional<DType>", "optional_dtype", "_dtype | None"),
+    "dtype?": (
+        "d",
+        "std::optional<DType>",
+        "std::optional<DType>",
+        "optional_dtype",
+        "_dtype | None",
+    ),
     "device": ("D", "Device", "Device", "device", "_Place"),
-    "device?": ("D", "std::optional<Device>", "std::optional<Device>", "optional_device", "_Place | None"),
+    "device?": (
+        "D",
+        "std::optional<Device>",
+        "std::optional<Device>",
+        "optional_device",
+        "_Place | None",
+    ),
 }
 
 
@@ -87,7 +123,9 @@ class Parameter:
     def cpp_default(self) -> str:
         """The default as a C++ expression."""
         if self.default is None or self.default == "None":
-            return {"Tensor?": "Tensor()", "Scalar?": "Scalar::none()", "str?": '""'}.get(self.type, f"{self.saved_type}{{}}")
+            return {"Tensor?": "Tensor()", "Scalar?": "Scalar::none()", "str?": '""'}.get(
+                self.type, f"{self.saved_type}{{}}"
+            )
         if self.default in ("True", "False"):
             return self.default.lower()
         if self.type == "Scalar":
@@ -113,7 +151,9 @@ class Op:
     results: list[Result]
     entry: dict[str, Any]
     text: str
-    gradients: dict[str, str] | None = field(default=None)  # input name(s) -> formula; None: no derivative is known
+    gradients: dict[str, str] | None = field(
+        default=None
+    )  # input name(s) -> formula; None: no derivative is known
     differentiable: bool = True  # False: the results never carry a gradient
 
     @property
@@ -161,7 +201,9 @@ class Op:
         return TYPES[results[0].type][2]
 
 
-_PARAMETER = re.compile(r"^(?P<type>[A-Za-z]+(?:\[\]\??|\.\.\.|[?!])?)\s+(?P<name>\w+)(?:\s*=\s*(?P<default>.+))?$")
+_PARAMETER = re.compile(
+    r"^(?P<type>[A-Za-z]+(?:\[\]\??|\.\.\.|[?!])?)\s+(?P<name>\w+)(?:\s*=\s*(?P<default>.+))?$"
+)
 _SIGNATURE = re.compile(r"^(?P<name>\w+)\((?P<parameters>.*)\)\s*->\s*(?P<results>.+)$")
 
 
@@ -179,7 +221,9 @@ def parse(entry: dict[str, Any]) -> Op:
             continue
         found = _PARAMETER.match(piece)
         if not found or found["type"] not in TYPES:
-            raise ValueError(f"operator table: {match['name']}: cannot read the parameter {piece!r}")
+            raise ValueError(
+                f"operator table: {match['name']}: cannot read the parameter {piece!r}"
+            )
         parameters.append(Parameter(found["type"], found["name"], found["default"], keyword_only))
     results = [_parse_result(piece) for piece in match["results"].strip().strip("()").split(",")]
     op = Op(match["name"], parameters, results, entry, text)
@@ -191,7 +235,9 @@ def parse(entry: dict[str, Any]) -> Op:
         for names in op.gradients:
             for name in names.split(","):
                 if name.strip() not in [p.name for p in parameters if p.differentiable]:
-                    raise ValueError(f"operator table: {op.name}: gradient of unknown input {name.strip()!r}")
+                    raise ValueError(
+                        f"operator table: {op.name}: gradient of unknown input {name.strip()!r}"
+                    )
     return op
 
 
