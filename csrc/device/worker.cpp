@@ -1,6 +1,8 @@
 // The device workers' loop and registry.
 #include "device/worker.h"
 
+#include <pthread.h>
+
 #include <array>
 #include <memory>
 
@@ -53,10 +55,16 @@ void Worker::run() {
 Worker& worker(Device device) {
   // Never destroyed: at interpreter exit a worker may still be inside a job, and joining it there could deadlock.
   using Slots = std::array<std::array<Worker*, kMaxDevices>, kDeviceTypeCount>;
-  static auto* const workers = new Slots{};
-  static auto* const mutex = new std::mutex;
-  std::lock_guard lock(*mutex);
-  Worker*& slot = (*workers)[static_cast<int>(device.type)][device.index];
+  struct Registry {
+    Slots workers{};
+    std::mutex mutex;
+  };
+  static Registry* registry = [] {
+    pthread_atfork(nullptr, nullptr, [] { registry = new Registry; });  // a forked child has none of these threads
+    return new Registry;
+  }();
+  std::lock_guard lock(registry->mutex);
+  Worker*& slot = registry->workers[static_cast<int>(device.type)][device.index];
   if (!slot) slot = new Worker(device);
   return *slot;
 }

@@ -382,6 +382,19 @@ def test_cuda_backward(case: Case, dtype: str) -> None:
             assert_same(case, dtype, b, to_torch(a), factor=4.0)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.test.get("values") == "random"], ids=lambda c: c.id
+)
+def test_cuda_draws_the_numbers_of_the_cpu(case: Case) -> None:
+    given = case.arguments("float32", "plain")
+    vt.manual_seed(11)
+    here = case.ours([to_ours(t) for t in given], case.kwargs)
+    vt.manual_seed(11)
+    there = case.ours([on_gpu(to_ours(t)) for t in given], on_gpu_kwargs(case))
+    assert_same(case, "float32", there, _torch_results(here))
+
+
 def on_gpu(t: Any) -> Any:
     return t.to("cuda") if isinstance(t, vt.Tensor) else t
 

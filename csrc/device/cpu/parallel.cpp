@@ -3,6 +3,7 @@
 #include "device/cpu/parallel.h"
 
 #include <immintrin.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
@@ -111,8 +112,12 @@ class Pool {
   int helpers_ = 0;
 };
 
+// Never destroyed: its threads outlive static destruction. A forked child has none of them and starts with a new pool.
 Pool& pool() {
-  static Pool* instance = new Pool;  // never destroyed: its threads outlive static destruction
+  static Pool* instance = [] {
+    pthread_atfork(nullptr, nullptr, [] { instance = new Pool; });
+    return new Pool;
+  }();
   return *instance;
 }
 
