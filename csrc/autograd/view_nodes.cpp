@@ -1,7 +1,7 @@
 // Windows in backward: a gradient of the base has a window too, at the same place.
 #include "autograd/view_nodes.h"
 
-#include "autograd/saved.h"
+#include "autograd/formulas.h"
 #include "ops/ops.h"
 
 namespace vt {
@@ -41,9 +41,7 @@ class ViewBackward final : public Node {
   const char* name() const override { return "AsStridedBackward"; }
   void release_saved() override {}
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override {
-    const Tensor memory = window_.memory(meta_.dtype, meta_.device);
-    write(window_.view_of(memory), grads[0]);
-    out[0] = window_.base_of(memory);
+    out[0] = window_backward(grads[0], meta_, window_.sizes, window_.strides, window_.offset, window_.base_strides);
   }
 
  private:

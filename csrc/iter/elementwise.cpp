@@ -91,6 +91,14 @@ Dims broadcast_shapes(const char* op, const Tensor& a, const Tensor& b) {
   }
 }
 
+void check_writable(const char* op, const Tensor& out) {
+  if (VT_LIKELY(out.is_dense())) return;
+  for (int i = 0; i < out.dim(); ++i)
+    VT_CHECK(out.strides()[i] != 0 || out.sizes()[i] <= 1, kRuntime, op,
+             ": unsupported operation: more than one element of the written-to tensor ", out, " with strides ",
+             out.strides(), " refers to a single memory location; clone() it first");
+}
+
 bool overlaps_partially(const Tensor& out, const Tensor& input) {
   if (out.impl()->storage.get() != input.impl()->storage.get() || out.numel() == 0 || input.numel() == 0) return false;
   if (out.data() == input.data() && out.strides() == input.strides() && out.sizes() == input.sizes()) return false;

@@ -28,6 +28,9 @@ ElementwisePlan plan_elementwise(const Tensor& out, std::span<const Tensor* cons
 Dims broadcast_shapes(const char* op, const Tensor& a, const Tensor& b);
 Dims broadcast_sizes(const char* op, const Dims& a, const Dims& b);
 
+// Throws where an element of `out` is several elements of its shape (an expanded tensor): it cannot be written.
+void check_writable(const char* op, const Tensor& out);
+
 // Could writing `out` while reading `input` elementwise see its own writes? True for overlap that is not exact aliasing.
 bool overlaps_partially(const Tensor& out, const Tensor& input);
 

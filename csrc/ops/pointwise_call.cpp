@@ -114,6 +114,7 @@ void call_pointwise_into(const PointwiseInfo& info, const Tensor& out, const Ope
   Prepared p = prepare(info, inputs, count, params);
   VT_CHECK(out.sizes() == p.sizes, kRuntime, info.name, ": output with shape ", out.sizes(),
            " doesn't match the broadcast shape ", p.sizes);
+  check_writable(info.name, out);
   VT_CHECK(out.device() == p.device, kRuntime, info.name, ": output ", out, " is on another device than the inputs (",
            p.device, ")");
   const DType result = result_type(info, p.compute);

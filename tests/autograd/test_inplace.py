@@ -100,6 +100,13 @@ def _expanded_source(m: Any, x: Any, w: Any) -> Any:
     return y
 
 
+def _expanded_view(m: Any, x: Any, w: Any) -> Any:
+    y = x * 1
+    wide = y.expand(3, 4)
+    y.mul_(w)
+    return wide * wide
+
+
 INPLACE: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "a row of a base": (_into_a_base, ((3, 4), (4,))),
     "into zeros": (_into_zeros, ((4,),)),
@@ -113,6 +120,7 @@ INPLACE: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "fills": (_filled, ((3, 4), (4,))),
     "masks": (_masked_in_place, ((3, 4), (4,))),
     "index tensors": (_index_put, ((3, 4), (2, 4))),
+    "an expanded view of a base": (_expanded_view, ((4,), (4,))),
     "copy of an expanded source": (_expanded_source, ((3, 4), (4,))),
 }
 

@@ -158,6 +158,11 @@ BOTH: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "one_hot": (lambda m: m.nn.functional.one_hot(m.tensor([0.5])), ("one_hot",)),
     "int8 range": (lambda m: m.ones(2).view("x"), ("view", "str")),
     "unflatten": (lambda m: m.ones(6).unflatten(0, (4, 2)), ("unflatten", "[4, 2]", "6")),
+    "writing to an expanded tensor": (
+        lambda m: m.ones(1).expand(3).add_(1),
+        ("add", "single memory location"),
+    ),
+    "copying to one": (lambda m: m.ones(1).expand(3).copy_(m.ones(3)), ("single memory location",)),
     "tril of a vector": (lambda m: m.ones(3).tril(), ("tril", "2")),
     "diagonal": (lambda m: m.ones(3, 3).diagonal(0, 1, 1), ("diagonal", "1")),
 }

@@ -15,6 +15,7 @@ Tensor copy_(const Tensor& self, const Tensor& src, bool non_blocking) {
     VT_CHECK(src.numel() != 0 || self.numel() == 0, kRuntime, "copy_: cannot copy ", src, " into ", self);
     return self;
   }
+  check_writable("copy_", self);
   const Tensor source = broadcast_view(src, self.sizes());
   if (source.device() == self.device()) {
     if (overlaps_partially(self, source)) kernels(self.device()).copy(self, raw::clone(source));
