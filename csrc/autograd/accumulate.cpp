@@ -18,6 +18,7 @@ AccumulateGrad::AccumulateGrad(const Dims& sizes, DType dtype, Device device)
     : Node(device, 1, 0), sizes_(sizes), dtype_(dtype) {}
 
 void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
+  Tensor replaced;  // goes after the lock: its history may end in Python, which waits for the GIL
   {
     std::lock_guard lock(mutex_);
     Tensor& incoming = grads[0];
@@ -33,7 +34,7 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
       if (grad_enabled()) grad_ = clone(incoming);
       else grad_ = is_exclusive(incoming) ? std::move(incoming) : raw::clone(incoming);
     } else if (grad_enabled()) {
-      grad_ = add(grad_, incoming, 1);
+      replaced = std::exchange(grad_, add(grad_, incoming, 1));
     } else {
       raw::add_(grad_, incoming, 1);
     }
@@ -47,7 +48,9 @@ Tensor AccumulateGrad::grad() const {
 }
 
 void AccumulateGrad::set_grad(const Tensor& grad) {
+  Tensor replaced;
   std::lock_guard lock(mutex_);
+  replaced = grad_;
   if (grad.defined() && place_.defined() && !grad.same(place_)) {
     raw::copy_(place_, grad, false);
     grad_ = place_;
