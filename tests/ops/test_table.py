@@ -397,7 +397,15 @@ def test_cuda_draws_the_numbers_of_the_cpu(case: Case) -> None:
 
 
 def on_gpu(t: Any) -> Any:
-    return t.to("cuda") if isinstance(t, vt.Tensor) else t
+    """On the GPU with the same strides: views depend on them."""
+    if not isinstance(t, vt.Tensor):
+        return t
+    length = 1 + sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+    if t.numel() == 0:
+        return t.to("cuda")
+    memory = t.detach().as_strided([length], [1], t.storage_offset()).to("cuda")
+    made = memory.as_strided(list(t.shape), list(t.stride()), 0)
+    return made.detach().requires_grad_() if t.requires_grad else made
 
 
 def on_gpu_kwargs(case: Case) -> dict[str, Any]:

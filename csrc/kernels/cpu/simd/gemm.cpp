@@ -32,6 +32,24 @@ template <class C>
 void blas(const Gemm& g, const C* a, CBLAS_TRANSPOSE ta, int64_t lda, const C* b, CBLAS_TRANSPOSE tb, int64_t ldb, C* out,
           int64_t ldc, int64_t rows, int64_t columns, double beta) {
   const auto i = [](int64_t v) { return static_cast<int>(v); };
+  if (rows == 1 || columns == 1) {  // a vector: sgemm would pack the whole matrix for one use
+    const bool left = rows == 1;
+    const C* matrix = left ? b : a;
+    const CBLAS_TRANSPOSE stored = left ? tb : ta;
+    // A vector on the left multiplies the transposed matrix.
+    const CBLAS_TRANSPOSE used = (stored == CblasTrans) == left ? CblasNoTrans : CblasTrans;
+    const int64_t width = left ? columns : rows, ld = left ? ldb : lda;
+    const int64_t height = used == CblasNoTrans ? width : g.k, length = used == CblasNoTrans ? g.k : width;
+    const C* vector = left ? a : b;
+    const int64_t step = left ? (ta == CblasNoTrans ? 1 : lda) : (tb == CblasNoTrans ? ldb : 1), out_step = left ? 1 : ldc;
+    if constexpr (std::is_same_v<C, float>)
+      scipy_cblas_sgemv(CblasRowMajor, used, i(height), i(length), static_cast<float>(g.alpha), matrix, i(ld), vector,
+                        i(step), static_cast<float>(beta), out, i(out_step));
+    else
+      scipy_cblas_dgemv(CblasRowMajor, used, i(height), i(length), g.alpha, matrix, i(ld), vector, i(step), beta, out,
+                        i(out_step));
+    return;
+  }
   if constexpr (std::is_same_v<C, float>)
     scipy_cblas_sgemm(CblasRowMajor, ta, tb, i(rows), i(columns), i(g.k), static_cast<float>(g.alpha), a, i(lda), b,
                       i(ldb), static_cast<float>(beta), out, i(ldc));
