@@ -30,7 +30,8 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
         grad_ = place_;
       }
     } else if (!grad_.defined()) {
-      // With create_graph a copy that keeps its history: other leaves may have been given the same tensor.
+      // With create_graph a copy that keeps its history: other leaves may have been given the same
+      // tensor.
       if (grad_enabled()) grad_ = clone(incoming);
       else grad_ = is_exclusive(incoming) ? std::move(incoming) : raw::clone(incoming);
     } else if (grad_enabled()) {
@@ -60,8 +61,8 @@ void AccumulateGrad::set_grad(const Tensor& grad) {
 }
 
 void AccumulateGrad::bind(const Tensor& place) {
-  VT_CHECK(place.sizes() == sizes_ && place.dtype() == dtype_, kRuntime, "bind_grad: the place is ", place,
-           ", the parameter has shape ", sizes_, " and type ", vt::name(dtype_));
+  VT_CHECK(place.sizes() == sizes_ && place.dtype() == dtype_, kRuntime, "bind_grad: the place is ",
+           place, ", the parameter has shape ", sizes_, " and type ", vt::name(dtype_));
   std::lock_guard lock(mutex_);
   if (grad_.defined()) {
     raw::copy_(place, grad_, false);

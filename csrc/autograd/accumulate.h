@@ -19,8 +19,8 @@ class AccumulateGrad final : public Node {
 
   Tensor grad() const;
   void set_grad(const Tensor& grad);  // undefined clears it
-  // A fixed place for the gradient, such as a piece of a flat arena: the first gradient after `clear` is copied there,
-  // later ones are added.
+  // A fixed place for the gradient, such as a piece of a flat arena: the first gradient after
+  // `clear` is copied there, later ones are added.
   void bind(const Tensor& place);
   Tensor bound() const { return place_; }
   // Runs after each accumulation, on the thread that accumulated.

@@ -1,4 +1,5 @@
-// One GraphTask a backward call: counts how many consumers each node waits for, then runs ready nodes.
+// One GraphTask a backward call: counts how many consumers each node waits for, then runs ready
+// nodes.
 #include "autograd/engine.h"
 
 #include <algorithm>
@@ -18,7 +19,9 @@ namespace vt {
 namespace {
 
 struct NewestLast {
-  bool operator()(const NodeState* a, const NodeState* b) const { return a->node->sequence() < b->node->sequence(); }
+  bool operator()(const NodeState* a, const NodeState* b) const {
+    return a->node->sequence() < b->node->sequence();
+  }
 };
 
 // Ready nodes of one device, newest on top.
@@ -31,8 +34,8 @@ struct Lane {
 
 class GraphTask {
  public:
-  GraphTask(std::span<const Tensor> roots, std::span<const Tensor> grads, std::span<const Tensor> inputs,
-            BackwardOptions options)
+  GraphTask(std::span<const Tensor> roots, std::span<const Tensor> grads,
+            std::span<const Tensor> inputs, BackwardOptions options)
       : options_(options), captures_(inputs.size()) {
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Edge edge = gradient_edge(inputs[i]);
@@ -40,19 +43,21 @@ class GraphTask {
       targets_.push_back({edge.node.get(), static_cast<int>(edge.slot)});
     }
     for (size_t i = 0; i < roots.size(); ++i) {
-      VT_CHECK(roots[i].requires_grad(), kRuntime,
-               "element ", i, " of tensors does not require grad and does not have a grad_fn");
+      VT_CHECK(roots[i].requires_grad(), kRuntime, "element ", i,
+               " of tensors does not require grad and does not have a grad_fn");
       const Edge edge = gradient_edge(roots[i]);
       roots_.push_back(edge.node);
       NodeState& state = discover(edge.node.get());
-      accumulate(state.grads[edge.slot], start_gradient(roots[i], i < grads.size() ? grads[i] : Tensor()));
+      accumulate(state.grads[edge.slot],
+                 start_gradient(roots[i], i < grads.size() ? grads[i] : Tensor()));
     }
     count_dependencies();
     if (!targets_.empty()) mark_needed();
   }
 
   void run() {
-    // A hook that runs backward is on a worker already; waiting there for that worker would never end.
+    // A hook that runs backward is on a worker already; waiting there for that worker would never
+    // end.
     if (spans_devices() && !on_worker_thread()) run_on_workers();
     else run_here();
   }
@@ -67,11 +72,13 @@ class GraphTask {
 
   static Tensor start_gradient(const Tensor& root, const Tensor& given) {
     if (!given.defined()) {
-      VT_CHECK(root.numel() == 1, kRuntime, "grad can be implicitly created only for scalar outputs, got ", root,
+      VT_CHECK(root.numel() == 1, kRuntime,
+               "grad can be implicitly created only for scalar outputs, got ", root,
                "; pass a gradient of that shape");
       return ones_like(root, {}, {});
     }
-    VT_CHECK(given.sizes() == root.sizes(), kRuntime, "backward: gradient ", given, " does not match its tensor ", root);
+    VT_CHECK(given.sizes() == root.sizes(), kRuntime, "backward: gradient ", given,
+             " does not match its tensor ", root);
     return given.dtype() == root.dtype() ? given : to_dtype(given, root.dtype());
   }
 
@@ -92,8 +99,9 @@ class GraphTask {
     }
   }
 
-  // Only nodes from which an input can be reached need to run. Sequence numbers order producers before consumers, except
-  // for the rare view whose history was renewed while its consumer was made: hence until nothing changes.
+  // Only nodes from which an input can be reached need to run. Sequence numbers order producers
+  // before consumers, except for the rare view whose history was renewed while its consumer was
+  // made: hence until nothing changes.
   void mark_needed() {
     for (const Target& target : targets_)
       if (NodeState* state = table_.find(target.node)) state->captured = true;
@@ -151,7 +159,8 @@ class GraphTask {
   // Backward of an operation is queued where its forward was.
   static void enter_stream(const Node& node) {
     Backend& device = backend(node.device());
-    if (!(device.current_stream(node.device().index) == node.stream())) device.set_current_stream(node.stream());
+    if (!(device.current_stream(node.device().index) == node.stream()))
+      device.set_current_stream(node.stream());
   }
 
   // Leaves in `outputs` one gradient an edge.
@@ -239,7 +248,8 @@ class GraphTask {
     }
     std::lock_guard lock(done_mutex_);
     --running_lanes_;
-    done_.notify_all();  // under the lock: the caller may destroy this task as soon as it sees the counts
+    done_.notify_all();  // under the lock: the caller may destroy this task as soon as it sees the
+                         // counts
   }
 
   void run_in_lane(NodeState& state, std::vector<Tensor>& outputs) {
@@ -307,18 +317,22 @@ class GraphTask {
 
 }  // namespace
 
-void backward(std::span<const Tensor> roots, std::span<const Tensor> grads, BackwardOptions options) {
+void backward(std::span<const Tensor> roots, std::span<const Tensor> grads,
+              BackwardOptions options) {
   GraphTask(roots, grads, {}, options).run();
 }
 
-std::vector<Tensor> gradients(std::span<const Tensor> roots, std::span<const Tensor> grads, std::span<const Tensor> inputs,
-                              BackwardOptions options, bool allow_unused) {
+std::vector<Tensor> gradients(std::span<const Tensor> roots, std::span<const Tensor> grads,
+                              std::span<const Tensor> inputs, BackwardOptions options,
+                              bool allow_unused) {
   GraphTask task(roots, grads, inputs, options);
   task.run();
   std::vector<Tensor> result = task.take_captures();
   for (size_t i = 0; i < result.size(); ++i)
-    VT_CHECK(allow_unused || result[i].defined(), kRuntime, "grad: one of the differentiated tensors (input ", i, ", ",
-             inputs[i], ") appears to not have been used in the graph; set allow_unused=True if this is desired");
+    VT_CHECK(
+        allow_unused || result[i].defined(), kRuntime,
+        "grad: one of the differentiated tensors (input ", i, ", ", inputs[i],
+        ") appears to not have been used in the graph; set allow_unused=True if this is desired");
   return result;
 }
 

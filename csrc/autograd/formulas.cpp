@@ -26,7 +26,9 @@ Tensor unbroadcast(const Tensor& grad, const TensorMeta& input) {
   return result;
 }
 
-Tensor scaled(const Tensor& grad, Scalar factor) { return factor.equals(1) ? grad : mul(grad, factor); }
+Tensor scaled(const Tensor& grad, Scalar factor) {
+  return factor.equals(1) ? grad : mul(grad, factor);
+}
 
 Tensor pow_backward_self(const Tensor& grad, const Tensor& self, const OperandValue& exponent) {
   if (!exponent.tensor.defined()) {
@@ -46,10 +48,12 @@ Tensor pow_backward_exponent(const Tensor& grad, const Tensor& self, const Tenso
 Tensor choice_share(const Tensor& chosen, const Tensor& other, bool largest) {
   const Tensor keeps = raw::logical_not(largest ? raw::lt(chosen, other) : raw::gt(chosen, other));
   const DType type = promote(chosen.dtype(), other.dtype());
-  return raw::sub(raw::to_dtype(keeps, type), raw::to_dtype(raw::eq(chosen, other), type), Scalar(0.5));
+  return raw::sub(raw::to_dtype(keeps, type), raw::to_dtype(raw::eq(chosen, other), type),
+                  Scalar(0.5));
 }
 
-Tensor expand_reduced(const Tensor& grad, const TensorMeta& input, const std::optional<Dims>& dim, bool keepdim) {
+Tensor expand_reduced(const Tensor& grad, const TensorMeta& input, const std::optional<Dims>& dim,
+                      bool keepdim) {
   Tensor result = grad;
   if (!keepdim) {
     const uint32_t dims = reduced_dims("sum", dim, input.sizes.size());
@@ -72,8 +76,10 @@ Tensor prod_backward(const Tensor& grad, const Tensor& self) {
   const Tensor zero = raw::eq(self, Scalar(0));
   const Tensor zeros_in_all = raw::sum(zero, {}, false, {});
   const Tensor others = masked_fill(self, zero, Scalar(1));
-  const Tensor at_the_only_zero = raw::to_dtype(raw::logical_and(zero, raw::eq(zeros_in_all, Scalar(1))), self.dtype());
-  const Tensor share = where_tensors(raw::eq(zeros_in_all, Scalar(0)), reciprocal(others), at_the_only_zero);
+  const Tensor at_the_only_zero =
+      raw::to_dtype(raw::logical_and(zero, raw::eq(zeros_in_all, Scalar(1))), self.dtype());
+  const Tensor share =
+      where_tensors(raw::eq(zeros_in_all, Scalar(0)), reciprocal(others), at_the_only_zero);
   return mul(mul(to_dtype(grad, self.dtype()), prod(others, {})), share);
 }
 
@@ -82,8 +88,8 @@ Tensor norm_backward(const Tensor& grad, const Tensor& self, const Tensor& resul
   return mul(self, masked_fill(true_divide(grad, result), raw::eq(result, Scalar(0)), Scalar(0)));
 }
 
-Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& result, const std::optional<Dims>& dim,
-                         bool keepdim) {
+Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& result,
+                         const std::optional<Dims>& dim, bool keepdim) {
   // Equal extrema share the gradient evenly, as in torch.
   const TensorMeta meta(self);
   const uint32_t dims = reduced_dims("amax", dim, self.dim());
@@ -93,22 +99,26 @@ Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& r
   return mul(expand_reduced(grad, meta, dim, keepdim), share);
 }
 
-Tensor extremum_dim_backward(const Tensor& grad, const TensorMeta& input, const Tensor& indices, int64_t dim, bool keepdim) {
+Tensor extremum_dim_backward(const Tensor& grad, const TensorMeta& input, const Tensor& indices,
+                             int64_t dim, bool keepdim) {
   if (input.sizes.empty()) return reshape(grad, Dims{});
   const Tensor wide = keepdim ? grad : unsqueeze(grad, dim);
   return scatter_zeros(wide, input, dim, keepdim ? indices : raw::unsqueeze(indices, dim));
 }
 
-Tensor var_backward(const Tensor& grad, const Tensor& self, const std::optional<Dims>& dim, Scalar correction, bool keepdim) {
+Tensor var_backward(const Tensor& grad, const Tensor& self, const std::optional<Dims>& dim,
+                    Scalar correction, bool keepdim) {
   const TensorMeta meta(self);
   const double n = reduced_count(meta, dim);
   const Tensor centered = sub(self, mean(self, dim, true, {}), 1);
-  return mul(expand_reduced(grad, meta, dim, keepdim), mul(centered, 2.0 / (n - correction.to<double>())));
+  return mul(expand_reduced(grad, meta, dim, keepdim),
+             mul(centered, 2.0 / (n - correction.to<double>())));
 }
 
 Dims inverse_permutation(const Dims& dims) {
   Dims inverse = dims;
-  for (int i = 0; i < dims.size(); ++i) inverse[static_cast<int>(dims[i] < 0 ? dims[i] + dims.size() : dims[i])] = i;
+  for (int i = 0; i < dims.size(); ++i)
+    inverse[static_cast<int>(dims[i] < 0 ? dims[i] + dims.size() : dims[i])] = i;
   return inverse;
 }
 
@@ -129,8 +139,10 @@ Tensor select_backward(const Tensor& grad, const TensorMeta& input, int64_t dim,
   return placed(grad, input, [&](const Tensor& whole) { return select(whole, dim, index); });
 }
 
-Tensor slice_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t start, int64_t end, int64_t step) {
-  return placed(grad, input, [&](const Tensor& whole) { return slice(whole, dim, start, end, step); });
+Tensor slice_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t start,
+                      int64_t end, int64_t step) {
+  return placed(grad, input,
+                [&](const Tensor& whole) { return slice(whole, dim, start, end, step); });
 }
 
 namespace {
@@ -163,12 +175,14 @@ bool may_overlap_itself(const Dims& sizes, const Dims& strides) {
 
 }  // namespace
 
-// Gradients add up in a run of memory that holds both geometries; the input reads its own from there.
-Tensor window_backward(const Tensor& grad, const TensorMeta& input, const Dims& size, const Dims& stride, int64_t offset,
-                       const Dims& input_stride) {
+// Gradients add up in a run of memory that holds both geometries; the input reads its own from
+// there.
+Tensor window_backward(const Tensor& grad, const TensorMeta& input, const Dims& size,
+                       const Dims& stride, int64_t offset, const Dims& input_stride) {
   if (input.sizes.product() == 0) return zeros(input.sizes, grad.dtype(), input.device);
   const int64_t before = std::max<int64_t>(-offset, 0);  // elements in front of the input's first
-  const int64_t length = before + std::max(extent_of(input.sizes, input_stride), offset + extent_of(size, stride));
+  const int64_t length =
+      before + std::max(extent_of(input.sizes, input_stride), offset + extent_of(size, stride));
   Tensor memory = zeros(Dims{length}, grad.dtype(), input.device);
   if (may_overlap_itself(size, stride)) {
     const Tensor positions = arange_end(Scalar(length), DType::kI64, input.device);
@@ -187,12 +201,15 @@ Tensor window_backward(const Tensor& grad, const TensorMeta& input, const Dims& 
       copies *= static_cast<double>(own[i]);
       own[i] = 1;
     }
-  VT_CHECK(!may_overlap_itself(own, input_stride), kNotImplemented, "as_strided: backward to a tensor of sizes ",
-           input.sizes, " and strides ", input_stride, ", whose elements overlap, is not implemented; use contiguous()");
-  return scaled(window(memory, input.sizes, input_stride, before, Dims{1}), copies == 1 ? Scalar(1) : Scalar(1 / copies));
+  VT_CHECK(!may_overlap_itself(own, input_stride), kNotImplemented,
+           "as_strided: backward to a tensor of sizes ", input.sizes, " and strides ", input_stride,
+           ", whose elements overlap, is not implemented; use contiguous()");
+  return scaled(window(memory, input.sizes, input_stride, before, Dims{1}),
+                copies == 1 ? Scalar(1) : Scalar(1 / copies));
 }
 
-std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMeta>& inputs, int64_t dim) {
+std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMeta>& inputs,
+                                 int64_t dim) {
   std::vector<Tensor> parts;
   int64_t at = 0;
   const int d = wrap_dim("cat", dim, grad.dim());
@@ -203,23 +220,27 @@ std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMet
   return parts;
 }
 
-Tensor index_add_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index) {
+Tensor index_add_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim,
+                       const Tensor& index) {
   return index_add(zeros(input.sizes, grad.dtype(), input.device), dim, index, grad);
 }
 
-Tensor scatter_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index) {
+Tensor scatter_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim,
+                     const Tensor& index) {
   return scatter_add(zeros(input.sizes, grad.dtype(), input.device), dim, index, grad);
 }
 
 namespace {
 
 Tensor transposed(const Tensor& t) { return transpose(t, -2, -1); }
-Tensor as_rows(const Tensor& t) { return t.dim() == 2 ? t : reshape(t, Dims{-1, t.sizes().back()}); }
+Tensor as_rows(const Tensor& t) {
+  return t.dim() == 2 ? t : reshape(t, Dims{-1, t.sizes().back()});
+}
 
 }  // namespace
 
-std::array<Tensor, 2> matmul_backward(const Tensor& grad_in, const Tensor& self, const Tensor& other,
-                                      std::array<bool, 2> needs) {
+std::array<Tensor, 2> matmul_backward(const Tensor& grad_in, const Tensor& self,
+                                      const Tensor& other, std::array<bool, 2> needs) {
   std::array<Tensor, 2> out;
   if (self.dim() > 2 && other.dim() == 2) {  // a batch times one matrix: one product over all rows
     if (needs[0]) out[0] = matmul(grad_in, transposed(other));
@@ -242,21 +263,22 @@ std::array<Tensor, 2> matmul_backward(const Tensor& grad_in, const Tensor& self,
   return out;
 }
 
-std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const TensorMeta& bias,
-                                      std::array<bool, 3> needs) {
+std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                      const TensorMeta& bias, std::array<bool, 3> needs) {
   std::array<Tensor, 3> out;
   const Tensor rows = input.dim() == 1 ? unsqueeze(grad, 0) : as_rows(grad);  // [N, out]
   if (needs[0]) {
     const Tensor flat = matmul(rows, weight);
     out[0] = flat.dim() == input.dim() ? flat : reshape(flat, input.sizes());
   }
-  if (needs[1]) out[1] = matmul(transposed(rows), input.dim() == 1 ? unsqueeze(input, 0) : as_rows(input));
+  if (needs[1])
+    out[1] = matmul(transposed(rows), input.dim() == 1 ? unsqueeze(input, 0) : as_rows(input));
   if (needs[2]) out[2] = unbroadcast(rows, bias);
   return out;
 }
 
-std::array<Tensor, 2> softmax_double_backward(const Tensor& grad, const Tensor& grad_output, const Tensor& output,
-                                              int64_t dim, bool log) {
+std::array<Tensor, 2> softmax_double_backward(const Tensor& grad, const Tensor& grad_output,
+                                              const Tensor& output, int64_t dim, bool log) {
   const Dims along{dim};
   if (log) {  // dx = g - exp(y) * sum(g)
     const Tensor probabilities = exp(output);
@@ -279,7 +301,9 @@ void check_once_only(const char* op, const Tensor& grad) {
 }
 
 Tensor flat(const Tensor& t) { return t.defined() ? raw::view(dense(t), Dims{t.numel()}) : t; }
-Tensor rows(const Tensor& t, int64_t n) { return raw::view(dense(t), Dims{n == 0 ? 0 : t.numel() / n, n}); }
+Tensor rows(const Tensor& t, int64_t n) {
+  return raw::view(dense(t), Dims{n == 0 ? 0 : t.numel() / n, n});
+}
 Tensor like_parameter(const Tensor& parameter, bool wanted, int64_t n, const Tensor& x) {
   return wanted && parameter.defined() ? empty(Dims{n}, x.dtype(), x.device()) : Tensor();
 }
@@ -293,8 +317,10 @@ int64_t row_length(const Tensor& input, const Tensor& statistics) {
 
 }  // namespace
 
-std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& bias,
-                                          const Tensor& mean, const Tensor& rstd, std::array<bool, 3> needs) {
+std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input,
+                                          const Tensor& weight, const Tensor& bias,
+                                          const Tensor& mean, const Tensor& rstd,
+                                          std::array<bool, 3> needs) {
   check_once_only("layer_norm", grad);
   const int64_t n = row_length(input, mean);
   if (n == 0) {
@@ -302,20 +328,25 @@ std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& inpu
     return {zeros_like(input, {}, {}), zero(weight), zero(bias)};
   }
   Tensor dx = empty_like(input);
-  Tensor dweight = like_parameter(weight, needs[1], n, input), dbias = like_parameter(bias, needs[2], n, input);
-  kernels(input.device()).layer_norm_backward(rows(dx, n), dweight, dbias, rows(grad, n), rows(input, n), mean, rstd,
-                                              flat(weight));
+  Tensor dweight = like_parameter(weight, needs[1], n, input),
+         dbias = like_parameter(bias, needs[2], n, input);
+  kernels(input.device())
+      .layer_norm_backward(rows(dx, n), dweight, dbias, rows(grad, n), rows(input, n), mean, rstd,
+                           flat(weight));
   return {dx, shaped(dweight, weight), shaped(dbias, bias)};
 }
 
-std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& rstd,
+std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input,
+                                        const Tensor& weight, const Tensor& rstd,
                                         std::array<bool, 2> needs) {
   check_once_only("rms_norm", grad);
   const int64_t n = row_length(input, rstd);
-  if (n == 0) return {zeros_like(input, {}, {}), weight.defined() ? zeros_like(weight, {}, {}) : weight};
+  if (n == 0)
+    return {zeros_like(input, {}, {}), weight.defined() ? zeros_like(weight, {}, {}) : weight};
   Tensor dx = empty_like(input);
   Tensor dweight = like_parameter(weight, needs[1], n, input);
-  kernels(input.device()).rms_norm_backward(rows(dx, n), dweight, rows(grad, n), rows(input, n), rstd, flat(weight));
+  kernels(input.device())
+      .rms_norm_backward(rows(dx, n), dweight, rows(grad, n), rows(input, n), rstd, flat(weight));
   return {dx, shaped(dweight, weight)};
 }
 
@@ -326,7 +357,8 @@ bool any_requires_grad(const std::vector<Tensor>& tensors) {
 }
 
 void fail_no_derivative(const char* op) {
-  fail(ErrorKind::kNotImplemented, op, ": the derivative is not implemented; run it under no_grad() or on detached tensors");
+  fail(ErrorKind::kNotImplemented, op,
+       ": the derivative is not implemented; run it under no_grad() or on detached tensors");
 }
 
 }  // namespace vt

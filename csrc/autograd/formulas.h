@@ -1,5 +1,5 @@
-// The pieces that derivative formulas of the operator table are written with. All of them are differentiable: they call
-// public operators only.
+// The pieces that derivative formulas of the operator table are written with. All of them are
+// differentiable: they call public operators only.
 #pragma once
 #include <array>
 #include <optional>
@@ -20,32 +20,42 @@ Tensor pow_backward_exponent(const Tensor& grad, const Tensor& self, const Tenso
 Tensor choice_share(const Tensor& chosen, const Tensor& other, bool largest);
 
 // The gradient of a reduction in the shape of its input, as a view with stride 0.
-Tensor expand_reduced(const Tensor& grad, const TensorMeta& input, const std::optional<Dims>& dim, bool keepdim);
+Tensor expand_reduced(const Tensor& grad, const TensorMeta& input, const std::optional<Dims>& dim,
+                      bool keepdim);
 double reduced_count(const TensorMeta& input, const std::optional<Dims>& dim);
 Tensor prod_backward(const Tensor& grad, const Tensor& self);
 Tensor norm_backward(const Tensor& grad, const Tensor& self, const Tensor& result);
-Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& result, const std::optional<Dims>& dim,
-                         bool keepdim);
-Tensor extremum_dim_backward(const Tensor& grad, const TensorMeta& input, const Tensor& indices, int64_t dim, bool keepdim);
-Tensor var_backward(const Tensor& grad, const Tensor& self, const std::optional<Dims>& dim, Scalar correction, bool keepdim);
+Tensor extremum_backward(const Tensor& grad, const Tensor& self, const Tensor& result,
+                         const std::optional<Dims>& dim, bool keepdim);
+Tensor extremum_dim_backward(const Tensor& grad, const TensorMeta& input, const Tensor& indices,
+                             int64_t dim, bool keepdim);
+Tensor var_backward(const Tensor& grad, const Tensor& self, const std::optional<Dims>& dim,
+                    Scalar correction, bool keepdim);
 
 Dims inverse_permutation(const Dims& dims);
 Tensor select_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t index);
-Tensor slice_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t start, int64_t end, int64_t step);
-Tensor window_backward(const Tensor& grad, const TensorMeta& input, const Dims& size, const Dims& stride, int64_t offset,
-                       const Dims& input_stride);
-std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMeta>& inputs, int64_t dim);
-Tensor index_add_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index);
+Tensor slice_backward(const Tensor& grad, const TensorMeta& input, int64_t dim, int64_t start,
+                      int64_t end, int64_t step);
+Tensor window_backward(const Tensor& grad, const TensorMeta& input, const Dims& size,
+                       const Dims& stride, int64_t offset, const Dims& input_stride);
+std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMeta>& inputs,
+                                 int64_t dim);
+Tensor index_add_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim,
+                       const Tensor& index);
 Tensor scatter_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim, const Tensor& index);
 
-std::array<Tensor, 2> matmul_backward(const Tensor& grad, const Tensor& self, const Tensor& other, std::array<bool, 2> needs);
-std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const TensorMeta& bias,
-                                      std::array<bool, 3> needs);
-std::array<Tensor, 2> softmax_double_backward(const Tensor& grad, const Tensor& grad_output, const Tensor& output,
-                                              int64_t dim, bool log);
-std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& bias,
-                                          const Tensor& mean, const Tensor& rstd, std::array<bool, 3> needs);
-std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& rstd,
+std::array<Tensor, 2> matmul_backward(const Tensor& grad, const Tensor& self, const Tensor& other,
+                                      std::array<bool, 2> needs);
+std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                      const TensorMeta& bias, std::array<bool, 3> needs);
+std::array<Tensor, 2> softmax_double_backward(const Tensor& grad, const Tensor& grad_output,
+                                              const Tensor& output, int64_t dim, bool log);
+std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input,
+                                          const Tensor& weight, const Tensor& bias,
+                                          const Tensor& mean, const Tensor& rstd,
+                                          std::array<bool, 3> needs);
+std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input,
+                                        const Tensor& weight, const Tensor& rstd,
                                         std::array<bool, 2> needs);
 
 bool any_requires_grad(const std::vector<Tensor>& tensors);

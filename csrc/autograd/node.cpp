@@ -14,14 +14,18 @@ thread_local std::vector<Node*>* t_doomed = nullptr;
 }  // namespace
 
 Node::Node(Device device, int outputs, int edges)
-    : sequence_(g_sequence.fetch_add(1, std::memory_order_relaxed)), device_(device), outputs_(outputs), edge_count_(edges) {
+    : sequence_(g_sequence.fetch_add(1, std::memory_order_relaxed)),
+      device_(device),
+      outputs_(outputs),
+      edge_count_(edges) {
   if (device.is_cuda()) stream_ = backend(device).current_stream(device.index);
   if (edges > kInlineEdges) more_edges_ = std::make_unique<Edge[]>(edges);
 }
 
 Node::~Node() = default;
 
-// A node's edges own further nodes, a million deep in a long recurrence: a loop instead of recursion.
+// A node's edges own further nodes, a million deep in a long recurrence: a loop instead of
+// recursion.
 void Node::destroy(Node* node) {
   if (t_doomed) {
     t_doomed->push_back(node);
@@ -59,8 +63,8 @@ void Node::run_hooks(std::span<Tensor> grads) {
     Tensor& grad = grads[hook.output];
     if (!grad.defined()) continue;
     if (Tensor replaced = hook.call(grad); replaced.defined()) {
-      VT_CHECK(replaced.sizes() == grad.sizes(), kRuntime, "hook: returned a gradient of shape ", replaced.sizes(),
-               ", expected ", grad.sizes());
+      VT_CHECK(replaced.sizes() == grad.sizes(), kRuntime, "hook: returned a gradient of shape ",
+               replaced.sizes(), ", expected ", grad.sizes());
       grad = std::move(replaced);
     }
   }

@@ -1,4 +1,5 @@
-// A node of the backward graph: turns the gradients of an operation's outputs into gradients of its inputs.
+// A node of the backward graph: turns the gradients of an operation's outputs into gradients of its
+// inputs.
 #pragma once
 #include <functional>
 #include <memory>
@@ -18,7 +19,8 @@ struct Edge {
   uint32_t slot = 0;
 };
 
-using GradHook = std::function<Tensor(const Tensor& grad)>;  // returns a replacement, or an undefined tensor
+using GradHook =
+    std::function<Tensor(const Tensor& grad)>;  // returns a replacement, or an undefined tensor
 
 class Node : public RefCounted<Node> {
  public:
@@ -27,8 +29,8 @@ class Node : public RefCounted<Node> {
   static void destroy(Node* node);
 
   virtual const char* name() const = 0;
-  // grads: one for each output of the operation, undefined where none arrived (at least one did). Fills `out`, one for
-  // each edge; may leave those undefined that `wants` denies.
+  // grads: one for each output of the operation, undefined where none arrived (at least one did).
+  // Fills `out`, one for each edge; may leave those undefined that `wants` denies.
   virtual void apply(std::span<Tensor> grads, std::span<Tensor> out) = 0;
   // Drops what was saved for backward; a later apply reports that the graph is gone.
   virtual void release_saved() = 0;

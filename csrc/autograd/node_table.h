@@ -31,9 +31,9 @@ class GradSlots {
 
 struct NodeState {
   Node* node = nullptr;
-  int waiting_for = 0;     // consumers that have not run yet
-  bool needed = true;      // lies on a path to a wanted gradient
-  bool captured = false;   // its incoming gradient is a result
+  int waiting_for = 0;    // consumers that have not run yet
+  bool needed = true;     // lies on a path to a wanted gradient
+  bool captured = false;  // its incoming gradient is a result
   GradSlots grads;
 };
 
@@ -61,7 +61,8 @@ class NodeTable {
 
  private:
   static size_t hash(const Node* node) {
-    return static_cast<size_t>((reinterpret_cast<uintptr_t>(node) >> 4) * 0x9E3779B97F4A7C15ull >> 20);
+    return static_cast<size_t>((reinterpret_cast<uintptr_t>(node) >> 4) * 0x9E3779B97F4A7C15ull >>
+                               20);
   }
   void place(NodeState* state) {
     size_t i = hash(state->node);

@@ -18,9 +18,11 @@ Tensor SavedTensor::unpack(Node* node, int output) const {
   if (VT_UNLIKELY(released_)) fail_graph_freed(node->name());
   if (!tensor_.defined()) return Tensor();
   VT_CHECK(tensor_.version() == version_, kRuntime,
-           "one of the variables needed for gradient computation has been modified by an inplace operation: ", tensor_,
-           ", ", is_output_ ? "the output" : "an input", " of ", node->name(), ", is at version ", tensor_.version(),
-           "; expected version ", version_, " instead; use an out-of-place operation or clone it first");
+           "one of the variables needed for gradient computation has been modified by an inplace "
+           "operation: ",
+           tensor_, ", ", is_output_ ? "the output" : "an input", " of ", node->name(),
+           ", is at version ", tensor_.version(), "; expected version ", version_,
+           " instead; use an out-of-place operation or clone it first");
   if (!is_output_ || !grad_enabled()) return tensor_;
   Tensor result = alias(tensor_);
   set_history(result, Ref<Node>::share(node), static_cast<uint32_t>(output));
@@ -29,7 +31,8 @@ Tensor SavedTensor::unpack(Node* node, int output) const {
 
 void fail_graph_freed(const char* node) {
   fail(ErrorKind::kRuntime, node,
-       ": trying to backward through the graph a second time, but the saved tensors have been freed; "
+       ": trying to backward through the graph a second time, but the saved tensors have been "
+       "freed; "
        "specify retain_graph=True the first time");
 }
 

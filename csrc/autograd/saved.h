@@ -24,7 +24,8 @@ class SavedTensor {
  public:
   void save_input(const Tensor& t);
   void save_output(const Tensor& t);  // without its history: the node would own itself
-  // The tensor; throws if it was modified in place since, or if the graph was freed. `node` is whose output it was.
+  // The tensor; throws if it was modified in place since, or if the graph was freed. `node` is
+  // whose output it was.
   Tensor unpack(Node* node, int output = 0) const;
   void release() {
     tensor_ = Tensor();

@@ -30,9 +30,10 @@ void check_inplace(const char* op, const Tensor& t) {
   VT_CHECK(!(v->accumulator && !v->grad_fn), kRuntime, op,
            ": a leaf Variable that requires grad is being used in an in-place operation: ", t,
            "; wrap the update in torch.no_grad()");
-  VT_CHECK(!(v->base.defined() && v->base.requires_grad() && is_leaf(v->base)), kRuntime, op,
-           ": a view of a leaf Variable that requires grad is being used in an in-place operation: ", t,
-           "; wrap the update in torch.no_grad()");
+  VT_CHECK(
+      !(v->base.defined() && v->base.requires_grad() && is_leaf(v->base)), kRuntime, op,
+      ": a view of a leaf Variable that requires grad is being used in an in-place operation: ", t,
+      "; wrap the update in torch.no_grad()");
 }
 
 void rebase_history(const Tensor& t, Ref<Node> node) {
@@ -41,7 +42,8 @@ void rebase_history(const Tensor& t, Ref<Node> node) {
     set_history(t, std::move(node), 0);
     return;
   }
-  // The change shows in the base: its history gets a node that routes the gradient of this window through `node`.
+  // The change shows in the base: its history gets a node that routes the gradient of this window
+  // through `node`.
   set_history(v.base, make_slice_update(v.base, t, std::move(node)), 0);
   grad_fn(t);  // renews the view's own history from its base
 }
@@ -71,13 +73,15 @@ bool is_leaf(const Tensor& t) { return !grad_fn(t); }
 
 void set_requires_grad(const Tensor& t, bool requires_grad) {
   VT_CHECK(is_leaf(t) || requires_grad, kRuntime,
-           "requires_grad: you can only change requires_grad flags of leaf variables; use detach() to get a tensor "
+           "requires_grad: you can only change requires_grad flags of leaf variables; use detach() "
+           "to get a tensor "
            "without history");
   VT_CHECK(!requires_grad || is_float(t.dtype()), kRuntime,
            "requires_grad: only tensors of floating point dtype can require gradients, got ", t);
   if (!is_leaf(t)) return;
   if (requires_grad && !ensure_variable(t).accumulator)
-    ensure_variable(t).accumulator = Ref<AccumulateGrad>::adopt(new AccumulateGrad(t.sizes(), t.dtype(), t.device()));
+    ensure_variable(t).accumulator =
+        Ref<AccumulateGrad>::adopt(new AccumulateGrad(t.sizes(), t.dtype(), t.device()));
   t.impl()->requires_grad = requires_grad;
 }
 
@@ -90,20 +94,22 @@ Tensor grad_of(const Tensor& t) {
 
 void set_grad(const Tensor& t, const Tensor& grad) {
   if (grad.defined()) {
-    VT_CHECK(grad.sizes() == t.sizes() && grad.dtype() == t.dtype() && grad.device() == t.device(), kRuntime,
-             "grad: assigned a gradient ", grad, " to a tensor ", t);
+    VT_CHECK(grad.sizes() == t.sizes() && grad.dtype() == t.dtype() && grad.device() == t.device(),
+             kRuntime, "grad: assigned a gradient ", grad, " to a tensor ", t);
     VT_CHECK(!grad.same(t), kRuntime, "grad: a tensor can't be its own gradient");
   }
   Variable* v = variable(t);
   if (!grad.defined() && (!v || !v->accumulator)) return;
   Variable& owner = ensure_variable(t);
   if (!owner.accumulator)
-    owner.accumulator = Ref<AccumulateGrad>::adopt(new AccumulateGrad(t.sizes(), t.dtype(), t.device()));
+    owner.accumulator =
+        Ref<AccumulateGrad>::adopt(new AccumulateGrad(t.sizes(), t.dtype(), t.device()));
   owner.accumulator->set_grad(grad);
 }
 
 void retain_grad(const Tensor& t) {
-  VT_CHECK(t.requires_grad(), kRuntime, "retain_grad: can't retain_grad on a tensor that has requires_grad=False");
+  VT_CHECK(t.requires_grad(), kRuntime,
+           "retain_grad: can't retain_grad on a tensor that has requires_grad=False");
   if (is_leaf(t) || variable(t)->retained) return;
   auto place = std::make_shared<Tensor>();
   variable(t)->retained = place;
@@ -114,7 +120,8 @@ void retain_grad(const Tensor& t) {
 }
 
 int register_hook(const Tensor& t, GradHook hook) {
-  VT_CHECK(t.requires_grad(), kRuntime, "register_hook: cannot register a hook on a tensor that doesn't require gradient");
+  VT_CHECK(t.requires_grad(), kRuntime,
+           "register_hook: cannot register a hook on a tensor that doesn't require gradient");
   const Edge edge = gradient_edge(t);
   return edge.node->add_hook(static_cast<int>(edge.slot), std::move(hook));
 }

@@ -7,8 +7,8 @@
 namespace vt {
 namespace {
 
-// A gradient of the base with the base's own strides, so that the view is the same window in it. One run of memory from
-// the base's first element to its last.
+// A gradient of the base with the base's own strides, so that the view is the same window in it.
+// One run of memory from the base's first element to its last.
 struct Window {
   Dims base_sizes, base_strides, sizes, strides;
   int64_t extent = 1, offset;
@@ -23,8 +23,12 @@ struct Window {
     if (base.numel() == 0) extent = 0;
   }
   Tensor memory(DType dtype, Device device) const { return zeros(Dims{extent}, dtype, device); }
-  Tensor base_of(const Tensor& memory) const { return as_strided(memory, base_sizes, base_strides, 0); }
-  Tensor view_of(const Tensor& memory) const { return as_strided(memory, sizes, strides, extent == 0 ? 0 : offset); }
+  Tensor base_of(const Tensor& memory) const {
+    return as_strided(memory, base_sizes, base_strides, 0);
+  }
+  Tensor view_of(const Tensor& memory) const {
+    return as_strided(memory, sizes, strides, extent == 0 ? 0 : offset);
+  }
 };
 
 // Recorded only if this pass is (create_graph).
@@ -35,13 +39,15 @@ void write(const Tensor& place, const Tensor& values) {
 
 class ViewBackward final : public Node {
  public:
-  ViewBackward(const Tensor& base, const Tensor& view) : Node(base.device(), 1, 1), meta_(base), window_(base, view) {
+  ViewBackward(const Tensor& base, const Tensor& view)
+      : Node(base.device(), 1, 1), meta_(base), window_(base, view) {
     set_edge(0, base);
   }
   const char* name() const override { return "AsStridedBackward"; }
   void release_saved() override {}
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override {
-    out[0] = window_backward(grads[0], meta_, window_.sizes, window_.strides, window_.offset, window_.base_strides);
+    out[0] = window_backward(grads[0], meta_, window_.sizes, window_.strides, window_.offset,
+                             window_.base_strides);
   }
 
  private:
@@ -52,7 +58,9 @@ class ViewBackward final : public Node {
 class SliceUpdate final : public Node {
  public:
   SliceUpdate(const Tensor& base, const Tensor& view, Ref<Node> update)
-      : Node(base.device(), 1, update->edge_count()), window_(base, view), update_(std::move(update)) {
+      : Node(base.device(), 1, update->edge_count()),
+        window_(base, view),
+        update_(std::move(update)) {
     set_edge(0, base);
     for (int i = 1; i < edge_count(); ++i) edge(i) = update_->edge(i);
   }

@@ -24,7 +24,8 @@ struct Device {
 std::string to_string(Device device);
 std::ostream& operator<<(std::ostream& out, Device device);
 
-// "cpu", "cpu:2", "cuda", "cuda:0". A missing index is -1 in `*index_given` terms: the caller fills in the current device.
+// "cpu", "cpu:2", "cuda", "cuda:0". A missing index is -1 in `*index_given` terms: the caller fills
+// in the current device.
 struct ParsedDevice {
   Device device;
   bool has_index;

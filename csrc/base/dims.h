@@ -1,4 +1,5 @@
-// A short list of sizes or strides, kept inline: shapes are copied by value and never touch the heap.
+// A short list of sizes or strides, kept inline: shapes are copied by value and never touch the
+// heap.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -15,10 +16,11 @@ inline constexpr int kMaxDims = 8;
 class Dims {
  public:
   Dims() = default;
-  Dims(std::initializer_list<int64_t> values) : Dims(std::span<const int64_t>(values.begin(), values.size())) {}
+  Dims(std::initializer_list<int64_t> values)
+      : Dims(std::span<const int64_t>(values.begin(), values.size())) {}
   explicit Dims(std::span<const int64_t> values) : size_(static_cast<uint8_t>(values.size())) {
-    VT_CHECK(values.size() <= kMaxDims, kRuntime, "shape: a tensor has at most ", kMaxDims, " dimensions, got ",
-             values.size());
+    VT_CHECK(values.size() <= kMaxDims, kRuntime, "shape: a tensor has at most ", kMaxDims,
+             " dimensions, got ", values.size());
     std::copy(values.begin(), values.end(), values_);
   }
   Dims(const Dims& other) : size_(other.size_) { std::copy_n(other.values_, size_, values_); }
@@ -84,7 +86,8 @@ inline Dims row_major_strides(const Dims& sizes) {
   int64_t step = 1;
   for (int i = sizes.size() - 1; i >= 0; --i) {
     strides[i] = step;
-    if (__builtin_mul_overflow(step, std::max<int64_t>(sizes[i], 1), &step)) step = 0;  // a tensor without elements
+    if (__builtin_mul_overflow(step, std::max<int64_t>(sizes[i], 1), &step))
+      step = 0;  // a tensor without elements
   }
   return strides;
 }

@@ -1,4 +1,5 @@
-// Element types: their ids, sizes, names, promotion, and the one switch that turns an id into a C++ type.
+// Element types: their ids, sizes, names, promotion, and the one switch that turns an id into a C++
+// type.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +11,8 @@
 
 namespace vt {
 
-// Ordered so that promotion among one category is the larger id (F16 + BF16 -> F32 is the one exception).
+// Ordered so that promotion among one category is the larger id (F16 + BF16 -> F32 is the one
+// exception).
 enum class DType : uint8_t { kBool, kU8, kI8, kI32, kI64, kF16, kBF16, kF32, kF64 };
 inline constexpr int kDTypeCount = 9;
 
@@ -29,24 +31,65 @@ std::string_view short_name(DType t);
 // torch.promote_types: the smallest type that both convert to.
 DType promote(DType a, DType b);
 
-template <class T> struct DTypeOf;
-template <> struct DTypeOf<bool> { static constexpr DType value = DType::kBool; };
-template <> struct DTypeOf<uint8_t> { static constexpr DType value = DType::kU8; };
-template <> struct DTypeOf<int8_t> { static constexpr DType value = DType::kI8; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::kI64; };
-template <> struct DTypeOf<Half> { static constexpr DType value = DType::kF16; };
-template <> struct DTypeOf<BFloat16> { static constexpr DType value = DType::kBF16; };
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<bool> {
+  static constexpr DType value = DType::kBool;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
+template <>
+struct DTypeOf<int8_t> {
+  static constexpr DType value = DType::kI8;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<Half> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct DTypeOf<BFloat16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
 
 // The type that arithmetic on T happens in: float for the 16-bit floats, T itself otherwise.
-template <class T> struct ComputeOf { using type = T; };
-template <> struct ComputeOf<Half> { using type = float; };
-template <> struct ComputeOf<BFloat16> { using type = float; };
-template <class T> using compute_t = typename ComputeOf<T>::type;
+template <class T>
+struct ComputeOf {
+  using type = T;
+};
+template <>
+struct ComputeOf<Half> {
+  using type = float;
+};
+template <>
+struct ComputeOf<BFloat16> {
+  using type = float;
+};
+template <class T>
+using compute_t = typename ComputeOf<T>::type;
 
-template <class T> struct TypeTag { using type = T; };
+template <class T>
+struct TypeTag {
+  using type = T;
+};
 
 // Calls f(TypeTag<T>{}) with the C++ type of `t`.
 template <class F>
@@ -72,7 +115,9 @@ decltype(auto) visit_float(const char* op, DType t, F&& f) {
     case DType::kBF16: return f(TypeTag<BFloat16>{});
     case DType::kF32: return f(TypeTag<float>{});
     case DType::kF64: return f(TypeTag<double>{});
-    default: fail(ErrorKind::kRuntime, op, ": not implemented for ", name(t), "; convert to a float type first");
+    default:
+      fail(ErrorKind::kRuntime, op, ": not implemented for ", name(t),
+           "; convert to a float type first");
   }
 }
 
@@ -82,7 +127,8 @@ decltype(auto) visit_index(const char* op, DType t, F&& f) {
   switch (t) {
     case DType::kI32: return f(TypeTag<int32_t>{});
     case DType::kI64: return f(TypeTag<int64_t>{});
-    default: fail(ErrorKind::kRuntime, op, ": expected an index tensor of int64 or int32, got ", name(t));
+    default:
+      fail(ErrorKind::kRuntime, op, ": expected an index tensor of int64 or int32, got ", name(t));
   }
 }
 

@@ -12,11 +12,15 @@ namespace {
 
 constexpr const char* kSwitches[][2] = {
     {"VIBETENSOR_CPU_DEVICES", "how many CPU devices the process starts with (default 1)"},
-    {"VIBETENSOR_NUM_THREADS", "threads that one CPU operation may use (default: the cores of this process)"},
-    {"VIBETENSOR_CPU_ISA", "auto, base, avx2 or avx512: which build of the CPU kernels runs (default auto)"},
-    {"VIBETENSOR_CUDA_LIBRARY_PATH", "folders, separated by ':', searched first for cuBLASLt and other NVIDIA libraries"},
+    {"VIBETENSOR_NUM_THREADS",
+     "threads that one CPU operation may use (default: the cores of this process)"},
+    {"VIBETENSOR_CPU_ISA",
+     "auto, base, avx2 or avx512: which build of the CPU kernels runs (default auto)"},
+    {"VIBETENSOR_CUDA_LIBRARY_PATH",
+     "folders, separated by ':', searched first for cuBLASLt and other NVIDIA libraries"},
     {"VIBETENSOR_P2P", "auto (verify each GPU pair), off, or force (trust what the driver says)"},
-    {"VIBETENSOR_FABRIC_TIMEOUT", "seconds a collective waits for a missing device before it fails (default 30)"},
+    {"VIBETENSOR_FABRIC_TIMEOUT",
+     "seconds a collective waits for a missing device before it fails (default 30)"},
 };
 
 std::optional<std::string> lookup(const char* name) {
@@ -30,8 +34,8 @@ double number(const char* name, double low, double high, double fallback) {
   if (!text) return fallback;
   char* end = nullptr;
   const double value = std::strtod(text->c_str(), &end);
-  VT_CHECK(end && *end == '\0' && value >= low && value <= high, kValue, name, ": expected a number from ", low, " to ",
-           high, ", got '", *text, "'");
+  VT_CHECK(end && *end == '\0' && value >= low && value <= high, kValue, name,
+           ": expected a number from ", low, " to ", high, ", got '", *text, "'");
   return value;
 }
 

@@ -17,11 +17,12 @@ struct Switch {
 // Every switch with its present value.
 std::vector<Switch> all();
 
-int cpu_devices();                    // VIBETENSOR_CPU_DEVICES, default 1
-int num_threads();                    // VIBETENSOR_NUM_THREADS, default: the cores of this process
-std::string cuda_library_path();      // VIBETENSOR_CUDA_LIBRARY_PATH: folders searched first for vendor libraries
-double fabric_timeout_seconds();      // VIBETENSOR_FABRIC_TIMEOUT, default 30
-std::string fabric_p2p();     // VIBETENSOR_P2P: "auto" (verify), "off", "force"
-std::string cpu_isa();                // VIBETENSOR_CPU_ISA: "auto", "base", "avx2", "avx512"
+int cpu_devices();  // VIBETENSOR_CPU_DEVICES, default 1
+int num_threads();  // VIBETENSOR_NUM_THREADS, default: the cores of this process
+std::string
+cuda_library_path();  // VIBETENSOR_CUDA_LIBRARY_PATH: folders searched first for vendor libraries
+double fabric_timeout_seconds();  // VIBETENSOR_FABRIC_TIMEOUT, default 30
+std::string fabric_p2p();         // VIBETENSOR_P2P: "auto" (verify), "off", "force"
+std::string cpu_isa();            // VIBETENSOR_CPU_ISA: "auto", "base", "avx2", "avx512"
 
 }  // namespace vt::env

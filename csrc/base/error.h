@@ -1,5 +1,5 @@
-// The error family. Every failure that a user can meet is one of these kinds; the Python module maps each kind to the
-// exception type that PyTorch's users expect.
+// The error family. Every failure that a user can meet is one of these kinds; the Python module
+// maps each kind to the exception type that PyTorch's users expect.
 #pragma once
 #include <sstream>
 #include <stdexcept>
@@ -44,7 +44,7 @@ template <class... Parts>
 }  // namespace vt
 
 // VT_CHECK(condition, kValue, "op: what is wrong, ", value, " and what to do")
-#define VT_CHECK(condition, kind, ...)                           \
-  do {                                                           \
+#define VT_CHECK(condition, kind, ...)                                             \
+  do {                                                                             \
     if (VT_UNLIKELY(!(condition))) ::vt::fail(::vt::ErrorKind::kind, __VA_ARGS__); \
   } while (0)

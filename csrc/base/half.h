@@ -1,5 +1,5 @@
-// The two 16-bit float types as plain storage with exact conversions. All arithmetic on them happens in float.
-// Rounding is to nearest even, as IEEE 754 asks.
+// The two 16-bit float types as plain storage with exact conversions. All arithmetic on them
+// happens in float. Rounding is to nearest even, as IEEE 754 asks.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -56,12 +56,14 @@ struct alignas(2) Half {
 #if defined(__CUDA_ARCH__)
     bits = __half_as_ushort(__float2half_rn(value));
 #else
-    // Branch-free so that loops over it vectorise: scale into the subnormal range by a float multiply where needed.
+    // Branch-free so that loops over it vectorise: scale into the subnormal range by a float
+    // multiply where needed.
     const uint32_t x = bits_of(value);
     const uint32_t sign = (x >> 16) & 0x8000u;
     const uint32_t magnitude = x & 0x7fffffffu;
     const uint32_t normal = (magnitude - 0x38000000u + 0x0fffu + ((magnitude >> 13) & 1u)) >> 13;
-    // Adding 0.5 aligns the 10 fraction bits of a half subnormal with the low end of the float's fraction.
+    // Adding 0.5 aligns the 10 fraction bits of a half subnormal with the low end of the float's
+    // fraction.
     const uint32_t subnormal = bits_of(float_of_bits(magnitude) + 0.5f) - 0x3f000000u;
     uint32_t result = magnitude < 0x38800000u ? subnormal : normal;
     result = magnitude >= 0x47800000u ? 0x7c00u : result;
@@ -78,7 +80,8 @@ struct alignas(2) Half {
     const uint32_t normal = (magnitude << 13) + 0x38000000u;
     const uint32_t special = (magnitude << 13) + 0x70000000u;
     // 2^-24 times the integer is exact for subnormals.
-    const uint32_t subnormal = bits_of(static_cast<float>(static_cast<int32_t>(magnitude)) * 5.9604644775390625e-8f);
+    const uint32_t subnormal =
+        bits_of(static_cast<float>(static_cast<int32_t>(magnitude)) * 5.9604644775390625e-8f);
     uint32_t result = magnitude < 0x400u ? subnormal : normal;
     result = magnitude >= 0x7c00u ? special : result;
     return float_of_bits(sign | result);

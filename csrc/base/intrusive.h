@@ -8,7 +8,8 @@
 
 namespace vt {
 
-// Derive as `class Node : public RefCounted<Node>`; when the last Ref goes, `Derived::destroy(object)` runs.
+// Derive as `class Node : public RefCounted<Node>`; when the last Ref goes,
+// `Derived::destroy(object)` runs.
 template <class Derived>
 class RefCounted {
  public:

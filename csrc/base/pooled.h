@@ -1,5 +1,5 @@
-// Free lists for small objects that every operation makes: a class that derives from Pooled<Itself> is allocated from
-// a list of the calling thread.
+// Free lists for small objects that every operation makes: a class that derives from Pooled<Itself>
+// is allocated from a list of the calling thread.
 #pragma once
 #include <cstddef>
 #include <new>
@@ -23,7 +23,8 @@ class Pooled {
   }
   static void operator delete(void* object, size_t bytes) {
     Pool& pool = local();
-    if (VT_UNLIKELY(bytes != sizeof(T) || pool.gone || pool.count >= kKeep)) return ::operator delete(object);
+    if (VT_UNLIKELY(bytes != sizeof(T) || pool.gone || pool.count >= kKeep))
+      return ::operator delete(object);
     auto* slot = static_cast<Slot*>(object);
     slot->next = pool.head;
     pool.head = slot;

@@ -1,4 +1,5 @@
-// A number as Python hands it over: bool, int64 or double, with its kind. Passed by value to kernels.
+// A number as Python hands it over: bool, int64 or double, with its kind. Passed by value to
+// kernels.
 #pragma once
 #include <cstdint>
 #include <ostream>
@@ -32,10 +33,12 @@ class Scalar {
   template <class T>
   T to() const {
     if constexpr (std::is_same_v<T, bool>) return is_float() ? payload_.d != 0 : payload_.i != 0;
-    else if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) return T(to<float>());
+    else if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>)
+      return T(to<float>());
     else return is_float() ? static_cast<T>(payload_.d) : static_cast<T>(payload_.i);
   }
-  // A float scalar makes an integer tensor float32; an int scalar makes a bool tensor int64; otherwise the tensor decides.
+  // A float scalar makes an integer tensor float32; an int scalar makes a bool tensor int64;
+  // otherwise the tensor decides.
   DType promoted(DType tensor) const {
     if (is_float() && !vt::is_float(tensor)) return DType::kF32;
     if (kind_ == Kind::kInt && tensor == DType::kBool) return DType::kI64;

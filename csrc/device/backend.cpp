@@ -20,11 +20,13 @@ thread_local int t_cuda_index = 0;
 }  // namespace
 
 int device_count(DeviceType type) {
-  return type == DeviceType::kCPU ? cpu_count().load(std::memory_order_relaxed) : cuda_backend().count();
+  return type == DeviceType::kCPU ? cpu_count().load(std::memory_order_relaxed)
+                                  : cuda_backend().count();
 }
 
 void set_cpu_devices(int count) {
-  VT_CHECK(count >= 1 && count <= kMaxDevices, kValue, "set_cpu_devices: expected 1 to ", kMaxDevices, ", got ", count);
+  VT_CHECK(count >= 1 && count <= kMaxDevices, kValue, "set_cpu_devices: expected 1 to ",
+           kMaxDevices, ", got ", count);
   cpu_count().store(count);
 }
 
@@ -33,20 +35,25 @@ void check_device(Device device) {
   if (VT_LIKELY(device.index < count)) return;
   if (device.is_cpu())
     fail(ErrorKind::kRuntime, "device: ", device, " does not exist, the process has ", count,
-         " CPU device(s); ask for more with vibetensor.set_cpu_devices(n) or VIBETENSOR_CPU_DEVICES=n");
-  if (count == 0) fail(ErrorKind::kRuntime, "device: ", device, " does not exist: ", cuda_unavailable_reason());
-  fail(ErrorKind::kRuntime, "device: ", device, " does not exist, the machine has cuda:0 to cuda:", count - 1);
+         " CPU device(s); ask for more with vibetensor.set_cpu_devices(n) or "
+         "VIBETENSOR_CPU_DEVICES=n");
+  if (count == 0)
+    fail(ErrorKind::kRuntime, "device: ", device, " does not exist: ", cuda_unavailable_reason());
+  fail(ErrorKind::kRuntime, "device: ", device,
+       " does not exist, the machine has cuda:0 to cuda:", count - 1);
 }
 
 int current_cuda_index() { return t_cuda_index; }
 
 void set_current_cuda_index(int index) {
-  VT_CHECK(index >= 0 && index < kMaxDevices, kRuntime, "device: index ", index, " is out of range");
+  VT_CHECK(index >= 0 && index < kMaxDevices, kRuntime, "device: index ", index,
+           " is out of range");
   check_device({DeviceType::kCUDA, static_cast<uint8_t>(index)});
   t_cuda_index = index;
 }
 
-void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes, bool non_blocking) {
+void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
+                bool non_blocking) {
   if (bytes == 0) return;
   if (dst_device.is_cpu() && src_device.is_cpu()) {
     cpu_backend().copy(dst, dst_device, src, src_device, bytes, non_blocking);

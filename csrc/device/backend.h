@@ -1,5 +1,5 @@
-// What every kind of device can do, and the one place to get it from. Everything above this floor talks to devices
-// through here; CUDA itself is named only under device/cuda.
+// What every kind of device can do, and the one place to get it from. Everything above this floor
+// talks to devices through here; CUDA itself is named only under device/cuda.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +26,8 @@ struct DeviceProperties {
   int pci_domain = 0, pci_bus = -1, pci_device = 0;
 };
 
-// A queue of work on one device. The null handle is the device's default stream; a CPU device has only that.
+// A queue of work on one device. The null handle is the device's default stream; a CPU device has
+// only that.
 struct Stream {
   Device device;
   void* handle = nullptr;
@@ -43,24 +44,27 @@ class Backend {
   virtual void reset_peak_memory(int index) = 0;
   virtual void empty_cache(int index) = 0;
 
-  // Memory, ordered on the calling thread's current stream of the device: a freed block may be handed out again to
-  // later work of the same stream at once. `bytes` is never 0 and is given back unchanged to deallocate.
+  // Memory, ordered on the calling thread's current stream of the device: a freed block may be
+  // handed out again to later work of the same stream at once. `bytes` is never 0 and is given back
+  // unchanged to deallocate.
   virtual void* allocate(int index, size_t bytes) = 0;
   virtual void deallocate(int index, void* data, size_t bytes) = 0;
   // Keeps `data` from being reused before the work now queued on `stream` is done.
   virtual void record_stream(int index, void* data, Stream stream) = 0;
 
-  // Bytes between two devices of which at least one is of this kind, ordered after the work queued on the current
-  // streams of both and before the work queued there later. Unless non_blocking, returns when the host may read or
-  // overwrite the CPU side.
-  virtual void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes, bool non_blocking) = 0;
+  // Bytes between two devices of which at least one is of this kind, ordered after the work queued
+  // on the current streams of both and before the work queued there later. Unless non_blocking,
+  // returns when the host may read or overwrite the CPU side.
+  virtual void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
+                    bool non_blocking) = 0;
   virtual void zero(int index, void* data, size_t bytes) = 0;
 
-  virtual Stream current_stream(int index) = 0;                 // of the calling thread
-  virtual void set_current_stream(Stream stream) = 0;           // for the calling thread
-  virtual Stream create_stream(int index, int priority) = 0;    // priority: 0 normal, negative is more urgent
+  virtual Stream current_stream(int index) = 0;        // of the calling thread
+  virtual void set_current_stream(Stream stream) = 0;  // for the calling thread
+  virtual Stream create_stream(int index,
+                               int priority) = 0;  // priority: 0 normal, negative is more urgent
   virtual void destroy_stream(Stream stream) = 0;
-  virtual bool query_stream(Stream stream) = 0;                 // is its work done?
+  virtual bool query_stream(Stream stream) = 0;  // is its work done?
   virtual void synchronize_stream(Stream stream) = 0;
   virtual void synchronize(int index) = 0;
 
@@ -81,14 +85,18 @@ class Backend {
 Backend& cpu_backend();   // device/cpu
 Backend& cuda_backend();  // device/cuda, or device/no_cuda: count() is 0 and the rest say why
 
-inline Backend& backend(DeviceType type) { return type == DeviceType::kCPU ? cpu_backend() : cuda_backend(); }
+inline Backend& backend(DeviceType type) {
+  return type == DeviceType::kCPU ? cpu_backend() : cuda_backend();
+}
 inline Backend& backend(Device device) { return backend(device.type); }
 
-// Why there is no CUDA device: "" if there is one, else the reason, as "this build has no CUDA" or the driver's answer.
+// Why there is no CUDA device: "" if there is one, else the reason, as "this build has no CUDA" or
+// the driver's answer.
 std::string cuda_unavailable_reason();
 
 int device_count(DeviceType type);
-// How many cpu:i devices there are (1 to 64). Devices with live tensors may not vanish, so it only grows or is reset early.
+// How many cpu:i devices there are (1 to 64). Devices with live tensors may not vanish, so it only
+// grows or is reset early.
 void set_cpu_devices(int count);
 // Throws a RuntimeError that lists what exists when `device` does not.
 void check_device(Device device);
@@ -98,6 +106,7 @@ int current_cuda_index();
 void set_current_cuda_index(int index);
 
 // Copies bytes between any two devices.
-void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes, bool non_blocking = false);
+void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
+                bool non_blocking = false);
 
 }  // namespace vt

@@ -8,8 +8,8 @@
 
 namespace vt {
 
-// What a kernel needs: element i of an operation draws from counter `offset + i` of key `seed`, so the numbers do not
-// depend on threads, blocks or kind of device.
+// What a kernel needs: element i of an operation draws from counter `offset + i` of key `seed`, so
+// the numbers do not depend on threads, blocks or kind of device.
 struct PhiloxState {
   uint64_t seed;
   uint64_t offset;

@@ -53,14 +53,16 @@ void Worker::run() {
 }
 
 Worker& worker(Device device) {
-  // Never destroyed: at interpreter exit a worker may still be inside a job, and joining it there could deadlock.
+  // Never destroyed: at interpreter exit a worker may still be inside a job, and joining it there
+  // could deadlock.
   using Slots = std::array<std::array<Worker*, kMaxDevices>, kDeviceTypeCount>;
   struct Registry {
     Slots workers{};
     std::mutex mutex;
   };
   static Registry* registry = [] {
-    pthread_atfork(nullptr, nullptr, [] { registry = new Registry; });  // a forked child has none of these threads
+    pthread_atfork(nullptr, nullptr,
+                   [] { registry = new Registry; });  // a forked child has none of these threads
     return new Registry;
   }();
   std::lock_guard lock(registry->mutex);

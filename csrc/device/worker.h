@@ -1,5 +1,5 @@
-// One C++ thread a device, which runs what is handed to it in order. Backward passes and trainer steps of different
-// devices run on these at the same time; none of them holds the GIL.
+// One C++ thread a device, which runs what is handed to it in order. Backward passes and trainer
+// steps of different devices run on these at the same time; none of them holds the GIL.
 #pragma once
 #include <condition_variable>
 #include <deque>

@@ -6,7 +6,8 @@
 namespace vt {
 namespace {
 
-// Orders dimensions so that the output's smallest stride is innermost, then merges neighbours that form one run.
+// Orders dimensions so that the output's smallest stride is innermost, then merges neighbours that
+// form one run.
 void sort_and_merge(ElementwisePlan& plan) {
   for (int i = 1; i < plan.ndim; ++i)
     for (int j = i; j > 0 && plan.strides[0][j] < plan.strides[0][j - 1]; --j) {
@@ -54,7 +55,8 @@ ElementwisePlan plan_elementwise(const Tensor& out, std::span<const Tensor* cons
       const Tensor& t = k == 0 ? out : *inputs[k - 1];
       const int own = d - (sizes.size() - t.dim());
       const bool broadcast = own < 0 || t.sizes()[own] == 1;
-      plan.strides[k][plan.ndim] = broadcast ? 0 : t.strides()[own] * static_cast<int64_t>(t.item_size());
+      plan.strides[k][plan.ndim] =
+          broadcast ? 0 : t.strides()[own] * static_cast<int64_t>(t.item_size());
     }
     ++plan.ndim;
   }
@@ -75,8 +77,8 @@ Dims broadcast_sizes(const char* op, const Dims& a, const Dims& b) {
   for (int i = 0; i < shorter.size(); ++i) {
     const int64_t l = longer[i + shift], s = shorter[i];
     if (l == s || s == 1) continue;
-    VT_CHECK(l == 1, kRuntime, op, ": shapes ", a, " and ", b, " do not broadcast at dim ", i + shift, " (", l, " vs ", s,
-             ")");
+    VT_CHECK(l == 1, kRuntime, op, ": shapes ", a, " and ", b, " do not broadcast at dim ",
+             i + shift, " (", l, " vs ", s, ")");
     result[i + shift] = s;
   }
   return result;
@@ -95,17 +97,23 @@ void check_writable(const char* op, const Tensor& out) {
   if (VT_LIKELY(out.is_dense())) return;
   for (int i = 0; i < out.dim(); ++i)
     VT_CHECK(out.strides()[i] != 0 || out.sizes()[i] <= 1, kRuntime, op,
-             ": unsupported operation: more than one element of the written-to tensor ", out, " with strides ",
-             out.strides(), " refers to a single memory location; clone() it first");
+             ": unsupported operation: more than one element of the written-to tensor ", out,
+             " with strides ", out.strides(),
+             " refers to a single memory location; clone() it first");
 }
 
 bool overlaps_partially(const Tensor& out, const Tensor& input) {
-  if (out.impl()->storage.get() != input.impl()->storage.get() || out.numel() == 0 || input.numel() == 0) return false;
-  if (out.data() == input.data() && out.strides() == input.strides() && out.sizes() == input.sizes()) return false;
+  if (out.impl()->storage.get() != input.impl()->storage.get() || out.numel() == 0 ||
+      input.numel() == 0)
+    return false;
+  if (out.data() == input.data() && out.strides() == input.strides() &&
+      out.sizes() == input.sizes())
+    return false;
   auto extent = [](const Tensor& t) {
     int64_t last = 0;
     for (int i = 0; i < t.dim(); ++i) last += (t.sizes()[i] - 1) * t.strides()[i];
-    return std::pair{t.data<char>(), t.data<char>() + (last + 1) * static_cast<int64_t>(t.item_size())};
+    return std::pair{t.data<char>(),
+                     t.data<char>() + (last + 1) * static_cast<int64_t>(t.item_size())};
   };
   const auto [a, a_end] = extent(out);
   const auto [b, b_end] = extent(input);

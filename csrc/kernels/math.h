@@ -1,9 +1,11 @@
-// Float transcendentals for host and device. On the device they are CUDA's own; on the host they are branch-free, so
-// that loops over them become vector code, and stay within 2.4 ulp (most within 1.5). Double uses libm on both.
+// Float transcendentals for host and device. On the device they are CUDA's own; on the host they
+// are branch-free, so that loops over them become vector code, and stay within 2.4 ulp (most
+// within 1.5). Double uses libm on both.
 //
-// Methods: exp and expm1 reduce by multiples of ln 2 in two parts (Cody and Waite 1980); log and log1p use the atanh
-// series form of Tang (1990) as in fdlibm; erf is x + x p(x^2) near 0 and 1 - exp(-x - x q(x)) beyond (the form of
-// W. J. Cody 1969, with one exponential); pow works in double. The coefficients are weighted minimax fits of our own.
+// Methods: exp and expm1 reduce by multiples of ln 2 in two parts (Cody and Waite 1980); log and
+// log1p use the atanh series form of Tang (1990) as in fdlibm; erf is x + x p(x^2) near 0 and 1 -
+// exp(-x - x q(x)) beyond (the form of W. J. Cody 1969, with one exponential); pow works in double.
+// The coefficients are weighted minimax fits of our own.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -44,7 +46,8 @@ inline constexpr float kNan = __builtin_nanf("");
 inline constexpr float kLog2e = 1.44269504088896341f;
 inline constexpr float kLn2High = 0.693145751953125f;  // 17 bits: n * kLn2High is exact
 inline constexpr float kLn2Low = 1.42860682030941723e-6f;
-inline constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
+inline constexpr float kRoundMagic =
+    12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
 inline constexpr double kRoundMagicDouble = 6755399441055744.0;
 
 namespace host {
@@ -134,8 +137,7 @@ VT_HD float log1p(float x) {
   const float lost = x > 1.0f ? 1.0f - (u - x) : x - (u - 1.0f);
   const LogParts l = log_parts(u);
   const float correction = lost / u;
-  float result =
-      l.k * kLn2High - ((l.half_square - (l.tail + (l.k * kLn2Low + correction))) - l.f);
+  float result = l.k * kLn2High - ((l.half_square - (l.tail + (l.k * kLn2Low + correction))) - l.f);
   result = abs(x) < 5.9604645e-8f ? x : result;
   return abs(x) < 5.9604645e-8f ? x : log_limits(u, result);
 }
@@ -173,14 +175,15 @@ VT_HD float erf(float x) {
   return a > 0.9277f ? copysign(far, x) : near;
 }
 
-// sin(x + quarter * pi/2) for |x| < kSinLimit: reduced by multiples of pi/2 in double, in three parts of which the
-// products of the first two are exact, then a polynomial in float.
+// sin(x + quarter * pi/2) for |x| < kSinLimit: reduced by multiples of pi/2 in double, in three
+// parts of which the products of the first two are exact, then a polynomial in float.
 inline constexpr float kSinLimit = 1073741824.0f;  // 2^30
 VT_HD float sin_quarter(float x, uint32_t quarter) {
   const double wide = static_cast<double>(x);
   const double scaled = wide * 0.63661977236758134 + kRoundMagicDouble;
   const double n = scaled - kRoundMagicDouble;
-  const float r = static_cast<float>(((wide - n * 0x1.921fb40000000p+0) - n * 0x1.4442d00000000p-24) - n * 0x1.8469898cc5170p-48);
+  const float r = static_cast<float>(
+      ((wide - n * 0x1.921fb40000000p+0) - n * 0x1.4442d00000000p-24) - n * 0x1.8469898cc5170p-48);
   const uint32_t q = static_cast<uint32_t>(double_to_bits(scaled)) + quarter;
   const float z = r * r;
   float s = 2.837247621e-06f;
@@ -232,11 +235,13 @@ VT_HD float pow(float x, float y) {
   e = e * r + 0.5;
   e = e * r + 1.0;
   e = e * r + 1.0;
-  const int64_t exponent = (double_to_bits(scaled) - double_to_bits(kRoundMagicDouble) + 1023) << 52;
+  const int64_t exponent = (double_to_bits(scaled) - double_to_bits(kRoundMagicDouble) + 1023)
+                           << 52;
   float result = static_cast<float>(e * bits_to_double(exponent));
 
   const float size_y = abs(y);
-  // Below 2^23, adding 2^23 rounds to an integer, whose last bit says whether it is odd; from 2^24 on all are even.
+  // Below 2^23, adding 2^23 rounds to an integer, whose last bit says whether it is odd; from 2^24
+  // on all are even.
   const float shifted_y = size_y + (size_y < 8388608.0f ? 8388608.0f : 0.0f);
   const float whole = shifted_y - (size_y < 8388608.0f ? 8388608.0f : 0.0f);
   const bool integral = whole == size_y;

@@ -1,7 +1,8 @@
-// What each elementwise operator computes on one element: one functor a name in ops/table/pointwise.yaml, shared by CPU
-// and CUDA. C is the type computed in: bool, an integer, float (also for the 16-bit floats) or double. A functor is
-// built from the operator's scalars in the order of its signature, and called with its tensors in that order.
-// Comparisons return bool, which makes the output bool. Bits of kBoolInputs mark inputs that are bool whatever C is.
+// What each elementwise operator computes on one element: one functor a name in
+// ops/table/pointwise.yaml, shared by CPU and CUDA. C is the type computed in: bool, an integer,
+// float (also for the 16-bit floats) or double. A functor is built from the operator's scalars in
+// the order of its signature, and called with its tensors in that order. Comparisons return bool,
+// which makes the output bool. Bits of kBoolInputs mark inputs that are bool whatever C is.
 #pragma once
 #include <limits>
 #include <type_traits>
@@ -11,29 +12,49 @@
 
 namespace vt::functor {
 
-// Functors are built on the host only, and inlined: the linker must not share code between instruction sets.
+// Functors are built on the host only, and inlined: the linker must not share code between
+// instruction sets.
 #define VT_INIT __attribute__((always_inline))
 
-template <class C> inline constexpr bool kIsFloat = std::is_floating_point_v<C>;
-template <class C> inline constexpr bool kIsBool = std::is_same_v<C, bool>;
+template <class C>
+inline constexpr bool kIsFloat = std::is_floating_point_v<C>;
+template <class C>
+inline constexpr bool kIsBool = std::is_same_v<C, bool>;
 
 // Integer arithmetic wraps, as PyTorch's does; done unsigned, where C++ defines it.
-template <class C> struct Wrapping { using type = std::make_unsigned_t<C>; };
-template <> struct Wrapping<bool> { using type = unsigned; };
-template <> struct Wrapping<float> { using type = float; };
-template <> struct Wrapping<double> { using type = double; };
-template <class C> using wrapping_t = typename Wrapping<C>::type;
+template <class C>
+struct Wrapping {
+  using type = std::make_unsigned_t<C>;
+};
+template <>
+struct Wrapping<bool> {
+  using type = unsigned;
+};
+template <>
+struct Wrapping<float> {
+  using type = float;
+};
+template <>
+struct Wrapping<double> {
+  using type = double;
+};
+template <class C>
+using wrapping_t = typename Wrapping<C>::type;
 
-template <class C> VT_HD C wrap_add(C a, C b) {
+template <class C>
+VT_HD C wrap_add(C a, C b) {
   return static_cast<C>(static_cast<wrapping_t<C>>(a) + static_cast<wrapping_t<C>>(b));
 }
-template <class C> VT_HD C wrap_sub(C a, C b) {
+template <class C>
+VT_HD C wrap_sub(C a, C b) {
   return static_cast<C>(static_cast<wrapping_t<C>>(a) - static_cast<wrapping_t<C>>(b));
 }
-template <class C> VT_HD C wrap_mul(C a, C b) {
+template <class C>
+VT_HD C wrap_mul(C a, C b) {
   return static_cast<C>(static_cast<wrapping_t<C>>(a) * static_cast<wrapping_t<C>>(b));
 }
-template <class C> VT_HD bool is_nan(C a) {
+template <class C>
+VT_HD bool is_nan(C a) {
   if constexpr (kIsFloat<C>) return a != a;
   else return false;
 }
@@ -43,11 +64,12 @@ struct Plain {
   Plain() = default;
   VT_INIT explicit Plain(const Scalar*) {}
 };
-#define VT_PLAIN(Name)                       \
-  Name() = default;                          \
+#define VT_PLAIN(Name) \
+  Name() = default;    \
   VT_INIT explicit Name(const Scalar* p) : Plain(p) {}
 
-template <class C> struct Add {
+template <class C>
+struct Add {
   C alpha;
   VT_INIT explicit Add(const Scalar* p) : alpha(p[0].to<C>()) {}
   VT_HD C operator()(C a, C b) const {
@@ -55,35 +77,42 @@ template <class C> struct Add {
     else return wrap_add(a, wrap_mul(alpha, b));
   }
 };
-template <class C> struct Sub {
+template <class C>
+struct Sub {
   C alpha;
   VT_INIT explicit Sub(const Scalar* p) : alpha(p[0].to<C>()) {}
   VT_HD C operator()(C a, C b) const { return wrap_sub(a, wrap_mul(alpha, b)); }
 };
-template <class C> struct RSub {
+template <class C>
+struct RSub {
   C alpha;
   VT_INIT explicit RSub(const Scalar* p) : alpha(p[0].to<C>()) {}
   VT_HD C operator()(C a, C b) const { return wrap_sub(b, wrap_mul(alpha, a)); }
 };
-template <class C> struct Mul : Plain {
+template <class C>
+struct Mul : Plain {
   VT_PLAIN(Mul)
   VT_HD C operator()(C a, C b) const {
     if constexpr (kIsBool<C>) return a & b;
     else return wrap_mul(a, b);
   }
 };
-template <class C> struct Div : Plain {
+template <class C>
+struct Div : Plain {
   VT_PLAIN(Div)
   VT_HD C operator()(C a, C b) const { return a / b; }
 };
-template <class C> struct RDiv {
+template <class C>
+struct RDiv {
   C other;
   VT_INIT explicit RDiv(const Scalar* p) : other(p[0].to<C>()) {}
   VT_HD C operator()(C a) const { return other / a; }
 };
 
-// Rounded towards minus infinity. Integers: 0 for a zero divisor, which the CPU reports as an error.
-template <class C> struct FloorDiv : Plain {
+// Rounded towards minus infinity. Integers: 0 for a zero divisor, which the CPU reports as an
+// error.
+template <class C>
+struct FloorDiv : Plain {
   VT_PLAIN(FloorDiv)
   static constexpr bool kDivides = true;
   VT_HD C operator()(C a, C b) const {
@@ -106,7 +135,8 @@ template <class C> struct FloorDiv : Plain {
   }
 };
 // With the sign of the divisor, as Python's %.
-template <class C> struct Remainder : Plain {
+template <class C>
+struct Remainder : Plain {
   VT_PLAIN(Remainder)
   static constexpr bool kDivides = true;
   VT_HD C operator()(C a, C b) const {
@@ -123,7 +153,8 @@ template <class C> struct Remainder : Plain {
   }
 };
 
-template <class C> VT_HD C power(C base, C exponent) {
+template <class C>
+VT_HD C power(C base, C exponent) {
   if constexpr (kIsFloat<C>) {
     return math::pow(base, exponent);
   } else {
@@ -142,7 +173,8 @@ template <class C> VT_HD C power(C base, C exponent) {
     return result;
   }
 }
-template <class C> struct Pow : Plain {
+template <class C>
+struct Pow : Plain {
   VT_PLAIN(Pow)
   VT_HD C operator()(C a, C b) const { return power(a, b); }
   // The exponents that people write, as PyTorch computes them. False where there is no shorter way.
@@ -159,20 +191,23 @@ template <class C> struct Pow : Plain {
     return false;
   }
 };
-template <class C> struct RPow {
+template <class C>
+struct RPow {
   C base;
   VT_INIT explicit RPow(const Scalar* p) : base(p[0].to<C>()) {}
   VT_HD C operator()(C a) const { return power(base, a); }
 };
 
-template <class C> struct Maximum : Plain {
+template <class C>
+struct Maximum : Plain {
   VT_PLAIN(Maximum)
   VT_HD C operator()(C a, C b) const {
     if constexpr (kIsBool<C>) return a | b;
     else return (a > b) | is_nan(a) ? a : b;
   }
 };
-template <class C> struct Minimum : Plain {
+template <class C>
+struct Minimum : Plain {
   VT_PLAIN(Minimum)
   VT_HD C operator()(C a, C b) const {
     if constexpr (kIsBool<C>) return a & b;
@@ -180,8 +215,10 @@ template <class C> struct Minimum : Plain {
   }
 };
 
-// Limits of clamp; an open end is the type's own limit, a number outside an integer type is moved to its end.
-template <class C> struct Limits {
+// Limits of clamp; an open end is the type's own limit, a number outside an integer type is moved
+// to its end.
+template <class C>
+struct Limits {
   C low, high;
   VT_INIT static C bound(const Scalar& s, bool upper) {
     using L = std::numeric_limits<C>;
@@ -196,7 +233,8 @@ template <class C> struct Limits {
   }
   VT_INIT explicit Limits(const Scalar* p) : low(bound(p[0], false)), high(bound(p[1], true)) {}
 };
-template <class C> struct Clamp {
+template <class C>
+struct Clamp {
   Limits<C> limits;
   VT_INIT explicit Clamp(const Scalar* p) : limits(p) {}
   VT_HD C operator()(C a) const {
@@ -205,7 +243,8 @@ template <class C> struct Clamp {
     return is_nan(a) ? a : result;
   }
 };
-template <class C> struct ClampBackward {
+template <class C>
+struct ClampBackward {
   Limits<C> limits;
   VT_INIT explicit ClampBackward(const Scalar* p) : limits(p) {}
   VT_HD C operator()(C grad, C a) const {
@@ -213,15 +252,17 @@ template <class C> struct ClampBackward {
   }
 };
 
-#define VT_PREDICATE2(Name, expression)                              \
-  template <class C> struct Name : Plain {                           \
-    VT_PLAIN(Name)                                                   \
-    VT_HD bool operator()(C a, C b) const { return expression; }     \
+#define VT_PREDICATE2(Name, expression)                          \
+  template <class C>                                             \
+  struct Name : Plain {                                          \
+    VT_PLAIN(Name)                                               \
+    VT_HD bool operator()(C a, C b) const { return expression; } \
   };
-#define VT_PREDICATE1(Name, expression)                              \
-  template <class C> struct Name : Plain {                           \
-    VT_PLAIN(Name)                                                   \
-    VT_HD bool operator()(C a) const { return expression; }          \
+#define VT_PREDICATE1(Name, expression)                     \
+  template <class C>                                        \
+  struct Name : Plain {                                     \
+    VT_PLAIN(Name)                                          \
+    VT_HD bool operator()(C a) const { return expression; } \
   };
 VT_PREDICATE2(Eq, a == b)
 VT_PREDICATE2(Ne, a != b)
@@ -235,14 +276,16 @@ VT_PREDICATE1(LogicalNot, a == C(0))
 VT_PREDICATE1(IsNan, is_nan(a))
 #undef VT_PREDICATE1
 #undef VT_PREDICATE2
-template <class C> struct IsInf : Plain {
+template <class C>
+struct IsInf : Plain {
   VT_PLAIN(IsInf)
   VT_HD bool operator()(C a) const {
     if constexpr (kIsFloat<C>) return math::abs(a) == std::numeric_limits<C>::infinity();
     else return false;
   }
 };
-template <class C> struct IsFinite : Plain {
+template <class C>
+struct IsFinite : Plain {
   VT_PLAIN(IsFinite)
   VT_HD bool operator()(C a) const {
     if constexpr (kIsFloat<C>) return math::abs(a) < std::numeric_limits<C>::infinity();
@@ -250,19 +293,23 @@ template <class C> struct IsFinite : Plain {
   }
 };
 
-template <class C> struct BitAnd : Plain {
+template <class C>
+struct BitAnd : Plain {
   VT_PLAIN(BitAnd)
   VT_HD C operator()(C a, C b) const { return a & b; }
 };
-template <class C> struct BitOr : Plain {
+template <class C>
+struct BitOr : Plain {
   VT_PLAIN(BitOr)
   VT_HD C operator()(C a, C b) const { return a | b; }
 };
-template <class C> struct BitXor : Plain {
+template <class C>
+struct BitXor : Plain {
   VT_PLAIN(BitXor)
   VT_HD C operator()(C a, C b) const { return a ^ b; }
 };
-template <class C> struct BitNot : Plain {
+template <class C>
+struct BitNot : Plain {
   VT_PLAIN(BitNot)
   VT_HD C operator()(C a) const {
     if constexpr (kIsBool<C>) return !a;
@@ -270,29 +317,34 @@ template <class C> struct BitNot : Plain {
   }
 };
 
-template <class C> struct Where : Plain {
+template <class C>
+struct Where : Plain {
   VT_PLAIN(Where)
   static constexpr unsigned kBoolInputs = 1;
   VT_HD C operator()(bool condition, C a, C b) const { return condition ? a : b; }
 };
-template <class C> struct MaskedFill {
+template <class C>
+struct MaskedFill {
   C value;
   static constexpr unsigned kBoolInputs = 2;
   VT_INIT explicit MaskedFill(const Scalar* p) : value(p[0].to<C>()) {}
   VT_HD C operator()(C a, bool mask) const { return mask ? value : a; }
 };
-template <class C> struct AddCMul {
+template <class C>
+struct AddCMul {
   C value;
   VT_INIT explicit AddCMul(const Scalar* p) : value(p[0].to<C>()) {}
   VT_HD C operator()(C a, C b, C c) const { return wrap_add(a, wrap_mul(wrap_mul(value, b), c)); }
 };
-template <class C> struct AddCDiv {
+template <class C>
+struct AddCDiv {
   C value;
   VT_INIT explicit AddCDiv(const Scalar* p) : value(p[0].to<C>()) {}
   VT_HD C operator()(C a, C b, C c) const { return a + value * b / c; }
 };
 // From the nearer end, so that weights 0 and 1 give the ends exactly.
-template <class C> struct Lerp {
+template <class C>
+struct Lerp {
   C weight;
   VT_INIT explicit Lerp(const Scalar* p) : weight(p[0].to<C>()) {}
   VT_HD C operator()(C a, C b) const {
@@ -300,14 +352,16 @@ template <class C> struct Lerp {
   }
 };
 
-template <class C> struct Neg : Plain {
+template <class C>
+struct Neg : Plain {
   VT_PLAIN(Neg)
   VT_HD C operator()(C a) const {
     if constexpr (kIsFloat<C>) return -a;
     else return wrap_sub(C(0), a);
   }
 };
-template <class C> struct Abs : Plain {
+template <class C>
+struct Abs : Plain {
   VT_PLAIN(Abs)
   VT_HD C operator()(C a) const {
     if constexpr (kIsFloat<C>) return math::abs(a);
@@ -315,19 +369,22 @@ template <class C> struct Abs : Plain {
     else return a;
   }
 };
-template <class C> struct Sign : Plain {
+template <class C>
+struct Sign : Plain {
   VT_PLAIN(Sign)
   VT_HD C operator()(C a) const { return static_cast<C>((a > C(0)) - (a < C(0))); }
 };
-template <class C> struct Square : Plain {
+template <class C>
+struct Square : Plain {
   VT_PLAIN(Square)
   VT_HD C operator()(C a) const { return wrap_mul(a, a); }
 };
 
-#define VT_UNARY(Name, expression)                            \
-  template <class C> struct Name : Plain {                    \
-    VT_PLAIN(Name)                                            \
-    VT_HD C operator()(C a) const { return expression; }      \
+#define VT_UNARY(Name, expression)                       \
+  template <class C>                                     \
+  struct Name : Plain {                                  \
+    VT_PLAIN(Name)                                       \
+    VT_HD C operator()(C a) const { return expression; } \
   };
 VT_UNARY(Floor, math::floor(a))
 VT_UNARY(Ceil, math::ceil(a))
@@ -345,11 +402,13 @@ VT_UNARY(Tanh, math::tanh(a))
 VT_UNARY(Erf, math::erf(a))
 VT_UNARY(Sigmoid, math::sigmoid(a))
 VT_UNARY(Relu, a <= C(0) ? C(0) : a)  // NaN stays
-VT_UNARY(Silu, a * math::sigmoid(a))
+VT_UNARY(Silu, a* math::sigmoid(a))
 #undef VT_UNARY
 
-// Sine and cosine. A run of floats of which none is huge takes a form that is vector code on the host.
-template <class C, unsigned Quarter> struct SinBelowLimit {
+// Sine and cosine. A run of floats of which none is huge takes a form that is vector code on the
+// host.
+template <class C, unsigned Quarter>
+struct SinBelowLimit {
   VT_HD C operator()(C a) const { return math::host::sin_quarter(a, Quarter); }
 };
 template <class C, class Below, class Self, class Loop>
@@ -361,7 +420,8 @@ VT_INIT inline void resolve_sine(const Self& self, const C* in, int64_t n, Loop&
   }
   loop(self);
 }
-template <class C> struct Sin : Plain {
+template <class C>
+struct Sin : Plain {
   VT_PLAIN(Sin)
   VT_HD C operator()(C a) const { return math::sin(a); }
   template <class Loop>
@@ -369,7 +429,8 @@ template <class C> struct Sin : Plain {
     resolve_sine<C, SinBelowLimit<C, 0>>(*this, in, n, loop);
   }
 };
-template <class C> struct Cos : Plain {
+template <class C>
+struct Cos : Plain {
   VT_PLAIN(Cos)
   VT_HD C operator()(C a) const { return math::cos(a); }
   template <class Loop>
@@ -378,19 +439,23 @@ template <class C> struct Cos : Plain {
   }
 };
 
-template <class C> struct TanhBackward : Plain {
+template <class C>
+struct TanhBackward : Plain {
   VT_PLAIN(TanhBackward)
   VT_HD C operator()(C grad, C output) const { return grad * (C(1) - output * output); }
 };
-template <class C> struct SigmoidBackward : Plain {
+template <class C>
+struct SigmoidBackward : Plain {
   VT_PLAIN(SigmoidBackward)
   VT_HD C operator()(C grad, C output) const { return grad * (C(1) - output) * output; }
 };
-template <class C> struct ReluBackward : Plain {
+template <class C>
+struct ReluBackward : Plain {
   VT_PLAIN(ReluBackward)
   VT_HD C operator()(C grad, C output) const { return output <= C(0) ? C(0) : grad; }
 };
-template <class C> struct SiluBackward : Plain {
+template <class C>
+struct SiluBackward : Plain {
   VT_PLAIN(SiluBackward)
   VT_HD C operator()(C grad, C a) const {
     const C s = math::sigmoid(a);
@@ -403,23 +468,27 @@ inline constexpr double kSqrtHalf = 0.70710678118654752440;
 inline constexpr double kInvSqrt2Pi = 0.39894228040143267794;
 inline constexpr double kSqrt2OverPi = 0.79788456080286535588;
 inline constexpr double kGeluCubic = 0.044715;
-template <class C> struct GeluErf {
+template <class C>
+struct GeluErf {
   VT_HD C operator()(C a) const { return C(0.5) * a * (C(1) + math::erf(a * C(kSqrtHalf))); }
 };
-template <class C> struct GeluTanh {
+template <class C>
+struct GeluTanh {
   VT_HD C operator()(C a) const {
     const C inner = C(kSqrt2OverPi) * (a + C(kGeluCubic) * (a * a * a));
     return C(0.5) * a * (C(1) + math::tanh(inner));
   }
 };
-template <class C> struct GeluErfBackward {
+template <class C>
+struct GeluErfBackward {
   VT_HD C operator()(C grad, C a) const {
     const C cdf = C(0.5) * (C(1) + math::erf(a * C(kSqrtHalf)));
     const C pdf = C(kInvSqrt2Pi) * math::exp(C(-0.5) * a * a);
     return grad * (cdf + a * pdf);
   }
 };
-template <class C> struct GeluTanhBackward {
+template <class C>
+struct GeluTanhBackward {
   VT_HD C operator()(C grad, C a) const {
     const C square = a * a;
     const C t = math::tanh(C(kSqrt2OverPi) * (a + C(kGeluCubic) * (square * a)));
@@ -427,15 +496,20 @@ template <class C> struct GeluTanhBackward {
     return grad * (C(0.5) * (C(1) + t) + C(0.5) * a * (C(1) - t * t) * slope);
   }
 };
-// Loops call `resolve` once to get the formula, where a choice in the loop would keep it from being vector code.
-template <class C> struct Gelu {
+// Loops call `resolve` once to get the formula, where a choice in the loop would keep it from being
+// vector code.
+template <class C>
+struct Gelu {
   bool tanh_form;
   VT_INIT explicit Gelu(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
   VT_HD C operator()(C a) const { return tanh_form ? GeluTanh<C>{}(a) : GeluErf<C>{}(a); }
   template <class Loop>
-  VT_INIT void resolve(Loop&& loop) const { tanh_form ? loop(GeluTanh<C>{}) : loop(GeluErf<C>{}); }
+  VT_INIT void resolve(Loop&& loop) const {
+    tanh_form ? loop(GeluTanh<C>{}) : loop(GeluErf<C>{});
+  }
 };
-template <class C> struct GeluBackward {
+template <class C>
+struct GeluBackward {
   bool tanh_form;
   VT_INIT explicit GeluBackward(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
   VT_HD C operator()(C grad, C a) const {

@@ -1,4 +1,5 @@
-// The sets of element types that an elementwise operator is built for, as the `over` column of ops/table names them.
+// The sets of element types that an elementwise operator is built for, as the `over` column of
+// ops/table names them.
 #pragma once
 #include "base/dtype.h"
 

@@ -1,6 +1,7 @@
-// How random bits become numbers, shared by CPU and CUDA: every step is one correctly rounded operation (fma where a
-// product is added), so both give the same bits (normal
-// doubles use the logarithm and cosine of each side, and agree to 2 ulp). The normal distribution is that of Box and Muller (1958).
+// How random bits become numbers, shared by CPU and CUDA: every step is one correctly rounded
+// operation (fma where a product is added), so both give the same bits (normal doubles use the
+// logarithm and cosine of each side, and agree to 2 ulp). The normal distribution is that of Box
+// and Muller (1958).
 #pragma once
 #include "device/philox.h"
 #include "kernels/math.h"
@@ -24,9 +25,18 @@ VT_HD double fma(double a, double b, double c) {
 }
 
 // In [0, 1), with as many bits as T keeps, so that rounding to T never gives 1.
-template <class T> VT_HD float unit(uint32_t bits) { return uniform_float(bits); }
-template <> VT_HD float unit<Half>(uint32_t bits) { return static_cast<float>(bits >> 21) * 0x1p-11f; }
-template <> VT_HD float unit<BFloat16>(uint32_t bits) { return static_cast<float>(bits >> 24) * 0x1p-8f; }
+template <class T>
+VT_HD float unit(uint32_t bits) {
+  return uniform_float(bits);
+}
+template <>
+VT_HD float unit<Half>(uint32_t bits) {
+  return static_cast<float>(bits >> 21) * 0x1p-11f;
+}
+template <>
+VT_HD float unit<BFloat16>(uint32_t bits) {
+  return static_cast<float>(bits >> 24) * 0x1p-8f;
+}
 
 // ln u for a normal 2^-33 <= u <= 1, as math::host::log but with its roundings spelled out.
 VT_HD float log_unit(float u) {
@@ -39,7 +49,8 @@ VT_HD float log_unit(float u) {
   p = fma(p, z, 2.849876583e-01f);
   p = fma(p, z, 4.000097215e-01f);
   p = fma(p, z, 6.666666269e-01f);
-  const float half_square = fma(0.5f * f, f, 0.0f);  // spelled out: the subtraction below must not take the product in
+  const float half_square =
+      fma(0.5f * f, f, 0.0f);  // spelled out: the subtraction below must not take the product in
   const float tail = s * fma(z, p, half_square);
   return fma(k, math::kLn2High, fma(k, math::kLn2Low, tail) - half_square + f);
 }
@@ -80,8 +91,8 @@ VT_HD double normal_double(const Philox4& w) {
   return math::sqrt(-2.0 * math::log(u)) * math::cos(6.283185307179586477 * v);
 }
 
-// In [0, range): the high half of a 128-bit product (Lemire 2019, without the rejection, whose effect is below 2^-64
-// times the range). Takes the first two words of a counter of its own.
+// In [0, range): the high half of a 128-bit product (Lemire 2019, without the rejection, whose
+// effect is below 2^-64 times the range). Takes the first two words of a counter of its own.
 VT_HD uint64_t below(const Philox4& w, uint64_t range) {
   const uint64_t bits = (static_cast<uint64_t>(w.v[0]) << 32) | w.v[1];
 #if defined(__CUDA_ARCH__)

@@ -1,4 +1,5 @@
-// The arguments that structured kernels take beside tensors. Plain data, shared by the CPU and CUDA implementations.
+// The arguments that structured kernels take beside tensors. Plain data, shared by the CPU and CUDA
+// implementations.
 #pragma once
 #include <cstdint>
 
@@ -9,17 +10,20 @@
 
 namespace vt {
 
-// One elementwise operator on one kind of device. All inputs have type `dtype`, but for the functor's bool inputs.
-// `params` are the operator's scalars, constructed into the functor. If scalar_at is not kNoScalar, the input at that
-// position is not in the plan: it is the Scalar after the operator's own parameters.
+// One elementwise operator on one kind of device. All inputs have type `dtype`, but for the
+// functor's bool inputs. `params` are the operator's scalars, constructed into the functor. If
+// scalar_at is not kNoScalar, the input at that position is not in the plan: it is the Scalar after
+// the operator's own parameters.
 inline constexpr int kNoScalar = -1;
-using PointwiseFn = void (*)(const ElementwisePlan& plan, DType dtype, const Scalar* params, int scalar_at);
+using PointwiseFn = void (*)(const ElementwisePlan& plan, DType dtype, const Scalar* params,
+                             int scalar_at);
 
 enum class ReduceKind : uint8_t { kSum, kMean, kProd, kMax, kMin, kAny, kAll };
 
-// out[i] = alpha * a[i] @ b[i] + beta * out[i] + bias for i in [0, batch): a is m x k, b is k x n, out is m x n.
-// Element (r, c) of a matrix is at data[r * row_stride + c * column_stride] with one of the two strides 1 (any value
-// where that dimension has size 1). out has column_stride 1. Strides in elements.
+// out[i] = alpha * a[i] @ b[i] + beta * out[i] + bias for i in [0, batch): a is m x k, b is k x n,
+// out is m x n. Element (r, c) of a matrix is at data[r * row_stride + c * column_stride] with one
+// of the two strides 1 (any value where that dimension has size 1). out has column_stride 1.
+// Strides in elements.
 struct GemmMatrix {
   void* data;
   int64_t row_stride, column_stride, batch_stride;

@@ -1,4 +1,5 @@
-// The right-hand side of an arithmetic operator: a tensor, or a number that stays a number all the way to the kernel.
+// The right-hand side of an arithmetic operator: a tensor, or a number that stays a number all the
+// way to the kernel.
 #pragma once
 #include "base/scalar.h"
 #include "tensor/tensor.h"

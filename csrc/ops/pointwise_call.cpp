@@ -1,4 +1,5 @@
-// The general way of an elementwise operator: promotion, broadcasting, strides, numbers in 0-d tensors, result types.
+// The general way of an elementwise operator: promotion, broadcasting, strides, numbers in 0-d
+// tensors, result types.
 #include "ops/pointwise_call.h"
 
 #include "ops/ops.h"
@@ -18,11 +19,13 @@ struct Prepared {
 };
 
 [[noreturn]] void fail_devices(const PointwiseInfo& info, const Tensor& a, const Tensor& b) {
-  fail(ErrorKind::kRuntime, info.name, ": expected all tensors to be on the same device, but found ", a, " and ", b,
+  fail(ErrorKind::kRuntime, info.name,
+       ": expected all tensors to be on the same device, but found ", a, " and ", b,
        "; move one with .to(device)");
 }
 
-DType compute_type(const PointwiseInfo& info, const Operand* inputs, int count, const Scalar* params) {
+DType compute_type(const PointwiseInfo& info, const Operand* inputs, int count,
+                   const Scalar* params) {
   Promotion promotion;
   for (int i = 0; i < count; ++i) {
     if (info.bool_inputs >> i & 1) continue;
@@ -35,20 +38,24 @@ DType compute_type(const PointwiseInfo& info, const Operand* inputs, int count, 
   DType dtype = promotion.result();
   if (info.result == ResultType::kFloat && !is_float(dtype)) dtype = DType::kF32;
   VT_CHECK(covers(info.types, dtype), kRuntime, info.name, ": not implemented for ", name(dtype),
-           dtype == DType::kBool ? "; convert with .to(torch.int64) first" : "; convert with .float() first");
+           dtype == DType::kBool ? "; convert with .to(torch.int64) first"
+                                 : "; convert with .float() first");
   if (info.numbers == NumberRule::kFit)
     for (int i = 0; i < info.scalars; ++i)
-      VT_CHECK(is_float(dtype) || !params[i].is_float(), kRuntime, info.name, ": a factor of ", params[i].to<double>(),
-               " for ", name(dtype), " tensors: give an integer or convert with .float() first");
+      VT_CHECK(is_float(dtype) || !params[i].is_float(), kRuntime, info.name, ": a factor of ",
+               params[i].to<double>(), " for ", name(dtype),
+               " tensors: give an integer or convert with .float() first");
   return dtype;
 }
 
 Prepared prepare(const PointwiseInfo& info, const Operand* inputs, int count, Scalar* params) {
   Prepared p;
   p.compute = compute_type(info, inputs, count, params);
-  const Tensor* anchor = inputs[0].tensor;  // decides the device: the first tensor that has dimensions, if any
+  const Tensor* anchor =
+      inputs[0].tensor;  // decides the device: the first tensor that has dimensions, if any
   for (int i = 0; i < count; ++i)
-    if (inputs[i].is_tensor() && (inputs[i].tensor->dim() > 0 || inputs[i].tensor->device().is_cuda())) {
+    if (inputs[i].is_tensor() &&
+        (inputs[i].tensor->dim() > 0 || inputs[i].tensor->device().is_cuda())) {
       anchor = inputs[i].tensor;
       break;
     }
@@ -64,7 +71,8 @@ Prepared prepare(const PointwiseInfo& info, const Operand* inputs, int count, Sc
     }
     const Tensor& t = *inputs[i].tensor;
     if (is_bool)
-      VT_CHECK(t.dtype() == DType::kBool, kRuntime, info.name, ": expected a bool tensor for input ", i, ", got ", t);
+      VT_CHECK(t.dtype() == DType::kBool, kRuntime, info.name,
+               ": expected a bool tensor for input ", i, ", got ", t);
     Tensor& owned = p.owned[p.count];
     owned = t;
     if (t.device() != p.device) {
@@ -100,27 +108,32 @@ DType result_type(const PointwiseInfo& info, DType compute) {
 
 }  // namespace
 
-Tensor call_pointwise_general(const PointwiseInfo& info, const Operand* inputs, int count, Scalar* params) {
+Tensor call_pointwise_general(const PointwiseInfo& info, const Operand* inputs, int count,
+                              Scalar* params) {
   Prepared p = prepare(info, inputs, count, params);
-  // Keep the order of dimensions of a transposed input of the same shape: reads and writes then both run along memory.
+  // Keep the order of dimensions of a transposed input of the same shape: reads and writes then
+  // both run along memory.
   const Tensor& lead = p.owned[0];
-  Tensor out = p.count == 1 && !lead.is_dense() ? empty_in_order_of(lead, result_type(info, p.compute))
-                                               : empty(p.sizes, result_type(info, p.compute), p.device);
+  Tensor out = p.count == 1 && !lead.is_dense()
+                   ? empty_in_order_of(lead, result_type(info, p.compute))
+                   : empty(p.sizes, result_type(info, p.compute), p.device);
   launch(info, out, p, params);
   return out;
 }
 
-void call_pointwise_into(const PointwiseInfo& info, const Tensor& out, const Operand* inputs, int count, Scalar* params) {
+void call_pointwise_into(const PointwiseInfo& info, const Tensor& out, const Operand* inputs,
+                         int count, Scalar* params) {
   Prepared p = prepare(info, inputs, count, params);
   VT_CHECK(out.sizes() == p.sizes, kRuntime, info.name, ": output with shape ", out.sizes(),
            " doesn't match the broadcast shape ", p.sizes);
   check_writable(info.name, out);
-  VT_CHECK(out.device() == p.device, kRuntime, info.name, ": output ", out, " is on another device than the inputs (",
-           p.device, ")");
+  VT_CHECK(out.device() == p.device, kRuntime, info.name, ": output ", out,
+           " is on another device than the inputs (", p.device, ")");
   const DType result = result_type(info, p.compute);
-  const bool fits = (is_float(out.dtype()) || !is_float(result)) && (out.dtype() != DType::kBool || result == DType::kBool);
-  VT_CHECK(fits, kRuntime, info.name, ": result type ", name(result), " can't be cast to the desired output type ",
-           name(out.dtype()));
+  const bool fits = (is_float(out.dtype()) || !is_float(result)) &&
+                    (out.dtype() != DType::kBool || result == DType::kBool);
+  VT_CHECK(fits, kRuntime, info.name, ": result type ", name(result),
+           " can't be cast to the desired output type ", name(out.dtype()));
   bool direct = out.dtype() == result;
   for (int i = 0; i < p.count; ++i) direct = direct && !overlaps_partially(out, p.owned[i]);
   if (direct) return launch(info, out, p, params);
@@ -131,7 +144,8 @@ void call_pointwise_into(const PointwiseInfo& info, const Tensor& out, const Ope
 
 bool parse_flag(const char* op, std::string_view text, const char* first, const char* second) {
   if (text == first) return false;
-  VT_CHECK(text == second, kRuntime, op, ": expected '", first, "' or '", second, "', got '", text, "'");
+  VT_CHECK(text == second, kRuntime, op, ": expected '", first, "' or '", second, "', got '", text,
+           "'");
   return true;
 }
 

@@ -1,5 +1,6 @@
-// From an elementwise operator's arguments to its kernel. The common case (dense tensors of one shape, type and device,
-// perhaps with a number) is decided inline before any set-up; the rest is in pointwise_call.cpp.
+// From an elementwise operator's arguments to its kernel. The common case (dense tensors of one
+// shape, type and device, perhaps with a number) is decided inline before any set-up; the rest is
+// in pointwise_call.cpp.
 #pragma once
 #include <string_view>
 
@@ -10,8 +11,8 @@
 namespace vt {
 
 enum class ResultType : uint8_t { kPromote, kFloat, kBool };
-// The operator's own numbers: converted to the type of the tensors, part of what decides it, or an error where they would
-// lose their fraction.
+// The operator's own numbers: converted to the type of the tensors, part of what decides it, or an
+// error where they would lose their fraction.
 enum class NumberRule : uint8_t { kConvert, kPromote, kFit };
 
 struct PointwiseInfo {
@@ -24,22 +25,26 @@ struct PointwiseInfo {
   NumberRule numbers;    // how these take part in the type
 };
 
-Tensor call_pointwise_general(const PointwiseInfo& info, const Operand* inputs, int count, Scalar* params);
-// Writes into `out`, whose shape must be the broadcast shape; a different type is converted to where that loses no kind.
-void call_pointwise_into(const PointwiseInfo& info, const Tensor& out, const Operand* inputs, int count, Scalar* params);
+Tensor call_pointwise_general(const PointwiseInfo& info, const Operand* inputs, int count,
+                              Scalar* params);
+// Writes into `out`, whose shape must be the broadcast shape; a different type is converted to
+// where that loses no kind.
+void call_pointwise_into(const PointwiseInfo& info, const Tensor& out, const Operand* inputs,
+                         int count, Scalar* params);
 
 namespace detail {
 
 // Fills a dense plan and finds the number among the inputs; false where the general way is needed.
 template <int N>
-inline bool plan_dense(const PointwiseInfo& info, const Operand* inputs, Scalar* params, ElementwisePlan& plan,
-                       int& scalar_at) {
+inline bool plan_dense(const PointwiseInfo& info, const Operand* inputs, Scalar* params,
+                       ElementwisePlan& plan, int& scalar_at) {
   const TensorImpl* first = inputs[0].tensor->impl();
   const DType dtype = first->dtype;
   bool simple = first->dense && info.bool_inputs == 0 && covers(info.types, dtype) &&
                 (info.result != ResultType::kFloat || is_float(dtype));
   if (info.numbers != NumberRule::kConvert)
-    for (int i = 0; i < info.scalars; ++i) simple = simple && (params[i].is_none() || params[i].promoted(dtype) == dtype);
+    for (int i = 0; i < info.scalars; ++i)
+      simple = simple && (params[i].is_none() || params[i].promoted(dtype) == dtype);
   plan.data[1] = static_cast<char*>(first->data);
   int operands = 2;
   scalar_at = kNoScalar;
@@ -72,31 +77,38 @@ inline Tensor call_pointwise(const PointwiseInfo& info, const Operand* inputs, S
   if (VT_UNLIKELY(!detail::plan_dense<N>(info, inputs, params, plan, scalar_at)))
     return call_pointwise_general(info, inputs, N, params);
   const Tensor& first = *inputs[0].tensor;
-  Tensor out = empty(first.sizes(), info.result == ResultType::kBool ? DType::kBool : first.dtype(), plan.device);
+  Tensor out = empty(first.sizes(), info.result == ResultType::kBool ? DType::kBool : first.dtype(),
+                     plan.device);
   plan.data[0] = out.data<char>();
   if (VT_LIKELY(plan.numel > 0))
-    kernels(plan.device).pointwise[static_cast<int>(info.op)](plan, first.dtype(), params, scalar_at);
+    kernels(plan.device)
+        .pointwise[static_cast<int>(info.op)](plan, first.dtype(), params, scalar_at);
   return out;
 }
 
 template <int N>
-inline void call_pointwise_out(const PointwiseInfo& info, const Tensor& out, const Operand* inputs, Scalar* params) {
+inline void call_pointwise_out(const PointwiseInfo& info, const Tensor& out, const Operand* inputs,
+                               Scalar* params) {
   ElementwisePlan plan;
   int scalar_at;
   const Tensor& first = *inputs[0].tensor;
-  const bool simple = detail::plan_dense<N>(info, inputs, params, plan, scalar_at) && out.same(first) &&
-                      info.result != ResultType::kBool;
+  const bool simple = detail::plan_dense<N>(info, inputs, params, plan, scalar_at) &&
+                      out.same(first) && info.result != ResultType::kBool;
   if (VT_UNLIKELY(!simple)) return call_pointwise_into(info, out, inputs, N, params);
-  for (int i = 1; i < N; ++i)  // another window on the same memory might be overwritten before it is read
-    if (inputs[i].is_tensor() && inputs[i].tensor->impl()->storage.get() == out.impl()->storage.get() &&
+  for (int i = 1; i < N;
+       ++i)  // another window on the same memory might be overwritten before it is read
+    if (inputs[i].is_tensor() &&
+        inputs[i].tensor->impl()->storage.get() == out.impl()->storage.get() &&
         inputs[i].tensor->data() != out.data())
       return call_pointwise_into(info, out, inputs, N, params);
   plan.data[0] = out.data<char>();
   if (VT_LIKELY(plan.numel > 0))
-    kernels(plan.device).pointwise[static_cast<int>(info.op)](plan, first.dtype(), params, scalar_at);
+    kernels(plan.device)
+        .pointwise[static_cast<int>(info.op)](plan, first.dtype(), params, scalar_at);
 }
 
-// A string option with two spellings, as gelu's approximate: false for the first, true for the second.
+// A string option with two spellings, as gelu's approximate: false for the first, true for the
+// second.
 bool parse_flag(const char* op, std::string_view text, const char* first, const char* second);
 
 }  // namespace vt

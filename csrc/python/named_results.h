@@ -18,8 +18,11 @@ template <class Results>
 PyObject* wrap_named(PyTypeObject* type, Results&& results) {
   Owned object(checked(PyStructSequence_New(type)));
   Py_ssize_t i = 0;
-  std::apply([&](auto&&... each) { (PyStructSequence_SetItem(object.get(), i++, wrap(std::move(each))), ...); },
-             std::forward<Results>(results));
+  std::apply(
+      [&](auto&&... each) {
+        (PyStructSequence_SetItem(object.get(), i++, wrap(std::move(each))), ...);
+      },
+      std::forward<Results>(results));
   return object.release();
 }
 

@@ -225,8 +225,8 @@ void add_tensor_type(PyObject* module) {
   // the first stays.
   static std::vector<PyMethodDef> methods;
   for (const PyMethodDef* table :
-       {object_methods, like_methods, property_methods, conversion_methods, numpy_methods, dlpack_methods,
-        autograd_methods, generated_tensor_methods}) {
+       {object_methods, like_methods, property_methods, conversion_methods, numpy_methods,
+        dlpack_methods, autograd_methods, generated_tensor_methods}) {
     add_methods(methods, table);
   }
   methods.push_back({nullptr, nullptr, 0, nullptr});

@@ -7,7 +7,8 @@ namespace vt {
 
 Ref<Storage> Storage::create(Device device, size_t bytes) {
   void* data = nullptr;
-  if (VT_LIKELY(bytes > 0)) data = device.is_cpu() ? cpu::allocate(bytes) : backend(device).allocate(device.index, bytes);
+  if (VT_LIKELY(bytes > 0))
+    data = device.is_cpu() ? cpu::allocate(bytes) : backend(device).allocate(device.index, bytes);
   return Ref<Storage>::adopt(new Storage(device, data, bytes));
 }
 
@@ -23,7 +24,8 @@ void Storage::destroy(Storage* storage) {
     delete storage->release_;
   } else if (storage->data_ != nullptr) {
     if (storage->device_.is_cpu()) cpu::deallocate(storage->data_, storage->bytes_);
-    else backend(storage->device_).deallocate(storage->device_.index, storage->data_, storage->bytes_);
+    else
+      backend(storage->device_).deallocate(storage->device_.index, storage->data_, storage->bytes_);
   }
   delete storage;
 }

@@ -1,5 +1,5 @@
-// A block of memory on one device, shared by the tensors that view it, with the version counter that in-place
-// operations raise and saved tensors check.
+// A block of memory on one device, shared by the tensors that view it, with the version counter
+// that in-place operations raise and saved tensors check.
 #pragma once
 #include <atomic>
 #include <functional>

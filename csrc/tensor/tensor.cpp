@@ -19,7 +19,8 @@ bool is_row_major(const Dims& sizes, const Dims& strides) {
 
 }  // namespace
 
-TensorImpl::TensorImpl(Ref<Storage> owner, const Dims& sizes_in, const Dims& strides_in, int64_t offset_in, DType type)
+TensorImpl::TensorImpl(Ref<Storage> owner, const Dims& sizes_in, const Dims& strides_in,
+                       int64_t offset_in, DType type)
     : storage(std::move(owner)), dtype(type), device(storage->device()) {
   set_geometry(sizes_in, strides_in, offset_in);
 }
@@ -54,7 +55,8 @@ Tensor empty_in_order_of(const Tensor& t, DType dtype) {
   const Dims& sizes = t.sizes();
   int order[kMaxDims];
   for (int i = 0; i < sizes.size(); ++i) order[i] = i;
-  std::stable_sort(order, order + sizes.size(), [&](int a, int b) { return t.strides()[a] > t.strides()[b]; });
+  std::stable_sort(order, order + sizes.size(),
+                   [&](int a, int b) { return t.strides()[a] > t.strides()[b]; });
   Dims strides = sizes;
   int64_t step = 1;
   for (int i = sizes.size() - 1; i >= 0; --i) {
@@ -62,24 +64,28 @@ Tensor empty_in_order_of(const Tensor& t, DType dtype) {
     step *= std::max<int64_t>(sizes[order[i]], 1);
   }
   const size_t bytes = static_cast<size_t>(t.numel()) * item_size(dtype);
-  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(Storage::create(t.device(), bytes), sizes, strides, 0, dtype)));
+  return Tensor(Ref<TensorImpl>::adopt(
+      new TensorImpl(Storage::create(t.device(), bytes), sizes, strides, 0, dtype)));
 }
 
 Tensor view_of(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset) {
   int64_t last = offset, count = 1;
   bool fits = true, no_elements = false;  // fits: no number overflowed
   for (int i = 0; i < sizes.size(); ++i) {
-    VT_CHECK(sizes[i] >= 0 && strides[i] >= 0, kRuntime, "view: sizes and strides must not be negative, got ", sizes,
-             " and ", strides);
+    VT_CHECK(sizes[i] >= 0 && strides[i] >= 0, kRuntime,
+             "view: sizes and strides must not be negative, got ", sizes, " and ", strides);
     int64_t step;
     no_elements |= sizes[i] == 0;
-    fits = fits && !__builtin_mul_overflow(sizes[i] - 1, strides[i], &step) && !__builtin_add_overflow(last, step, &last) &&
+    fits = fits && !__builtin_mul_overflow(sizes[i] - 1, strides[i], &step) &&
+           !__builtin_add_overflow(last, step, &last) &&
            !__builtin_mul_overflow(count, sizes[i], &count);
   }
   const int64_t available = static_cast<int64_t>(t.storage().bytes() / t.item_size());
-  VT_CHECK(offset >= 0 && (no_elements || (fits && last < available)), kRuntime, "view: sizes ", sizes, ", strides ", strides,
-           " and offset ", offset, " reach past the storage of ", available, " elements");
-  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(t.impl()->storage, sizes, strides, offset, t.dtype())));
+  VT_CHECK(offset >= 0 && (no_elements || (fits && last < available)), kRuntime, "view: sizes ",
+           sizes, ", strides ", strides, " and offset ", offset, " reach past the storage of ",
+           available, " elements");
+  return Tensor(
+      Ref<TensorImpl>::adopt(new TensorImpl(t.impl()->storage, sizes, strides, offset, t.dtype())));
 }
 
 Tensor alias(const Tensor& t) {
@@ -96,8 +102,9 @@ std::ostream& operator<<(std::ostream& out, const Tensor& t) { return out << des
 
 int wrap_dim(const char* op, int64_t d, int dims) {
   const int64_t range = dims > 0 ? dims : 1;
-  VT_CHECK(d >= -range && d < range, kIndex, op, ": dimension out of range (expected to be in range of [", -range, ", ",
-           range - 1, "], but got ", d, ")");
+  VT_CHECK(d >= -range && d < range, kIndex, op,
+           ": dimension out of range (expected to be in range of [", -range, ", ", range - 1,
+           "], but got ", d, ")");
   return static_cast<int>(d < 0 ? d + range : d);
 }
 

@@ -1,5 +1,5 @@
-// The tensor: a typed, strided window on a storage. Knows its memory and layout; of autograd and Python it only keeps
-// two pointers that the floors above own.
+// The tensor: a typed, strided window on a storage. Knows its memory and layout; of autograd and
+// Python it only keeps two pointers that the floors above own.
 #pragma once
 #include <string>
 #include <vector>
@@ -13,30 +13,33 @@ namespace vt {
 // What autograd keeps about a tensor; defined in autograd/.
 struct AutogradMeta {
   virtual ~AutogradMeta() = default;
-  // Has the tensor that this one views got a history since, by an in-place operation on another view of it?
+  // Has the tensor that this one views got a history since, by an in-place operation on another
+  // view of it?
   virtual bool base_has_history() const { return false; }
 };
 
 class TensorImpl : public RefCounted<TensorImpl>, public Pooled<TensorImpl> {
  public:
-  TensorImpl(Ref<Storage> storage, const Dims& sizes, const Dims& strides, int64_t offset, DType dtype);
+  TensorImpl(Ref<Storage> storage, const Dims& sizes, const Dims& strides, int64_t offset,
+             DType dtype);
   static void destroy(TensorImpl* impl) { delete impl; }
   ~TensorImpl() { delete autograd; }
 
   void set_geometry(const Dims& sizes, const Dims& strides, int64_t offset);
 
   Ref<Storage> storage;
-  void* data;       // first element: storage + offset
-  int64_t offset;   // elements
+  void* data;      // first element: storage + offset
+  int64_t offset;  // elements
   int64_t numel;
   Dims sizes;
-  Dims strides;     // elements; never negative
+  Dims strides;  // elements; never negative
   DType dtype;
   Device device;
-  bool dense;       // row-major without gaps
+  bool dense;                  // row-major without gaps
   bool requires_grad = false;  // a leaf that wants a gradient, or the result of an operation on one
   AutogradMeta* autograd = nullptr;
-  void* python_object = nullptr;  // the living wrapper, if any; touched under the GIL only, holds no count
+  void* python_object =
+      nullptr;  // the living wrapper, if any; touched under the GIL only, holds no count
 };
 
 class Tensor {
@@ -52,7 +55,7 @@ class Tensor {
   const Dims& sizes() const { return impl_->sizes; }
   const Dims& strides() const { return impl_->strides; }
   int dim() const { return impl_->sizes.size(); }
-  int64_t size(int64_t d) const;    // negative d counts from the end; IndexError when out of range
+  int64_t size(int64_t d) const;  // negative d counts from the end; IndexError when out of range
   int64_t stride(int64_t d) const;
   int64_t numel() const { return impl_->numel; }
   int64_t offset() const { return impl_->offset; }
@@ -62,7 +65,8 @@ class Tensor {
   size_t bytes() const { return static_cast<size_t>(impl_->numel) * item_size(); }
   bool is_dense() const { return impl_->dense; }
   bool requires_grad() const {
-    return impl_ && (impl_->requires_grad || (impl_->autograd && impl_->autograd->base_has_history()));
+    return impl_ &&
+           (impl_->requires_grad || (impl_->autograd && impl_->autograd->base_has_history()));
   }
   void* data() const { return impl_->data; }
   template <class T>
@@ -91,7 +95,8 @@ Tensor alias(const Tensor& t);
 std::string describe(const Tensor& t);
 std::ostream& operator<<(std::ostream& out, const Tensor& t);
 
-// Brings a dimension that may be negative into [0, dims); IndexError otherwise. A 0-d tensor counts as one dimension.
+// Brings a dimension that may be negative into [0, dims); IndexError otherwise. A 0-d tensor counts
+// as one dimension.
 int wrap_dim(const char* op, int64_t d, int dims);
 
 }  // namespace vt

@@ -30,8 +30,8 @@ TEST(DeviceName, Parses) {
 }
 
 TEST(DeviceName, ErrorsShowTheText) {
-  for (const char* bad : {"", "gpu", "cuda0", "cuda:", "cuda:-1", "cuda:x", "cuda:01", "cuda:1 ", "cpu:64", "cpu:999",
-                          "cpu:1000", "CPU", "cuda:0:1"}) {
+  for (const char* bad : {"", "gpu", "cuda0", "cuda:", "cuda:-1", "cuda:x", "cuda:01", "cuda:1 ",
+                          "cpu:64", "cpu:999", "cpu:1000", "CPU", "cuda:0:1"}) {
     const std::string text = failure(bad);
     EXPECT_FALSE(text.empty()) << bad;
     EXPECT_NE(text.find("'" + std::string(bad) + "'"), std::string::npos) << text;

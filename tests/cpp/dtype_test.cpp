@@ -1,4 +1,5 @@
-// Element types: the 16-bit floats against a reference in double, promotion against PyTorch's table, scalars.
+// Element types: the 16-bit floats against a reference in double, promotion against PyTorch's
+// table, scalars.
 #include "base/dtype.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +24,8 @@ struct Format {
     const int exponent = (bits & 0x7fff) >> fraction;
     const int mantissa = bits & ((1 << fraction) - 1);
     if (exponent == (1 << exponent_bits) - 1)
-      return mantissa ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+      return mantissa ? std::numeric_limits<double>::quiet_NaN()
+                      : sign * std::numeric_limits<double>::infinity();
     if (exponent == 0) return sign * std::ldexp(mantissa, min_exponent - fraction);
     return sign * std::ldexp((1 << fraction) + mantissa, exponent - 1 + min_exponent - fraction);
   }
@@ -35,7 +37,8 @@ struct Format {
     const int unit = std::max(exponent - 1, min_exponent) - fraction;
     const double rounded = std::ldexp(std::nearbyint(std::ldexp(x, -unit)), unit);
     const double limit = std::ldexp(2.0 - std::ldexp(1.0, -fraction), max_exponent);
-    return std::abs(rounded) > limit ? std::copysign(std::numeric_limits<double>::infinity(), x) : rounded;
+    return std::abs(rounded) > limit ? std::copysign(std::numeric_limits<double>::infinity(), x)
+                                     : rounded;
   }
 };
 constexpr Format kHalf{10, -14, 15};
@@ -75,7 +78,8 @@ void check_format(const Format& format) {
     const double middle = (wanted + (std::isfinite(above) ? above : limit)) / 2;
     if (std::isnan(middle)) continue;
     const float m = static_cast<float>(middle);
-    for (const float x : {m, std::nextafter(m, 0.0f), std::nextafter(m, static_cast<float>(2 * limit))})
+    for (const float x :
+         {m, std::nextafter(m, 0.0f), std::nextafter(m, static_cast<float>(2 * limit))})
       expect_value<T>(x, format.round(x));
   }
   std::mt19937 random(7);
@@ -90,11 +94,12 @@ TEST(Half, ConvertsAsTheStandardSays) { check_format<Half>(kHalf); }
 TEST(BFloat16, ConvertsAsTheStandardSays) { check_format<BFloat16>(kBFloat); }
 
 TEST(DType, PromotesAsTorch) {
-  // torch.promote_types in the order bool u8 i8 i32 i64 f16 bf16 f32 f64. torch has int16 for u8 + i8; the next type
-  // that this runtime has is int32.
+  // torch.promote_types in the order bool u8 i8 i32 i64 f16 bf16 f32 f64. torch has int16 for u8 +
+  // i8; the next type that this runtime has is int32.
   constexpr const char* table[kDTypeCount] = {
-      "bool u8 i8 i32 i64 f16 bf16 f32 f64", "u8 u8 i32 i32 i64 f16 bf16 f32 f64", "i8 i32 i8 i32 i64 f16 bf16 f32 f64",
-      "i32 i32 i32 i32 i64 f16 bf16 f32 f64", "i64 i64 i64 i64 i64 f16 bf16 f32 f64", "f16 f16 f16 f16 f16 f16 f32 f32 f64",
+      "bool u8 i8 i32 i64 f16 bf16 f32 f64",       "u8 u8 i32 i32 i64 f16 bf16 f32 f64",
+      "i8 i32 i8 i32 i64 f16 bf16 f32 f64",        "i32 i32 i32 i32 i64 f16 bf16 f32 f64",
+      "i64 i64 i64 i64 i64 f16 bf16 f32 f64",      "f16 f16 f16 f16 f16 f16 f32 f32 f64",
       "bf16 bf16 bf16 bf16 bf16 f32 bf16 f32 f64", "f32 f32 f32 f32 f32 f32 f32 f32 f64",
       "f64 f64 f64 f64 f64 f64 f64 f64 f64"};
   for (int a = 0; a < kDTypeCount; ++a) {
@@ -102,7 +107,8 @@ TEST(DType, PromotesAsTorch) {
     for (int b = 0; b < kDTypeCount; ++b) {
       std::string wanted;
       row >> wanted;
-      EXPECT_EQ(short_name(promote(static_cast<DType>(a), static_cast<DType>(b))), wanted) << a << ' ' << b;
+      EXPECT_EQ(short_name(promote(static_cast<DType>(a), static_cast<DType>(b))), wanted)
+          << a << ' ' << b;
     }
   }
 }

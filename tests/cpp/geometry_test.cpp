@@ -13,7 +13,9 @@ namespace vt {
 namespace {
 
 using Random = std::mt19937;
-int pick(Random& random, int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); }
+int pick(Random& random, int low, int high) {
+  return std::uniform_int_distribution<int>(low, high)(random);
+}
 
 // Offsets, in elements, of all elements of a geometry in row-major order.
 std::vector<int64_t> offsets_of(const Dims& sizes, const Dims& strides, int64_t start) {
@@ -29,12 +31,15 @@ std::vector<int64_t> offsets_of(const Dims& sizes, const Dims& strides, int64_t 
     if (d < 0) return result;
   }
 }
-std::vector<int64_t> offsets_of(const Tensor& t) { return offsets_of(t.sizes(), t.strides(), t.offset()); }
+std::vector<int64_t> offsets_of(const Tensor& t) {
+  return offsets_of(t.sizes(), t.strides(), t.offset());
+}
 
 // A tensor of up to four dimensions of sizes 0 to 4 that went through a few random views.
 Tensor random_view(Random& random, DType dtype = DType::kI32) {
   Dims sizes;
-  for (int n = pick(random, 0, 4); n > 0; --n) sizes.push_back(pick(random, 0, 12) ? pick(random, 1, 4) : 0);
+  for (int n = pick(random, 0, 4); n > 0; --n)
+    sizes.push_back(pick(random, 0, 12) ? pick(random, 1, 4) : 0);
   Tensor t = empty(sizes, dtype, Device{});
   for (int steps = pick(random, 0, 4); steps > 0; --steps) {
     if (t.dim() == 0) {
@@ -44,9 +49,15 @@ Tensor random_view(Random& random, DType dtype = DType::kI32) {
     const int d = pick(random, 0, t.dim() - 1);
     switch (pick(random, 0, 5)) {
       case 0: t = raw::transpose(t, d, pick(random, 0, t.dim() - 1)); break;
-      case 1: t = raw::slice(t, d, pick(random, 0, 2), pick(random, 2, 5), pick(random, 1, 2)); break;
-      case 2: if (t.dim() < 5) t = raw::unsqueeze(t, d); break;
-      case 3: if (t.size(d) > 0) t = raw::select(t, d, pick(random, 0, static_cast<int>(t.size(d)) - 1)); break;
+      case 1:
+        t = raw::slice(t, d, pick(random, 0, 2), pick(random, 2, 5), pick(random, 1, 2));
+        break;
+      case 2:
+        if (t.dim() < 5) t = raw::unsqueeze(t, d);
+        break;
+      case 3:
+        if (t.size(d) > 0) t = raw::select(t, d, pick(random, 0, static_cast<int>(t.size(d)) - 1));
+        break;
       case 4: t = raw::squeeze_all(t); break;
       default:
         if (t.dim() < 5) {
@@ -74,7 +85,8 @@ Dims random_split(Random& random, int64_t numel) {
   return sizes;
 }
 
-// Is there any set of strides that reads these offsets in this shape? Strides are determined where a size exceeds 1.
+// Is there any set of strides that reads these offsets in this shape? Strides are determined where
+// a size exceeds 1.
 bool readable(const std::vector<int64_t>& offsets, const Dims& sizes) {
   Dims strides = Dims::filled(sizes.size(), 0);
   int64_t inner = 1;
@@ -94,9 +106,11 @@ TEST(Views, StridesAreFoundExactlyWhereTheyExist) {
     const Dims sizes = random_split(random, t.numel());
     const std::vector<int64_t> wanted = offsets_of(t);
     const std::optional<Dims> strides = view_strides(t, sizes);
-    ASSERT_EQ(strides.has_value(), readable(wanted, sizes)) << t.sizes() << t.strides() << " as " << sizes;
+    ASSERT_EQ(strides.has_value(), readable(wanted, sizes))
+        << t.sizes() << t.strides() << " as " << sizes;
     if (strides) {
-      ASSERT_EQ(offsets_of(sizes, *strides, t.offset()), wanted) << t.sizes() << t.strides() << " as " << sizes;
+      ASSERT_EQ(offsets_of(sizes, *strides, t.offset()), wanted)
+          << t.sizes() << t.strides() << " as " << sizes;
       ++views;
     } else {
       ++copies;
@@ -112,7 +126,8 @@ TEST(Views, DenseMeansRowMajorWithoutGaps) {
     const Tensor t = random_view(random);
     const std::vector<int64_t> offsets = offsets_of(t);
     bool dense = true;
-    for (size_t i = 0; i < offsets.size(); ++i) dense &= offsets[i] == offsets[0] + static_cast<int64_t>(i);
+    for (size_t i = 0; i < offsets.size(); ++i)
+      dense &= offsets[i] == offsets[0] + static_cast<int64_t>(i);
     ASSERT_EQ(t.is_dense(), dense) << t.sizes() << t.strides();
   }
 }
@@ -166,9 +181,7 @@ TEST(Plan, VisitsEveryElementOnceWithItsOperands) {
     Dims sizes;
     try {
       sizes = broadcast_sizes("op", a.sizes(), b.sizes());
-    } catch (const Error&) {
-      continue;
-    }
+    } catch (const Error&) { continue; }
     const Tensor out = empty(sizes, DType::kI8, Device{});
     if (out.numel() == 0) continue;
     const Tensor* inputs[] = {&a, &b};
@@ -181,7 +194,8 @@ TEST(Plan, VisitsEveryElementOnceWithItsOperands) {
     const auto whole = [&](const Tensor& t) { return offsets_of(raw::expand(t, sizes)); };
     const auto oo = offsets_of(out), oa = whole(a), ob = whole(b);
     for (size_t i = 0; i < oo.size(); ++i) wanted.insert({oo[i], oa[i] * 4, ob[i] * 8});
-    const char* base[] = {static_cast<char*>(out.storage().data()), static_cast<char*>(a.storage().data()),
+    const char* base[] = {static_cast<char*>(out.storage().data()),
+                          static_cast<char*>(a.storage().data()),
                           static_cast<char*>(b.storage().data())};
     const int64_t item[] = {1, 4, 8};
     const auto visit = [&](auto&& step) {
@@ -211,7 +225,8 @@ TEST(Plan, VisitsEveryElementOnceWithItsOperands) {
 }
 
 TEST(Plan, MergesWhatLiesInOneRun) {
-  const Tensor x = empty(Dims{4, 5, 6}, DType::kF32, Device{}), y = empty(Dims{6}, DType::kF32, Device{});
+  const Tensor x = empty(Dims{4, 5, 6}, DType::kF32, Device{}),
+               y = empty(Dims{6}, DType::kF32, Device{});
   const Tensor out = empty_like(x);
   const Tensor* row[] = {&x, &y};
   const ElementwisePlan plan = plan_elementwise(out, row);  // one row of 6, 20 times
@@ -240,9 +255,7 @@ TEST(Plan, OverlapIsNeverMissed) {
     bool harm = false;  // an element of b that a writes at another position
     for (size_t i = 0; i < oa.size(); ++i)
       for (size_t j = 0; j < ob.size(); ++j) harm |= oa[i] == ob[j] && i != j;
-    if (harm) {
-      ASSERT_TRUE(overlaps_partially(a, b));
-    }
+    if (harm) { ASSERT_TRUE(overlaps_partially(a, b)); }
   }
   EXPECT_FALSE(overlaps_partially(base, base));
   EXPECT_FALSE(overlaps_partially(base, empty_like(base)));

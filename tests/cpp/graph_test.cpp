@@ -1,4 +1,5 @@
-// The backward graph and its engine without Python: depth, sharing, devices, threads, errors, and the engine's own table.
+// The backward graph and its engine without Python: depth, sharing, devices, threads, errors, and
+// the engine's own table.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -14,7 +15,9 @@
 namespace vt {
 namespace {
 
-Tensor number(double value, Device device = {}) { return full(Dims{}, Scalar(value), DType::kF64, device); }
+Tensor number(double value, Device device = {}) {
+  return full(Dims{}, Scalar(value), DType::kF64, device);
+}
 
 Tensor leaf(double value, Device device = {}) {
   Tensor t = number(value, device);
@@ -193,9 +196,7 @@ TEST(Engine, AnErrorOnADeviceReachesTheCallerAndNothingHangs) {
     try {
       run(total);
       FAIL();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kValue);
-    }
+    } catch (const Error& error) { EXPECT_EQ(error.kind(), ErrorKind::kValue); }
   }
 }
 

@@ -1,4 +1,5 @@
-// Loops over threads cover each index once, whoever calls them and however deep; host memory and its numbers.
+// Loops over threads cover each index once, whoever calls them and however deep; host memory and
+// its numbers.
 #include "device/cpu/parallel.h"
 
 #include <gtest/gtest.h>
@@ -90,7 +91,8 @@ TEST(CpuMemory, BlocksAreAlignedSeparateAndCounted) {
   const MemoryStats before = cpu::memory_stats();
   std::vector<std::pair<char*, size_t>> blocks;
   size_t total = 0;
-  for (size_t bytes : {size_t{1}, size_t{63}, size_t{64}, size_t{65}, size_t{4096}, size_t{100000}, size_t{5} << 20}) {
+  for (size_t bytes : {size_t{1}, size_t{63}, size_t{64}, size_t{65}, size_t{4096}, size_t{100000},
+                       size_t{5} << 20}) {
     auto* data = static_cast<char*>(cpu::allocate(bytes));
     EXPECT_EQ(reinterpret_cast<uintptr_t>(data) % 64, 0u) << bytes;
     std::memset(data, static_cast<int>(blocks.size() + 1), bytes);
@@ -99,7 +101,8 @@ TEST(CpuMemory, BlocksAreAlignedSeparateAndCounted) {
   }
   EXPECT_GE(cpu::memory_stats().allocated, before.allocated + total);
   for (size_t i = 0; i < blocks.size(); ++i)
-    for (size_t k : {size_t{0}, blocks[i].second - 1}) EXPECT_EQ(blocks[i].first[k], static_cast<char>(i + 1));
+    for (size_t k : {size_t{0}, blocks[i].second - 1})
+      EXPECT_EQ(blocks[i].first[k], static_cast<char>(i + 1));
   for (auto [data, bytes] : blocks) cpu::deallocate(data, bytes);
   EXPECT_EQ(cpu::memory_stats().allocated, before.allocated);
 }

@@ -1,4 +1,5 @@
-// The random stream: known answers of Philox4x32-10, ranges, and generators that hand out each counter once.
+// The random stream: known answers of Philox4x32-10, ranges, and generators that hand out each
+// counter once.
 #include "device/philox.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +18,8 @@ void expect_words(const Philox4& got, std::initializer_list<uint32_t> wanted) {
 }
 
 TEST(Philox, KnownAnswers) {
-  // The all-zero vector of Random123's kat_vectors; the others need counter words that this generator keeps at zero.
+  // The all-zero vector of Random123's kat_vectors; the others need counter words that this
+  // generator keeps at zero.
   expect_words(philox(0, 0), {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u});
 }
 

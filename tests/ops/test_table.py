@@ -348,7 +348,9 @@ def test_cuda_forward(case: Case, variant: str) -> None:
         here, refusal = attempt(case.ours, [to_ours(t) for t in given], case.kwargs)
         # Brought back inside the attempt: a kernel's error shows when the host waits for it.
         there, error = attempt(
-            lambda *a: _torch_results(case.ours(*a)), [on_gpu(to_ours(t)) for t in given], on_gpu_kwargs(case)
+            lambda *a: _torch_results(case.ours(*a)),
+            [on_gpu(to_ours(t)) for t in given],
+            on_gpu_kwargs(case),
         )
         if refusal is not None and not case.test.get("inputs"):
             continue

@@ -1,4 +1,5 @@
-// CPU devices: memory from a cache of size classes, everything synchronous, so streams and events are trivial.
+// CPU devices: memory from a cache of size classes, everything synchronous, so streams and events
+// are trivial.
 #include <sys/sysinfo.h>
 
 #include <atomic>
@@ -21,7 +22,7 @@ class CpuBackend final : public Backend {
   int count() override { return device_count(DeviceType::kCPU); }
 
   DeviceProperties properties(int) override {
-    struct sysinfo info {};
+    struct sysinfo info{};
     sysinfo(&info);
     DeviceProperties result;
     result.name = "CPU";
@@ -40,12 +41,15 @@ class CpuBackend final : public Backend {
   void copy(void* dst, Device, const void* src, Device, size_t bytes, bool) override {
     constexpr int64_t kGrain = 1 << 20;
     parallel_for(static_cast<int64_t>(bytes), kGrain, [&](int64_t begin, int64_t end) {
-      std::memcpy(static_cast<char*>(dst) + begin, static_cast<const char*>(src) + begin, end - begin);
+      std::memcpy(static_cast<char*>(dst) + begin, static_cast<const char*>(src) + begin,
+                  end - begin);
     });
   }
   void zero(int, void* data, size_t bytes) override { std::memset(data, 0, bytes); }
 
-  Stream current_stream(int index) override { return {{DeviceType::kCPU, static_cast<uint8_t>(index)}, nullptr}; }
+  Stream current_stream(int index) override {
+    return {{DeviceType::kCPU, static_cast<uint8_t>(index)}, nullptr};
+  }
   void set_current_stream(Stream) override {}
   Stream create_stream(int index, int) override { return current_stream(index); }
   void destroy_stream(Stream) override {}
@@ -55,13 +59,16 @@ class CpuBackend final : public Backend {
 
   void* create_event(int, bool) override { return new Clock::time_point(); }
   void destroy_event(void* event) override { delete static_cast<Clock::time_point*>(event); }
-  void record_event(void* event, Stream) override { *static_cast<Clock::time_point*>(event) = Clock::now(); }
+  void record_event(void* event, Stream) override {
+    *static_cast<Clock::time_point*>(event) = Clock::now();
+  }
   void wait_event(Stream, void*) override {}
   bool query_event(void*) override { return true; }
   void synchronize_event(void*) override {}
   double elapsed_ms(void* start, void* end) override {
     return std::chrono::duration<double, std::milli>(*static_cast<Clock::time_point*>(end) -
-                                                     *static_cast<Clock::time_point*>(start)).count();
+                                                     *static_cast<Clock::time_point*>(start))
+        .count();
   }
 
   // Without a GPU any memory will do; with one, tensors are pinned through the CUDA backend.

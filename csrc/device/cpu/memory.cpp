@@ -1,4 +1,5 @@
-// Two caches: a thread's own free lists up to 4 KiB, and shared lists of larger blocks by size class under one lock.
+// Two caches: a thread's own free lists up to 4 KiB, and shared lists of larger blocks by size
+// class under one lock.
 #include "device/cpu/memory.h"
 
 #include <sys/mman.h>
@@ -26,13 +27,12 @@ std::atomic<uint64_t> g_large_allocations{0}, g_system_allocations{0};
 
 void raise_peak(std::atomic<size_t>& peak, size_t value) {
   size_t seen = peak.load(std::memory_order_relaxed);
-  while (value > seen && !peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
-  }
+  while (value > seen && !peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {}
 }
 
 [[noreturn]] void out_of_memory(size_t bytes) {
-  fail(ErrorKind::kOutOfMemory, "cpu: cannot allocate ", bytes, " bytes of host memory; ", g_allocated.load(),
-       " bytes are held by tensors, ", g_reserved.load(), " are reserved");
+  fail(ErrorKind::kOutOfMemory, "cpu: cannot allocate ", bytes, " bytes of host memory; ",
+       g_allocated.load(), " bytes are held by tensors, ", g_reserved.load(), " are reserved");
 }
 
 void* from_system(size_t bytes) {
@@ -54,7 +54,8 @@ struct FreeBlock {
   FreeBlock* next;
 };
 
-// A thread's small blocks. Blocks may be freed by another thread than the one that took them: they then live there.
+// A thread's small blocks. Blocks may be freed by another thread than the one that took them: they
+// then live there.
 struct SmallCache {
   FreeBlock* head[kSmallClasses] = {};
   int count[kSmallClasses] = {};
@@ -93,7 +94,8 @@ class LargeCache {
       data = from_system(rounded);
     }
     if (!data) out_of_memory(bytes);
-    raise_peak(g_peak_allocated, g_allocated.fetch_add(rounded, std::memory_order_relaxed) + rounded);
+    raise_peak(g_peak_allocated,
+               g_allocated.fetch_add(rounded, std::memory_order_relaxed) + rounded);
     return data;
   }
 
@@ -126,7 +128,8 @@ class LargeCache {
 };
 
 LargeCache& large() {
-  static auto* const cache = new LargeCache;  // outlives static destruction: tensors may be freed late
+  static auto* const cache =
+      new LargeCache;  // outlives static destruction: tensors may be freed late
   return *cache;
 }
 
@@ -151,7 +154,8 @@ void* allocate(size_t bytes) {
 void deallocate(void* data, size_t bytes) {
   if (VT_UNLIKELY(bytes > kSmallLimit)) return large().deallocate(data, bytes);
   const int c = static_cast<int>((bytes - 1) / kAlign);
-  if (VT_UNLIKELY(t_cache_gone) || t_small.count[c] >= kSmallKeep) return to_system(data, (c + 1) * kAlign);
+  if (VT_UNLIKELY(t_cache_gone) || t_small.count[c] >= kSmallKeep)
+    return to_system(data, (c + 1) * kAlign);
   auto* block = static_cast<FreeBlock*>(data);
   block->next = t_small.head[c];
   t_small.head[c] = block;

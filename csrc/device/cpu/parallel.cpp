@@ -112,7 +112,8 @@ class Pool {
   int helpers_ = 0;
 };
 
-// Never destroyed: its threads outlive static destruction. A forked child has none of them and starts with a new pool.
+// Never destroyed: its threads outlive static destruction. A forked child has none of them and
+// starts with a new pool.
 Pool& pool() {
   static Pool* instance = [] {
     pthread_atfork(nullptr, nullptr, [] { instance = new Pool; });

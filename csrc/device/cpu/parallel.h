@@ -1,5 +1,6 @@
 // Splits a loop over the threads of this process. Callers whose result could depend on
-// the cut (sums) cut by the problem size themselves, so that results do not depend on the number of threads.
+// the cut (sums) cut by the problem size themselves, so that results do not depend on the number of
+// threads.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -27,9 +28,9 @@ void run_parallel(int64_t n, int64_t grain, void* context, RangeFn fn);
 int usable_threads();
 }  // namespace detail
 
-// Calls f(begin, end) on disjoint ranges that cover [0, n). A range has at least `grain` elements, so a short loop stays
-// on the calling thread. f must not throw. How the ranges are cut is not fixed: use it where the cut cannot change the
-// result (elementwise work, one row a step).
+// Calls f(begin, end) on disjoint ranges that cover [0, n). A range has at least `grain` elements,
+// so a short loop stays on the calling thread. f must not throw. How the ranges are cut is not
+// fixed: use it where the cut cannot change the result (elementwise work, one row a step).
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
@@ -39,7 +40,9 @@ void parallel_for(int64_t n, int64_t grain, F&& f) {
   }
   using Body = std::remove_reference_t<F>;
   detail::run_parallel(n, grain, const_cast<std::remove_const_t<Body>*>(&f),
-                       [](void* context, int64_t begin, int64_t end) { (*static_cast<Body*>(context))(begin, end); });
+                       [](void* context, int64_t begin, int64_t end) {
+                         (*static_cast<Body*>(context))(begin, end);
+                       });
 }
 
 }  // namespace vt

@@ -17,9 +17,10 @@ struct Probe {
   std::string reason;
 
   Probe() {
-    // A kernel that is loaded at its first launch makes the host wait for the device. While a unit of kernels that wait
-    // for each other is half enqueued (Note [Launch units]) that wait may have no end, and such a launch takes no lock.
-    // So everything is loaded when a context starts, unless the user says otherwise.
+    // A kernel that is loaded at its first launch makes the host wait for the device. While a unit
+    // of kernels that wait for each other is half enqueued (Note [Launch units]) that wait may have
+    // no end, and such a launch takes no lock. So everything is loaded when a context starts,
+    // unless the user says otherwise.
     (void)setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     const cudaError_t code = cudaGetDeviceCount(&count);
     if (code == cudaSuccess && count > 0) {

@@ -1,6 +1,7 @@
-// The CUDA backend of a build without CUDA: there are no devices, and whatever asks for one is told why.
-#include "base/error.h"
+// The CUDA backend of a build without CUDA: there are no devices, and whatever asks for one is told
+// why.
 #include "device/backend.h"
+#include "base/error.h"
 
 namespace vt {
 namespace {
@@ -46,7 +47,8 @@ Backend& cuda_backend() {
 }
 
 std::string cuda_unavailable_reason() {
-  return "this build of vibetensor has no CUDA; install a CUDA toolkit with nvcc and build again, or use cpu devices";
+  return "this build of vibetensor has no CUDA; install a CUDA toolkit with nvcc and build again, "
+         "or use cpu devices";
 }
 
 }  // namespace vt

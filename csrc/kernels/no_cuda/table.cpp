@@ -1,6 +1,7 @@
-// The CUDA kernels of a build without CUDA: asking for them is an error, as no CUDA tensor can exist.
-#include "device/backend.h"
+// The CUDA kernels of a build without CUDA: asking for them is an error, as no CUDA tensor can
+// exist.
 #include "kernels/table.h"
+#include "device/backend.h"
 
 namespace vt {
 

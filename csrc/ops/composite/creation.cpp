@@ -15,7 +15,9 @@ Device device_or_default(std::optional<Device> device) {
   return *device;
 }
 
-DType inferred(Scalar s) { return s.is_float() ? DType::kF32 : s.is_bool() ? DType::kBool : DType::kI64; }
+DType inferred(Scalar s) {
+  return s.is_float() ? DType::kF32 : s.is_bool() ? DType::kBool : DType::kI64;
+}
 
 Tensor filled(const Dims& sizes, Scalar value, DType dtype, Device device) {
   Tensor out = empty(sizes, dtype, device);
@@ -40,12 +42,14 @@ Tensor ones(const Dims& size, std::optional<DType> dtype, std::optional<Device> 
   return filled(size, Scalar(1), dtype.value_or(DType::kF32), device_or_default(device));
 }
 
-Tensor full(const Dims& size, Scalar value, std::optional<DType> dtype, std::optional<Device> device) {
+Tensor full(const Dims& size, Scalar value, std::optional<DType> dtype,
+            std::optional<Device> device) {
   return filled(size, value, dtype.value_or(inferred(value)), device_or_default(device));
 }
 
 Tensor empty_like(const Tensor& self, std::optional<DType> dtype, std::optional<Device> device) {
-  return empty(self.sizes(), dtype.value_or(self.dtype()), device ? device_or_default(device) : self.device());
+  return empty(self.sizes(), dtype.value_or(self.dtype()),
+               device ? device_or_default(device) : self.device());
 }
 
 Tensor zeros_like(const Tensor& self, std::optional<DType> dtype, std::optional<Device> device) {
@@ -56,18 +60,22 @@ Tensor ones_like(const Tensor& self, std::optional<DType> dtype, std::optional<D
   return ones(self.sizes(), dtype.value_or(self.dtype()), device.value_or(self.device()));
 }
 
-Tensor full_like(const Tensor& self, Scalar value, std::optional<DType> dtype, std::optional<Device> device) {
+Tensor full_like(const Tensor& self, Scalar value, std::optional<DType> dtype,
+                 std::optional<Device> device) {
   return full(self.sizes(), value, dtype.value_or(self.dtype()), device.value_or(self.device()));
 }
 
-Tensor arange_range(Scalar start, Scalar end, Scalar step, std::optional<DType> dtype, std::optional<Device> device) {
+Tensor arange_range(Scalar start, Scalar end, Scalar step, std::optional<DType> dtype,
+                    std::optional<Device> device) {
   const bool any_float = start.is_float() || end.is_float() || step.is_float();
   const double from = start.to<double>(), to = end.to<double>(), by = step.to<double>();
   VT_CHECK(by != 0, kRuntime, "arange: step must be nonzero");
-  VT_CHECK(std::isfinite(from) && std::isfinite(to), kRuntime, "arange: unsupported range ", start, " -> ", end);
-  VT_CHECK(std::abs((to - from) / by) < 0x1p56, kRuntime, "arange: ", start, " to ", end, " by ", step, " has too many elements");
-  VT_CHECK((by > 0) == (to >= from) || from == to, kRuntime, "arange: upper bound ", end, " and lower bound ", start,
-           " are inconsistent with the sign of the step ", step);
+  VT_CHECK(std::isfinite(from) && std::isfinite(to), kRuntime, "arange: unsupported range ", start,
+           " -> ", end);
+  VT_CHECK(std::abs((to - from) / by) < 0x1p56, kRuntime, "arange: ", start, " to ", end, " by ",
+           step, " has too many elements");
+  VT_CHECK((by > 0) == (to >= from) || from == to, kRuntime, "arange: upper bound ", end,
+           " and lower bound ", start, " are inconsistent with the sign of the step ", step);
   int64_t count;
   if (any_float) {
     count = static_cast<int64_t>(std::ceil((to - from) / by));
@@ -75,8 +83,9 @@ Tensor arange_range(Scalar start, Scalar end, Scalar step, std::optional<DType> 
     const int64_t span = end.to<int64_t>() - start.to<int64_t>(), s = step.to<int64_t>();
     count = (span + s - (s > 0 ? 1 : -1)) / s;
   }
-  Tensor out = empty(Dims{std::max<int64_t>(count, 0)}, dtype.value_or(any_float ? DType::kF32 : DType::kI64),
-                     device_or_default(device));
+  Tensor out =
+      empty(Dims{std::max<int64_t>(count, 0)},
+            dtype.value_or(any_float ? DType::kF32 : DType::kI64), device_or_default(device));
   if (out.numel() > 0) kernels(out.device()).arange(out, start, step);
   return out;
 }
@@ -85,14 +94,16 @@ Tensor arange_end(Scalar end, std::optional<DType> dtype, std::optional<Device> 
   return arange_range(Scalar(0), end, Scalar(1), dtype, device);
 }
 
-Tensor linspace(Scalar start, Scalar end, int64_t steps, std::optional<DType> dtype, std::optional<Device> device) {
+Tensor linspace(Scalar start, Scalar end, int64_t steps, std::optional<DType> dtype,
+                std::optional<Device> device) {
   VT_CHECK(steps >= 0, kRuntime, "linspace: number of steps must be non-negative, got ", steps);
   Tensor out = empty(Dims{steps}, dtype.value_or(DType::kF32), device_or_default(device));
   if (steps > 0) kernels(out.device()).linspace(out, start.to<double>(), end.to<double>());
   return out;
 }
 
-Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype, std::optional<Device> device) {
+Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype,
+           std::optional<Device> device) {
   const int64_t columns = m.value_or(n);
   Tensor out = zeros(Dims{n, columns}, dtype, device);
   const Tensor diagonal = view_of(out, Dims{std::min(n, columns)}, Dims{columns + 1}, 0);
@@ -111,7 +122,8 @@ PhiloxState reserve(const Tensor& out) {
 }
 
 void check_random_float(const char* op, const Tensor& t) {
-  VT_CHECK(is_float(t.dtype()), kRuntime, op, ": expected a floating point dtype, got ", name(t.dtype()));
+  VT_CHECK(is_float(t.dtype()), kRuntime, op, ": expected a floating point dtype, got ",
+           name(t.dtype()));
 }
 
 Tensor uniform(Tensor out, double low, double high) {
@@ -152,14 +164,16 @@ Tensor randn(const Dims& size, std::optional<DType> dtype, std::optional<Device>
 Tensor rand_like(const Tensor& self) { return uniform(empty_like(self), 0, 1); }
 Tensor randn_like(const Tensor& self) { return normal(empty_like(self), 0, 1); }
 
-Tensor randint_range(int64_t low, int64_t high, const Dims& size, std::optional<DType> dtype, std::optional<Device> device) {
+Tensor randint_range(int64_t low, int64_t high, const Dims& size, std::optional<DType> dtype,
+                     std::optional<Device> device) {
   VT_CHECK(low < high, kRuntime, "randint: expects 'low' < 'high', got ", low, " and ", high);
   const Tensor out = empty(size, DType::kI64, device_or_default(device));
   if (out.numel() > 0) kernels(out.device()).random_int(out, low, high, reserve(out));
   return raw::to_dtype(out, dtype.value_or(DType::kI64));
 }
 
-Tensor randint_high(int64_t high, const Dims& size, std::optional<DType> dtype, std::optional<Device> device) {
+Tensor randint_high(int64_t high, const Dims& size, std::optional<DType> dtype,
+                    std::optional<Device> device) {
   return randint_range(0, high, size, dtype, device);
 }
 
@@ -185,9 +199,12 @@ Tensor random_bernoulli(const Tensor& self, double p) {
 }
 
 Tensor multinomial(const Tensor& self, int64_t num_samples, bool replacement) {
-  VT_CHECK(self.dim() == 1 || self.dim() == 2, kRuntime, "multinomial: prob_dist must be 1 or 2 dim, got ", self);
-  VT_CHECK(is_float(self.dtype()), kRuntime, "multinomial: only supports floating-point weights, got ", self);
-  VT_CHECK(num_samples > 0, kRuntime, "multinomial: cannot sample n_sample <= 0 samples, got ", num_samples);
+  VT_CHECK(self.dim() == 1 || self.dim() == 2, kRuntime,
+           "multinomial: prob_dist must be 1 or 2 dim, got ", self);
+  VT_CHECK(is_float(self.dtype()), kRuntime,
+           "multinomial: only supports floating-point weights, got ", self);
+  VT_CHECK(num_samples > 0, kRuntime, "multinomial: cannot sample n_sample <= 0 samples, got ",
+           num_samples);
   const Tensor weights = self.dim() == 1 ? raw::unsqueeze(self, 0) : self;
   const int64_t rows = weights.sizes()[0], n = weights.sizes()[1];
   Tensor picked;
@@ -201,7 +218,8 @@ Tensor multinomial(const Tensor& self, int64_t num_samples, bool replacement) {
   } else {
     VT_CHECK(num_samples <= n, kRuntime, "multinomial: cannot sample ", num_samples, " > ", n,
              " categories without replacement");
-    // Exponential races (Efraimidis and Spirakis 2006): the smallest of -log(u) / weight come first.
+    // Exponential races (Efraimidis and Spirakis 2006): the smallest of -log(u) / weight come
+    // first.
     const Tensor u = rand(Dims{rows, n}, DType::kF64, self.device());
     const Tensor race = raw::true_divide(raw::log(u), raw::to_dtype(weights, DType::kF64));
     picked = raw::clone(raw::slice(std::get<1>(raw::sort(race, 1, true)), 1, 0, num_samples, 1));

@@ -5,8 +5,8 @@
 namespace vt {
 
 Tensor index_tensor(const Tensor& self, const std::vector<Tensor>& indices) {
-  VT_CHECK(!indices.empty() && static_cast<int>(indices.size()) <= self.dim(), kIndex, "index: too many indices for ", self,
-           ": got ", indices.size());
+  VT_CHECK(!indices.empty() && static_cast<int>(indices.size()) <= self.dim(), kIndex,
+           "index: too many indices for ", self, ": got ", indices.size());
   // One flat index over the leading dimensions: ((i0 * s1) + i1) * s2 + ...
   Dims shape = indices[0].sizes();
   for (const Tensor& index : indices) {
@@ -23,35 +23,44 @@ Tensor index_tensor(const Tensor& self, const std::vector<Tensor>& indices) {
       continue;
     }
     const int64_t n = self.sizes()[d];
-    const Tensor index = raw::to_dtype(raw::to_device(indices[d], self.device(), false), DType::kI64);
-    // Negative counts from the end. What is out of range must stay out of range after the flattening.
-    const Tensor wrapped = raw::where_tensors(raw::lt(index, Scalar(0)), raw::add(index, Scalar(n), Scalar(1)), index);
+    const Tensor index =
+        raw::to_dtype(raw::to_device(indices[d], self.device(), false), DType::kI64);
+    // Negative counts from the end. What is out of range must stay out of range after the
+    // flattening.
+    const Tensor wrapped =
+        raw::where_tensors(raw::lt(index, Scalar(0)), raw::add(index, Scalar(n), Scalar(1)), index);
     if (self.device().is_cpu() && wrapped.numel() > 0) {
       const Tensor bad = raw::logical_or(raw::lt(wrapped, Scalar(0)), raw::ge(wrapped, Scalar(n)));
-      VT_CHECK(!*raw::any(bad, {}, false).data<bool>(), kIndex, "index: an index is out of bounds for dimension ", d,
-               " with size ", n, " of ", self);
+      VT_CHECK(!*raw::any(bad, {}, false).data<bool>(), kIndex,
+               "index: an index is out of bounds for dimension ", d, " with size ", n, " of ",
+               self);
     }
     flat = flat.defined() ? raw::add(raw::mul(flat, Scalar(n)), wrapped, Scalar(1)) : wrapped;
     joined *= n;
   }
   Dims folded{joined};
-  for (int d = static_cast<int>(indices.size()); d < self.dim(); ++d) folded.push_back(self.sizes()[d]);
-  const Tensor picked = index_select(reshape(self, folded), 0, reshape(raw::expand(flat, shape), Dims{-1}));
+  for (int d = static_cast<int>(indices.size()); d < self.dim(); ++d)
+    folded.push_back(self.sizes()[d]);
+  const Tensor picked =
+      index_select(reshape(self, folded), 0, reshape(raw::expand(flat, shape), Dims{-1}));
   return reshape(picked, rest);
 }
 
 Tensor masked_select(const Tensor& self, const Tensor& mask) {
-  VT_CHECK(mask.dtype() == DType::kBool, kRuntime, "masked_select: expected BoolTensor for mask, got ", mask);
+  VT_CHECK(mask.dtype() == DType::kBool, kRuntime,
+           "masked_select: expected BoolTensor for mask, got ", mask);
   const Dims sizes = broadcast_sizes("masked_select", self.sizes(), mask.sizes());
   const Tensor positions = raw::nonzero(reshape(expand(mask, sizes), Dims{-1}));
   return index_select(reshape(expand(self, sizes), Dims{-1}), 0, reshape(positions, Dims{-1}));
 }
 
 Tensor one_hot(const Tensor& self, int64_t num_classes) {
-  VT_CHECK(self.dtype() == DType::kI64, kRuntime, "one_hot: is only applicable to index tensors of int64, got ", self);
+  VT_CHECK(self.dtype() == DType::kI64, kRuntime,
+           "one_hot: is only applicable to index tensors of int64, got ", self);
   int64_t classes = num_classes;
   if (classes < 0) {
-    VT_CHECK(self.numel() > 0, kRuntime, "one_hot: cannot infer the number of classes of an empty tensor");
+    VT_CHECK(self.numel() > 0, kRuntime,
+             "one_hot: cannot infer the number of classes of an empty tensor");
     const Tensor top = raw::to_device(raw::amax(self, {}, false), Device{}, false);
     classes = *top.data<int64_t>() + 1;
   }

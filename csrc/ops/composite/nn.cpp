@@ -8,7 +8,8 @@
 namespace vt {
 
 Tensor mm(const Tensor& self, const Tensor& mat2) {
-  VT_CHECK(self.dim() == 2 && mat2.dim() == 2, kRuntime, "mm: expected two matrices, got ", self, " and ", mat2);
+  VT_CHECK(self.dim() == 2 && mat2.dim() == 2, kRuntime, "mm: expected two matrices, got ", self,
+           " and ", mat2);
   return matmul(self, mat2);
 }
 
@@ -18,18 +19,21 @@ Tensor bmm(const Tensor& self, const Tensor& mat2) {
   return matmul(self, mat2);
 }
 
-Tensor addmm(const Tensor& self, const Tensor& mat1, const Tensor& mat2, Scalar beta, Scalar alpha) {
+Tensor addmm(const Tensor& self, const Tensor& mat1, const Tensor& mat2, Scalar beta,
+             Scalar alpha) {
   const Tensor scaled = beta.equals(1) ? self : mul(self, beta);
   return add(scaled, mm(mat1, mat2), alpha);
 }
 
 Tensor dot(const Tensor& self, const Tensor& other) {
-  VT_CHECK(self.dim() == 1 && other.dim() == 1, kRuntime, "dot: 1D tensors expected, got ", self, " and ", other);
+  VT_CHECK(self.dim() == 1 && other.dim() == 1, kRuntime, "dot: 1D tensors expected, got ", self,
+           " and ", other);
   return matmul(self, other);
 }
 
 Tensor outer(const Tensor& self, const Tensor& vec2) {
-  VT_CHECK(self.dim() == 1 && vec2.dim() == 1, kRuntime, "outer: 1D tensors expected, got ", self, " and ", vec2);
+  VT_CHECK(self.dim() == 1 && vec2.dim() == 1, kRuntime, "outer: 1D tensors expected, got ", self,
+           " and ", vec2);
   return mul(unsqueeze(self, 1), vec2);
 }
 
@@ -48,12 +52,14 @@ enum class Reduction { kNone, kMean, kSum };
 Reduction parse_reduction(const char* op, std::string_view text) {
   if (text == "mean") return Reduction::kMean;
   if (text == "sum") return Reduction::kSum;
-  VT_CHECK(text == "none", kValue, op, ": '", text, "' is not a valid value for reduction; use 'mean', 'sum' or 'none'");
+  VT_CHECK(text == "none", kValue, op, ": '", text,
+           "' is not a valid value for reduction; use 'mean', 'sum' or 'none'");
   return Reduction::kNone;
 }
 
 // Mean over the rows that count. The count stays on the device: no synchronisation.
-Tensor reduce_rows(const Tensor& loss, const Tensor& target, int64_t ignore_index, Reduction reduction) {
+Tensor reduce_rows(const Tensor& loss, const Tensor& target, int64_t ignore_index,
+                   Reduction reduction) {
   if (reduction == Reduction::kNone) return loss;
   const Tensor total = sum(loss, {}, false, {});
   if (reduction == Reduction::kSum) return total;
@@ -70,15 +76,17 @@ Tensor class_rows(const Tensor& input) {
 
 }  // namespace
 
-Tensor cross_entropy(const Tensor& input, const Tensor& target, int64_t ignore_index, std::string_view reduction,
-                     double label_smoothing) {
+Tensor cross_entropy(const Tensor& input, const Tensor& target, int64_t ignore_index,
+                     std::string_view reduction, double label_smoothing) {
   const Reduction kind = parse_reduction("cross_entropy", reduction);
   VT_CHECK(input.dim() >= 1 && input.dim() == target.dim() + 1, kRuntime,
-           "cross_entropy: expected logits [N, C] or [N, C, ...] and class indices [N] or [N, ...], got ", input, " and ",
-           target);
+           "cross_entropy: expected logits [N, C] or [N, C, ...] and class indices [N] or [N, "
+           "...], got ",
+           input, " and ", target);
   for (int i = 0; i < target.dim(); ++i)
-    VT_CHECK(target.sizes()[i] == input.sizes()[i == 0 ? 0 : i + 1], kValue, "cross_entropy: expected input ", input,
-             " to match target ", target, " in every dimension but the classes");
+    VT_CHECK(target.sizes()[i] == input.sizes()[i == 0 ? 0 : i + 1], kValue,
+             "cross_entropy: expected input ", input, " to match target ", target,
+             " in every dimension but the classes");
   const Tensor logits = input.dim() == 1 ? unsqueeze(input, 0) : class_rows(input);
   const Tensor labels = reshape(target, Dims{-1});
   Tensor loss = cross_entropy_rows(logits, labels, ignore_index, label_smoothing);
@@ -87,12 +95,15 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, int64_t ignore_i
   return to_dtype(loss, input.dtype());
 }
 
-Tensor nll_loss(const Tensor& input, const Tensor& target, int64_t ignore_index, std::string_view reduction) {
+Tensor nll_loss(const Tensor& input, const Tensor& target, int64_t ignore_index,
+                std::string_view reduction) {
   const Reduction kind = parse_reduction("nll_loss", reduction);
   VT_CHECK(input.dim() == 2 && target.dim() == 1 && input.sizes()[0] == target.sizes()[0], kValue,
-           "nll_loss: expected log-probabilities [N, C] and class indices [N], got ", input, " and ", target);
+           "nll_loss: expected log-probabilities [N, C] and class indices [N], got ", input,
+           " and ", target);
   const Tensor counted = raw::ne(target, Scalar(ignore_index));
-  const Tensor index = raw::mul(target, raw::to_dtype(counted, DType::kI64));  // an ignored row reads class 0
+  const Tensor index =
+      raw::mul(target, raw::to_dtype(counted, DType::kI64));  // an ignored row reads class 0
   const Tensor picked = squeeze_dim(gather(input, 1, unsqueeze(index, 1)), 1);
   const Tensor loss = neg(masked_fill(picked, raw::logical_not(counted), Scalar(0)));
   return reduce_rows(loss, target, ignore_index, kind);
@@ -101,30 +112,37 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, int64_t ignore_index,
 Tensor mse_loss(const Tensor& input, const Tensor& target, std::string_view reduction) {
   const Reduction kind = parse_reduction("mse_loss", reduction);
   const Tensor loss = square(sub(input, target, 1));
-  return kind == Reduction::kNone ? loss : kind == Reduction::kSum ? sum(loss, {}, false, {}) : mean(loss, {}, false, {});
+  return kind == Reduction::kNone  ? loss
+         : kind == Reduction::kSum ? sum(loss, {}, false, {})
+                                   : mean(loss, {}, false, {});
 }
 
 namespace {
 
 int64_t trailing_elements(const char* op, const Tensor& input, const Dims& shape) {
   bool matches = shape.size() >= 1 && shape.size() <= input.dim();
-  for (int i = 0; matches && i < shape.size(); ++i) matches = shape[i] == input.sizes()[input.dim() - shape.size() + i];
-  VT_CHECK(matches, kRuntime, op, ": given normalized_shape=", shape, ", expected input with shape [*, ",
-           shape, "], but got input of size ", input.sizes());
+  for (int i = 0; matches && i < shape.size(); ++i)
+    matches = shape[i] == input.sizes()[input.dim() - shape.size() + i];
+  VT_CHECK(matches, kRuntime, op, ": given normalized_shape=", shape,
+           ", expected input with shape [*, ", shape, "], but got input of size ", input.sizes());
   return shape.product();
 }
 
 }  // namespace
 
-Tensor layer_norm(const Tensor& input, const Dims& shape, const Tensor& weight, const Tensor& bias, double eps) {
+Tensor layer_norm(const Tensor& input, const Dims& shape, const Tensor& weight, const Tensor& bias,
+                  double eps) {
   return layer_norm_rows(input, weight, bias, trailing_elements("layer_norm", input, shape), eps);
 }
 
-Tensor rms_norm(const Tensor& input, const Dims& shape, const Tensor& weight, std::optional<double> eps) {
-  // torch's default: the distance from 1 to the next number of the type that the arithmetic is done in.
+Tensor rms_norm(const Tensor& input, const Dims& shape, const Tensor& weight,
+                std::optional<double> eps) {
+  // torch's default: the distance from 1 to the next number of the type that the arithmetic is done
+  // in.
   const double smallest = input.dtype() == DType::kF64 ? std::numeric_limits<double>::epsilon()
                                                        : std::numeric_limits<float>::epsilon();
-  return rms_norm_rows(input, weight, trailing_elements("rms_norm", input, shape), eps.value_or(smallest));
+  return rms_norm_rows(input, weight, trailing_elements("rms_norm", input, shape),
+                       eps.value_or(smallest));
 }
 
 Tensor embedding(const Tensor& input, const Tensor& weight) {
@@ -159,21 +177,27 @@ Tensor div_(const Tensor& self, const Operand& other) { return true_divide_(self
 Tensor div(const Tensor& self, const Operand& other, std::string_view rounding_mode) {
   if (rounding_mode.empty()) return true_divide(self, other);
   if (rounding_mode == "floor") return floor_divide(self, other);
-  VT_CHECK(rounding_mode == "trunc", kRuntime, "div: expected rounding_mode to be one of None, 'trunc', 'floor' but found '",
+  VT_CHECK(rounding_mode == "trunc", kRuntime,
+           "div: expected rounding_mode to be one of None, 'trunc', 'floor' but found '",
            rounding_mode, "'");
   const Tensor floor = floor_divide(self, other);
   if (is_float(floor.dtype())) return trunc(true_divide(self, other));
   // Integers stay exact: a negative quotient that is not whole moves up by one.
   const Tensor inexact = raw::ne(raw::remainder(self, other), Scalar(0));
-  return raw::add(floor, raw::to_dtype(raw::logical_and(raw::lt(floor, Scalar(0)), inexact), floor.dtype()), Scalar(1));
+  return raw::add(
+      floor, raw::to_dtype(raw::logical_and(raw::lt(floor, Scalar(0)), inexact), floor.dtype()),
+      Scalar(1));
 }
 
-Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& attn_mask,
-                                    double dropout_p, bool is_causal, std::optional<double> scale) {
+Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
+                                    const Tensor& attn_mask, double dropout_p, bool is_causal,
+                                    std::optional<double> scale) {
   VT_CHECK(query.dim() >= 2 && key.dim() >= 2 && value.dim() >= 2, kRuntime,
-           "scaled_dot_product_attention: expected [..., tokens, features], got ", query, ", ", key, " and ", value);
-  VT_CHECK(!(attn_mask.defined() && is_causal), kRuntime,
-           "scaled_dot_product_attention: explicit attn_mask should not be set when is_causal=True");
+           "scaled_dot_product_attention: expected [..., tokens, features], got ", query, ", ", key,
+           " and ", value);
+  VT_CHECK(
+      !(attn_mask.defined() && is_causal), kRuntime,
+      "scaled_dot_product_attention: explicit attn_mask should not be set when is_causal=True");
   const double factor = scale.value_or(1.0 / std::sqrt(static_cast<double>(query.sizes().back())));
   Tensor scores = matmul(query, transpose(key, -2, -1));  // [..., queries, keys]
   Tensor weights;
@@ -182,7 +206,8 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
   } else {
     scores = mul(scores, factor);
     scores = attn_mask.dtype() == DType::kBool
-                 ? masked_fill(scores, raw::logical_not(attn_mask), Scalar(-std::numeric_limits<double>::infinity()))
+                 ? masked_fill(scores, raw::logical_not(attn_mask),
+                               Scalar(-std::numeric_limits<double>::infinity()))
                  : add(scores, attn_mask, 1);
     weights = softmax(scores, -1, {});
   }

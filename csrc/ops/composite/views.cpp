@@ -1,7 +1,7 @@
 // Shapes made of other shapes: operators over views and copies.
+#include "ops/raw/views.h"
 #include "ops/ops.h"
 #include "ops/raw/dense.h"
-#include "ops/raw/views.h"
 
 namespace vt {
 
@@ -15,8 +15,10 @@ Tensor view_as(const Tensor& self, const Tensor& other) { return view(self, othe
 
 Tensor flatten(const Tensor& self, int64_t start_dim, int64_t end_dim) {
   if (self.dim() == 0) return reshape(self, Dims{1});
-  const int from = wrap_dim("flatten", start_dim, self.dim()), to = wrap_dim("flatten", end_dim, self.dim());
-  VT_CHECK(from <= to, kRuntime, "flatten: start_dim cannot come after end_dim, got ", start_dim, " and ", end_dim);
+  const int from = wrap_dim("flatten", start_dim, self.dim()),
+            to = wrap_dim("flatten", end_dim, self.dim());
+  VT_CHECK(from <= to, kRuntime, "flatten: start_dim cannot come after end_dim, got ", start_dim,
+           " and ", end_dim);
   Dims sizes;
   int64_t joined = 1;
   for (int i = 0; i < self.dim(); ++i) {
@@ -45,7 +47,8 @@ Tensor t(const Tensor& self) {
 }
 
 Tensor movedim(const Tensor& self, int64_t source, int64_t destination) {
-  const int from = wrap_dim("movedim", source, self.dim()), to = wrap_dim("movedim", destination, self.dim());
+  const int from = wrap_dim("movedim", source, self.dim()),
+            to = wrap_dim("movedim", destination, self.dim());
   Dims order;
   for (int i = 0; i < self.dim(); ++i)
     if (i != from) order.push_back(i);
@@ -60,13 +63,14 @@ Tensor narrow(const Tensor& self, int64_t dim, int64_t start, int64_t length) {
   VT_CHECK(self.dim() > 0, kRuntime, "narrow: cannot be applied to a 0-dim tensor");
   const int d = wrap_dim("narrow", dim, self.dim());
   const int64_t n = self.sizes()[d], from = start < 0 ? start + n : start;
-  VT_CHECK(length >= 0 && from >= 0 && from + length <= n, kRuntime, "narrow: start (", start, ") + length (", length,
-           ") exceeds dimension size (", n, ")");
+  VT_CHECK(length >= 0 && from >= 0 && from + length <= n, kRuntime, "narrow: start (", start,
+           ") + length (", length, ") exceeds dimension size (", n, ")");
   return slice(self, d, from, from + length, 1);
 }
 
 std::vector<Tensor> unbind(const Tensor& self, int64_t dim) {
-  VT_CHECK(self.dim() > 0, kRuntime, "unbind: dimension specified as ", dim, " but tensor has no dimensions");
+  VT_CHECK(self.dim() > 0, kRuntime, "unbind: dimension specified as ", dim,
+           " but tensor has no dimensions");
   const int d = wrap_dim("unbind", dim, self.dim());
   std::vector<Tensor> parts;
   for (int64_t i = 0; i < self.sizes()[d]; ++i) parts.push_back(select(self, d, i));
@@ -75,10 +79,12 @@ std::vector<Tensor> unbind(const Tensor& self, int64_t dim) {
 
 std::vector<Tensor> split_size(const Tensor& self, int64_t size, int64_t dim) {
   const int d = wrap_dim("split", dim, self.dim());
-  VT_CHECK(self.dim() > 0 && size > 0, kRuntime, "split: expects split_size to be positive, got ", size, " for ", self);
+  VT_CHECK(self.dim() > 0 && size > 0, kRuntime, "split: expects split_size to be positive, got ",
+           size, " for ", self);
   std::vector<Tensor> parts;
   const int64_t n = self.sizes()[d];
-  for (int64_t at = 0; at < n || parts.empty(); at += size) parts.push_back(slice(self, d, at, std::min(at + size, n), 1));
+  for (int64_t at = 0; at < n || parts.empty(); at += size)
+    parts.push_back(slice(self, d, at, std::min(at + size, n), 1));
   return parts;
 }
 
@@ -86,8 +92,9 @@ std::vector<Tensor> split_sizes(const Tensor& self, const Dims& sizes, int64_t d
   const int d = wrap_dim("split", dim, self.dim());
   int64_t total = 0;
   for (int64_t s : sizes) total += s;
-  VT_CHECK(self.dim() > 0 && total == self.sizes()[d], kRuntime, "split: expects split_sizes to sum exactly to ",
-           self.dim() > 0 ? self.sizes()[d] : 0, " (input tensor's size at dimension ", dim, "), but got ", sizes);
+  VT_CHECK(self.dim() > 0 && total == self.sizes()[d], kRuntime,
+           "split: expects split_sizes to sum exactly to ", self.dim() > 0 ? self.sizes()[d] : 0,
+           " (input tensor's size at dimension ", dim, "), but got ", sizes);
   std::vector<Tensor> parts;
   int64_t at = 0;
   for (int64_t s : sizes) {
@@ -100,7 +107,9 @@ std::vector<Tensor> split_sizes(const Tensor& self, const Dims& sizes, int64_t d
 std::vector<Tensor> chunk(const Tensor& self, int64_t chunks, int64_t dim) {
   VT_CHECK(chunks > 0, kRuntime, "chunk: expects `chunks` to be greater than 0, got: ", chunks);
   const int64_t n = self.size(dim);
-  if (n == 0) return split_sizes(self, Dims::filled(static_cast<int>(std::min<int64_t>(chunks, kMaxDims)), 0), dim);
+  if (n == 0)
+    return split_sizes(self, Dims::filled(static_cast<int>(std::min<int64_t>(chunks, kMaxDims)), 0),
+                       dim);
   return split_size(self, std::max<int64_t>((n + chunks - 1) / chunks, 1), dim);
 }
 
@@ -109,8 +118,9 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim) {
   const int d = wrap_dim("stack", dim, tensors[0].dim() + 1);
   std::vector<Tensor> pieces;
   for (const Tensor& t : tensors) {
-    VT_CHECK(t.sizes() == tensors[0].sizes(), kRuntime, "stack: expects each tensor to be equal size, but got ",
-             tensors[0].sizes(), " at entry 0 and ", t.sizes(), " at entry ", pieces.size());
+    VT_CHECK(t.sizes() == tensors[0].sizes(), kRuntime,
+             "stack: expects each tensor to be equal size, but got ", tensors[0].sizes(),
+             " at entry 0 and ", t.sizes(), " at entry ", pieces.size());
     pieces.push_back(unsqueeze(t, d));
   }
   return cat(pieces, d);
@@ -119,8 +129,8 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim) {
 Tensor contiguous(const Tensor& self) { return self.is_dense() ? self : clone(self); }
 
 Tensor repeat(const Tensor& self, const Dims& repeats) {
-  VT_CHECK(repeats.size() >= self.dim(), kRuntime, "repeat: number of dimensions of repeat dims ", repeats,
-           " can not be smaller than number of dimensions of tensor ", self);
+  VT_CHECK(repeats.size() >= self.dim(), kRuntime, "repeat: number of dimensions of repeat dims ",
+           repeats, " can not be smaller than number of dimensions of tensor ", self);
   // [r0, s0, r1, s1, ...] by broadcasting, then joined pairwise.
   const int shift = repeats.size() - self.dim();
   Tensor result = self;
@@ -141,7 +151,8 @@ Tensor flip(const Tensor& self, const Dims& dims) {
     const int d = wrap_dim("flip", dim, self.dim());
     if (self.dim() == 0) break;
     const int64_t n = self.sizes()[d];
-    const Tensor backwards = arange_range(Scalar(n - 1), Scalar(-1), Scalar(-1), DType::kI64, self.device());
+    const Tensor backwards =
+        arange_range(Scalar(n - 1), Scalar(-1), Scalar(-1), DType::kI64, self.device());
     result = index_select(result, d, backwards);
   }
   return result.same(self) ? clone(self) : result;
@@ -151,10 +162,12 @@ Tensor roll(const Tensor& self, int64_t shifts, int64_t dim) {
   const int64_t n = self.size(dim);
   if (n == 0) return clone(self);
   const int64_t by = ((shifts % n) + n) % n;
-  return by == 0 ? clone(self) : cat({narrow(self, dim, n - by, by), narrow(self, dim, 0, n - by)}, dim);
+  return by == 0 ? clone(self)
+                 : cat({narrow(self, dim, n - by, by), narrow(self, dim, 0, n - by)}, dim);
 }
 
-Tensor as_strided(const Tensor& self, const Dims& size, const Dims& stride, std::optional<int64_t> storage_offset) {
+Tensor as_strided(const Tensor& self, const Dims& size, const Dims& stride,
+                  std::optional<int64_t> storage_offset) {
   const int64_t offset = storage_offset.value_or(self.offset()) - self.offset();
   return window(self, size, stride, offset, self.strides());
 }

@@ -12,7 +12,8 @@ Tensor broadcast_view(const Tensor& t, const Dims& sizes) {
 
 Tensor copy_(const Tensor& self, const Tensor& src, bool non_blocking) {
   if (self.same(src) || self.numel() == 0) {
-    VT_CHECK(src.numel() != 0 || self.numel() == 0, kRuntime, "copy_: cannot copy ", src, " into ", self);
+    VT_CHECK(src.numel() != 0 || self.numel() == 0, kRuntime, "copy_: cannot copy ", src, " into ",
+             self);
     return self;
   }
   check_writable("copy_", self);
@@ -24,10 +25,12 @@ Tensor copy_(const Tensor& self, const Tensor& src, bool non_blocking) {
     // Convert and pack where the data is, move bytes once, unpack where they go.
     const Tensor packed = raw::to_dtype(dense(src), self.dtype());
     if (self.is_dense() && packed.sizes() == self.sizes()) {
-      copy_bytes(self.data(), self.device(), packed.data(), packed.device(), self.bytes(), non_blocking);
+      copy_bytes(self.data(), self.device(), packed.data(), packed.device(), self.bytes(),
+                 non_blocking);
     } else {
       const Tensor arrived = empty(packed.sizes(), packed.dtype(), self.device());
-      copy_bytes(arrived.data(), self.device(), packed.data(), packed.device(), packed.bytes(), non_blocking);
+      copy_bytes(arrived.data(), self.device(), packed.data(), packed.device(), packed.bytes(),
+                 non_blocking);
       kernels(self.device()).copy(self, broadcast_view(arrived, self.sizes()));
     }
   }
@@ -75,11 +78,13 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
   for (size_t i = 1; i < tensors.size(); ++i) {
     const Tensor& t = tensors[i];
     check_same_device("cat", first, t);
-    VT_CHECK(t.dim() == first.dim(), kRuntime, "cat: tensors must have the same number of dimensions: got ", first.dim(),
-             " and ", t.dim());
+    VT_CHECK(t.dim() == first.dim(), kRuntime,
+             "cat: tensors must have the same number of dimensions: got ", first.dim(), " and ",
+             t.dim());
     for (int k = 0; k < sizes.size(); ++k)
-      VT_CHECK(k == d || t.sizes()[k] == first.sizes()[k], kRuntime, "cat: sizes of tensors must match except in dimension ",
-               d, "; tensor 0 is ", first, " and tensor ", i, " is ", t);
+      VT_CHECK(k == d || t.sizes()[k] == first.sizes()[k], kRuntime,
+               "cat: sizes of tensors must match except in dimension ", d, "; tensor 0 is ", first,
+               " and tensor ", i, " is ", t);
     sizes[d] += t.sizes()[d];
     dtype = promote(dtype, t.dtype());
   }
@@ -87,7 +92,8 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
   int64_t at = 0;
   for (const Tensor& t : tensors) {
     if (t.numel() > 0)
-      kernels(out.device()).copy(view_of(out, t.sizes(), out.strides(), out.offset() + at * out.strides()[d]), t);
+      kernels(out.device())
+          .copy(view_of(out, t.sizes(), out.strides(), out.offset() + at * out.strides()[d]), t);
     at += t.sizes()[d];
   }
   return out;

@@ -10,11 +10,13 @@ inline Tensor dense(const Tensor& t) { return t.defined() && !t.is_dense() ? raw
 
 inline void check_same_device(const char* op, const Tensor& a, const Tensor& b) {
   VT_CHECK(!b.defined() || a.device() == b.device(), kRuntime, op,
-           ": expected all tensors to be on the same device, but found ", a, " and ", b, "; move one with .to(device)");
+           ": expected all tensors to be on the same device, but found ", a, " and ", b,
+           "; move one with .to(device)");
 }
 
 inline void check_float(const char* op, const Tensor& t) {
-  VT_CHECK(is_float(t.dtype()), kRuntime, op, ": expected a floating point tensor, got ", t, "; convert with .float() first");
+  VT_CHECK(is_float(t.dtype()), kRuntime, op, ": expected a floating point tensor, got ", t,
+           "; convert with .float() first");
 }
 
 // Rows of a tensor split at a dimension: [outer, n, inner].

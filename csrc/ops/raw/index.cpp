@@ -18,25 +18,29 @@ void check_along(const char* op, const Tensor& self, const Tensor& index, int d)
   VT_CHECK(self.dim() == index.dim() || self.dim() == 0 || index.dim() == 0, kRuntime, op,
            ": index and input must have the same number of dimensions, got ", index, " and ", self);
   for (int i = 0; i < self.dim() && i < index.dim(); ++i)
-    VT_CHECK(i == d || index.sizes()[i] <= self.sizes()[i], kRuntime, op, ": size of the index ", index,
-             " at dim ", i, " is larger than that of the input ", self);
+    VT_CHECK(i == d || index.sizes()[i] <= self.sizes()[i], kRuntime, op, ": size of the index ",
+             index, " at dim ", i, " is larger than that of the input ", self);
 }
 
-Tensor scattered(const char* op, const Tensor& self, int64_t dim, const Tensor& index_in, const Tensor& src, bool add) {
+Tensor scattered(const char* op, const Tensor& self, int64_t dim, const Tensor& index_in,
+                 const Tensor& src, bool add) {
   const int d = wrap_dim(op, dim, self.dim());
   const Tensor index = index_of(op, self, index_in);
   check_same_device(op, self, src);
   check_along(op, self, index, d);
-  VT_CHECK(self.dtype() == src.dtype(), kRuntime, op, ": expected self and src of one dtype, got ", self, " and ", src);
+  VT_CHECK(self.dtype() == src.dtype(), kRuntime, op, ": expected self and src of one dtype, got ",
+           self, " and ", src);
   for (int i = 0; i < index.dim() && i < src.dim(); ++i)
-    VT_CHECK(index.sizes()[i] <= src.sizes()[i], kRuntime, op, ": size of the index ", index, " at dim ", i,
-             " is larger than that of src ", src);
+    VT_CHECK(index.sizes()[i] <= src.sizes()[i], kRuntime, op, ": size of the index ", index,
+             " at dim ", i, " is larger than that of src ", src);
   Tensor out = raw::clone(self);
   if (index.numel() == 0) return out;
   Tensor source = src;
   for (int i = 0; i < index.dim(); ++i)
-    if (source.sizes()[i] != index.sizes()[i]) source = raw::slice(source, i, 0, index.sizes()[i], 1);
-  kernels(self.device()).scatter(at_least_1d(out), at_least_1d(dense(source)), at_least_1d(index), d, add);
+    if (source.sizes()[i] != index.sizes()[i])
+      source = raw::slice(source, i, 0, index.sizes()[i], 1);
+  kernels(self.device())
+      .scatter(at_least_1d(out), at_least_1d(dense(source)), at_least_1d(index), d, add);
   return out;
 }
 
@@ -58,14 +62,16 @@ Tensor index_add(const Tensor& self, int64_t dim, const Tensor& index_in, const 
   const int d = wrap_dim("index_add", dim, self.dim());
   const Tensor index = index_of("index_add", self, index_in);
   check_same_device("index_add", self, source);
-  VT_CHECK(self.dtype() == source.dtype(), kRuntime, "index_add: expected self and source of one dtype, got ", self, " and ",
-           source);
+  VT_CHECK(self.dtype() == source.dtype(), kRuntime,
+           "index_add: expected self and source of one dtype, got ", self, " and ", source);
   Dims expected = self.sizes();
   if (!expected.empty()) expected[d] = index.numel();
-  VT_CHECK(source.sizes() == expected, kRuntime, "index_add: expected source of shape ", expected, ", got ", source);
+  VT_CHECK(source.sizes() == expected, kRuntime, "index_add: expected source of shape ", expected,
+           ", got ", source);
   Tensor out = raw::clone(self);
   if (source.numel() > 0)
-    kernels(self.device()).index_add(at_least_1d(out), at_least_1d(dense(source)), at_least_1d(index), d);
+    kernels(self.device())
+        .index_add(at_least_1d(out), at_least_1d(dense(source)), at_least_1d(index), d);
   return out;
 }
 
@@ -75,7 +81,8 @@ Tensor gather(const Tensor& self, int64_t dim, const Tensor& index_in) {
   check_along("gather", self, index, d);
   Tensor out = empty(index.sizes(), self.dtype(), self.device());
   if (out.numel() > 0)
-    kernels(self.device()).gather(at_least_1d(out), at_least_1d(dense(self)), at_least_1d(index), d);
+    kernels(self.device())
+        .gather(at_least_1d(out), at_least_1d(dense(self)), at_least_1d(index), d);
   return out;
 }
 

@@ -8,8 +8,10 @@ namespace {
 Tensor readable(const Tensor& t) {
   const int d = t.dim();
   const int64_t rows = t.sizes()[d - 2], columns = t.sizes()[d - 1];
-  const bool ok = (t.strides()[d - 1] == 1 || columns == 1) || (t.strides()[d - 2] == 1 || rows == 1);
-  const bool no_broadcast = (t.strides()[d - 1] != 0 || columns == 1) && (t.strides()[d - 2] != 0 || rows == 1);
+  const bool ok =
+      (t.strides()[d - 1] == 1 || columns == 1) || (t.strides()[d - 2] == 1 || rows == 1);
+  const bool no_broadcast =
+      (t.strides()[d - 1] != 0 || columns == 1) && (t.strides()[d - 2] != 0 || rows == 1);
   return ok && no_broadcast ? t : raw::clone(t);
 }
 
@@ -28,9 +30,11 @@ GemmMatrix matrix(const Tensor& t, int64_t batch_stride) {
 
 void check_product(const char* op, const Tensor& a, const Tensor& b) {
   check_same_device(op, a, b);
-  VT_CHECK(a.dtype() == b.dtype(), kRuntime, op, ": expected both operands to have the same dtype, but got ", a, " and ", b,
+  VT_CHECK(a.dtype() == b.dtype(), kRuntime, op,
+           ": expected both operands to have the same dtype, but got ", a, " and ", b,
            "; convert one with .to(dtype)");
-  VT_CHECK(is_float(a.dtype()), kRuntime, op, ": not implemented for ", name(a.dtype()), "; convert with .float() first");
+  VT_CHECK(is_float(a.dtype()), kRuntime, op, ": not implemented for ", name(a.dtype()),
+           "; convert with .float() first");
 }
 
 // The stride that walks all batch dimensions of t as one, or -1 where there is none.
@@ -82,12 +86,14 @@ Tensor batched(const Tensor& a_in, const Tensor& b_in) {
     b = materialise(b);
     b_stride = k * n;
   }
-  kernels(a.device()).gemm(Gemm{a.device(), a.dtype(), m, n, k, batch.product(), matrix(a, a_stride), matrix(b, b_stride),
-                                GemmMatrix{out.data(), n, 1, m * n}});
+  kernels(a.device())
+      .gemm(Gemm{a.device(), a.dtype(), m, n, k, batch.product(), matrix(a, a_stride),
+                 matrix(b, b_stride), GemmMatrix{out.data(), n, 1, m * n}});
   return out;
 }
 
-// Leading dimensions of t that can be walked as rows of one matrix; `row_stride` becomes the step from row to row.
+// Leading dimensions of t that can be walked as rows of one matrix; `row_stride` becomes the step
+// from row to row.
 bool rows_collapse(const Tensor& t, int64_t* row_stride) {
   int64_t run = 1;
   *row_stride = t.sizes().back();
@@ -106,19 +112,23 @@ Tensor matmul(const Tensor& self, const Tensor& other) {
   check_product("matmul", self, other);
   VT_CHECK(self.dim() > 0 && other.dim() > 0, kRuntime,
            "matmul: both arguments need to be at least 1D, but they are ", self, " and ", other);
-  const int64_t k = self.sizes().back(), k_other = other.sizes()[other.dim() > 1 ? other.dim() - 2 : 0];
-  VT_CHECK(k == k_other, kRuntime, "matmul: shapes ", self, " and ", other, " cannot be multiplied (", k, " vs ", k_other,
-           ")");
+  const int64_t k = self.sizes().back(),
+                k_other = other.sizes()[other.dim() > 1 ? other.dim() - 2 : 0];
+  VT_CHECK(k == k_other, kRuntime, "matmul: shapes ", self, " and ", other,
+           " cannot be multiplied (", k, " vs ", k_other, ")");
   const bool row = self.dim() == 1, column = other.dim() == 1;
   int64_t row_stride = 0;
-  if (!row && !column && self.dim() > 2 && other.dim() == 2 && self.numel() > 0 && rows_collapse(self, &row_stride)) {
+  if (!row && !column && self.dim() > 2 && other.dim() == 2 && self.numel() > 0 &&
+      rows_collapse(self, &row_stride)) {
     // A batch times one matrix is one larger product.
     Dims sizes = self.sizes();
     sizes.back() = other.sizes().back();
-    const Tensor flat = view_of(self, Dims{self.numel() / k, k}, Dims{row_stride, self.strides().back()}, self.offset());
+    const Tensor flat = view_of(self, Dims{self.numel() / k, k},
+                                Dims{row_stride, self.strides().back()}, self.offset());
     return raw::view(batched(flat, other), sizes);
   }
-  Tensor out = batched(row ? raw::unsqueeze(self, 0) : self, column ? raw::unsqueeze(other, 1) : other);
+  Tensor out =
+      batched(row ? raw::unsqueeze(self, 0) : self, column ? raw::unsqueeze(other, 1) : other);
   if (column) out = raw::squeeze_dim(out, -1);
   if (row) out = raw::squeeze_dim(out, column ? -1 : -2);
   return out;
@@ -126,14 +136,15 @@ Tensor matmul(const Tensor& self, const Tensor& other) {
 
 Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
   check_product("linear", input, weight);
-  VT_CHECK(weight.dim() == 2 && input.dim() > 0, kRuntime, "linear: expected input [..., in] and weight [out, in], got ",
-           input, " and ", weight);
+  VT_CHECK(weight.dim() == 2 && input.dim() > 0, kRuntime,
+           "linear: expected input [..., in] and weight [out, in], got ", input, " and ", weight);
   const int64_t k = weight.sizes()[1], n = weight.sizes()[0];
   VT_CHECK(input.sizes().back() == k, kRuntime, "linear: input ", input, " and weight ", weight,
            " cannot be multiplied (", input.sizes().back(), " vs ", k, ")");
   if (bias.defined()) {
     check_product("linear", input, bias);
-    VT_CHECK(bias.dim() == 1 && bias.sizes()[0] == n, kRuntime, "linear: bias ", bias, " does not match weight ", weight);
+    VT_CHECK(bias.dim() == 1 && bias.sizes()[0] == n, kRuntime, "linear: bias ", bias,
+             " does not match weight ", weight);
   }
   const Tensor x = dense(input), w = readable(weight), b = dense(bias);
   Dims sizes = input.sizes();
@@ -146,7 +157,15 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
     if (b.defined()) raw::add_(out, b, Scalar(1));
     return out;
   }
-  Gemm gemm{x.device(), x.dtype(), m, n, k, 1, GemmMatrix{x.data(), k, 1, 0}, GemmMatrix{}, GemmMatrix{out.data(), n, 1, 0}};
+  Gemm gemm{x.device(),
+            x.dtype(),
+            m,
+            n,
+            k,
+            1,
+            GemmMatrix{x.data(), k, 1, 0},
+            GemmMatrix{},
+            GemmMatrix{out.data(), n, 1, 0}};
   const GemmMatrix stored = matrix(w, 0);
   gemm.b = {w.data(), stored.column_stride, stored.row_stride, 0};
   if (b.defined()) gemm.bias = b.data();

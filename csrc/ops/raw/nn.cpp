@@ -6,14 +6,17 @@
 namespace vt::raw {
 namespace {
 
-DType statistics_type(const Tensor& t) { return t.dtype() == DType::kF64 ? DType::kF64 : DType::kF32; }
+DType statistics_type(const Tensor& t) {
+  return t.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+}
 
 void check_affine(const char* op, const Tensor& input, const Tensor& parameter, int64_t n) {
   if (!parameter.defined()) return;
   check_same_device(op, input, parameter);
-  VT_CHECK(parameter.numel() == n, kRuntime, op, ": expected ", n, " elements in the weight or bias, got ", parameter);
-  VT_CHECK(parameter.dtype() == input.dtype(), kRuntime, op, ": expected input and parameters of one dtype, got ", input,
-           " and ", parameter);
+  VT_CHECK(parameter.numel() == n, kRuntime, op, ": expected ", n,
+           " elements in the weight or bias, got ", parameter);
+  VT_CHECK(parameter.dtype() == input.dtype(), kRuntime, op,
+           ": expected input and parameters of one dtype, got ", input, " and ", parameter);
 }
 
 int64_t rows_of(const Tensor& t, int64_t n) { return n == 0 ? 0 : t.numel() / n; }
@@ -31,7 +34,9 @@ Tensor softmax_kernel(const Tensor& self, int64_t dim, bool log) {
   Tensor out = empty_like(x);
   if (x.numel() > 0) {
     const bool scalar = x.dim() == 0;
-    kernels(x.device()).softmax(scalar ? raw::view(out, Dims{1}) : out, scalar ? raw::view(x, Dims{1}) : x, d, log);
+    kernels(x.device())
+        .softmax(scalar ? raw::view(out, Dims{1}) : out, scalar ? raw::view(x, Dims{1}) : x, d,
+                 log);
   }
   return out;
 }
@@ -49,7 +54,8 @@ Tensor softmax_backward(const Tensor& grad_output, const Tensor& output, int64_t
 
 Tensor scaled_softmax(const Tensor& scores, double scale, bool causal) {
   check_float("scaled_softmax", scores);
-  VT_CHECK(scores.dim() >= 2, kRuntime, "scaled_softmax: expected [..., rows, columns], got ", scores);
+  VT_CHECK(scores.dim() >= 2, kRuntime, "scaled_softmax: expected [..., rows, columns], got ",
+           scores);
   const Tensor x = dense(scores);
   Tensor out = empty_like(x);
   if (x.numel() == 0) return out;
@@ -65,38 +71,45 @@ Tensor scaled_softmax_backward(const Tensor& grad_output, const Tensor& output, 
   if (out.numel() == 0) return dx;
   const int64_t columns = out.sizes().back(), height = out.sizes()[out.dim() - 2];
   const Dims shape{out.numel() / (columns * height), height, columns};
-  kernels(out.device()).causal_softmax_backward(raw::view(dx, shape), raw::view(grad, shape), raw::view(out, shape), scale);
+  kernels(out.device())
+      .causal_softmax_backward(raw::view(dx, shape), raw::view(grad, shape), raw::view(out, shape),
+                               scale);
   return dx;
 }
 
-std::tuple<Tensor, Tensor> cross_entropy_rows(const Tensor& input, const Tensor& target, int64_t ignore_index,
-                                              double label_smoothing) {
+std::tuple<Tensor, Tensor> cross_entropy_rows(const Tensor& input, const Tensor& target,
+                                              int64_t ignore_index, double label_smoothing) {
   check_float("cross_entropy", input);
   check_same_device("cross_entropy", input, target);
   VT_CHECK(input.dim() == 2 && target.dim() == 1 && input.sizes()[0] == target.sizes()[0], kValue,
            "cross_entropy: expected input batch_size (", input.dim() > 0 ? input.sizes()[0] : 0,
            ") to match target batch_size; got logits ", input, " and target ", target);
-  VT_CHECK(target.dtype() == DType::kI64, kRuntime, "cross_entropy: expected class indices of int64, got ", target);
+  VT_CHECK(target.dtype() == DType::kI64, kRuntime,
+           "cross_entropy: expected class indices of int64, got ", target);
   VT_CHECK(label_smoothing >= 0 && label_smoothing <= 1, kRuntime,
            "cross_entropy: label_smoothing must be between 0.0 and 1.0, got ", label_smoothing);
-  Tensor loss = empty(target.sizes(), statistics_type(input), input.device()), logsumexp = empty_like(loss);
+  Tensor loss = empty(target.sizes(), statistics_type(input), input.device()),
+         logsumexp = empty_like(loss);
   if (loss.numel() > 0)
-    kernels(input.device()).cross_entropy(loss, logsumexp, dense(input), dense(target), ignore_index, label_smoothing);
+    kernels(input.device())
+        .cross_entropy(loss, logsumexp, dense(input), dense(target), ignore_index, label_smoothing);
   return {loss, logsumexp};
 }
 
 Tensor cross_entropy_backward(const Tensor& grad_output, const Tensor& input, const Tensor& target,
-                              const Tensor& logsumexp, int64_t ignore_index, double label_smoothing) {
+                              const Tensor& logsumexp, int64_t ignore_index,
+                              double label_smoothing) {
   const Tensor x = dense(input);
   Tensor dlogits = empty_like(x);
   if (x.numel() > 0)
-    kernels(x.device()).cross_entropy_backward(dlogits, dense(raw::to_dtype(grad_output, logsumexp.dtype())), x, dense(target), logsumexp,
-                                               ignore_index, label_smoothing);
+    kernels(x.device())
+        .cross_entropy_backward(dlogits, dense(raw::to_dtype(grad_output, logsumexp.dtype())), x,
+                                dense(target), logsumexp, ignore_index, label_smoothing);
   return dlogits;
 }
 
-std::tuple<Tensor, Tensor, Tensor> layer_norm_rows(const Tensor& input, const Tensor& weight, const Tensor& bias,
-                                                   int64_t n, double eps) {
+std::tuple<Tensor, Tensor, Tensor> layer_norm_rows(const Tensor& input, const Tensor& weight,
+                                                   const Tensor& bias, int64_t n, double eps) {
   check_float("layer_norm", input);
   check_affine("layer_norm", input, weight, n);
   check_affine("layer_norm", input, bias, n);
@@ -104,17 +117,20 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_rows(const Tensor& input, const Te
   Tensor out = empty_like(x);
   Tensor mean = empty(Dims{rows_of(x, n)}, statistics_type(x), x.device()), rstd = empty_like(mean);
   if (x.numel() > 0)
-    kernels(x.device()).layer_norm(rows(out, n), mean, rstd, rows(x, n), flat(weight), flat(bias), eps);
+    kernels(x.device())
+        .layer_norm(rows(out, n), mean, rstd, rows(x, n), flat(weight), flat(bias), eps);
   return {out, mean, rstd};
 }
 
-std::tuple<Tensor, Tensor> rms_norm_rows(const Tensor& input, const Tensor& weight, int64_t n, double eps) {
+std::tuple<Tensor, Tensor> rms_norm_rows(const Tensor& input, const Tensor& weight, int64_t n,
+                                         double eps) {
   check_float("rms_norm", input);
   check_affine("rms_norm", input, weight, n);
   const Tensor x = dense(input);
   Tensor out = empty_like(x);
   Tensor rstd = empty(Dims{rows_of(x, n)}, statistics_type(x), x.device());
-  if (x.numel() > 0) kernels(x.device()).rms_norm(rows(out, n), rstd, rows(x, n), flat(weight), eps);
+  if (x.numel() > 0)
+    kernels(x.device()).rms_norm(rows(out, n), rstd, rows(x, n), flat(weight), eps);
   return {out, rstd};
 }
 
@@ -131,7 +147,8 @@ std::tuple<Tensor, Tensor> dropout_masked(const Tensor& self, double p) {
 }
 
 static Tensor triangle(const char* op, const Tensor& self, int64_t diagonal, bool lower) {
-  VT_CHECK(self.dim() >= 2, kRuntime, op, ": input tensor must have at least 2 dimensions, got ", self);
+  VT_CHECK(self.dim() >= 2, kRuntime, op, ": input tensor must have at least 2 dimensions, got ",
+           self);
   const Tensor x = dense(self);
   Tensor out = empty_like(x);
   if (x.numel() == 0) return out;
@@ -142,6 +159,8 @@ static Tensor triangle(const char* op, const Tensor& self, int64_t diagonal, boo
 }
 
 Tensor tril(const Tensor& self, int64_t diagonal) { return triangle("tril", self, diagonal, true); }
-Tensor triu(const Tensor& self, int64_t diagonal) { return triangle("triu", self, diagonal, false); }
+Tensor triu(const Tensor& self, int64_t diagonal) {
+  return triangle("triu", self, diagonal, false);
+}
 
 }  // namespace vt::raw

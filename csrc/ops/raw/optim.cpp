@@ -4,27 +4,31 @@
 namespace vt::raw {
 namespace {
 
-void check_flat(const char* op, const char* what, const Tensor& param, const Tensor& t, DType dtype) {
+void check_flat(const char* op, const char* what, const Tensor& param, const Tensor& t,
+                DType dtype) {
   if (!t.defined()) return;
   check_same_device(op, param, t);
-  VT_CHECK(t.is_dense() && t.numel() == param.numel() && t.dtype() == dtype, kRuntime, op, ": ", what, " is ", t,
-           ", expected a dense tensor of ", param.numel(), " elements of ", name(dtype));
+  VT_CHECK(t.is_dense() && t.numel() == param.numel() && t.dtype() == dtype, kRuntime, op, ": ",
+           what, " is ", t, ", expected a dense tensor of ", param.numel(), " elements of ",
+           name(dtype));
 }
 
 void check_scale(const char* op, const Tensor& param, const Tensor& scale) {
   if (!scale.defined()) return;
   check_same_device(op, param, scale);
-  VT_CHECK(scale.numel() == 1 && scale.dtype() == DType::kF32, kRuntime, op, ": grad_scale is ", scale,
-           ", expected one float32");
+  VT_CHECK(scale.numel() == 1 && scale.dtype() == DType::kF32, kRuntime, op, ": grad_scale is ",
+           scale, ", expected one float32");
 }
 
-DType state_type(const Tensor& param) { return param.dtype() == DType::kF64 ? DType::kF64 : DType::kF32; }
+DType state_type(const Tensor& param) {
+  return param.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+}
 
 }  // namespace
 
-Tensor adamw_(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq, double lr,
-              double beta1, double beta2, double eps, double weight_decay, int64_t step, const Tensor& grad_scale,
-              const Tensor& master) {
+Tensor adamw_(const Tensor& param, const Tensor& grad, const Tensor& exp_avg,
+              const Tensor& exp_avg_sq, double lr, double beta1, double beta2, double eps,
+              double weight_decay, int64_t step, const Tensor& grad_scale, const Tensor& master) {
   const char* op = "adamw_";
   check_float(op, param);
   check_flat(op, "param", param, param, param.dtype());
@@ -35,15 +39,16 @@ Tensor adamw_(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, co
   check_scale(op, param, grad_scale);
   VT_CHECK(step >= 1, kValue, op, ": step counts from 1, got ", step);
   if (param.numel() > 0)
-    kernels(param.device()).adamw(param, grad, exp_avg, exp_avg_sq, master, grad_scale,
-                                  AdamWConfig{lr, beta1, beta2, eps, weight_decay, step});
+    kernels(param.device())
+        .adamw(param, grad, exp_avg, exp_avg_sq, master, grad_scale,
+               AdamWConfig{lr, beta1, beta2, eps, weight_decay, step});
   for (const Tensor* t : {&param, &exp_avg, &exp_avg_sq}) t->bump_version();
   return param;
 }
 
-Tensor sgd_(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, double lr, double momentum,
-            double dampening, double weight_decay, bool nesterov, bool first, const Tensor& grad_scale,
-            const Tensor& master) {
+Tensor sgd_(const Tensor& param, const Tensor& grad, const Tensor& momentum_buffer, double lr,
+            double momentum, double dampening, double weight_decay, bool nesterov, bool first,
+            const Tensor& grad_scale, const Tensor& master) {
   const char* op = "sgd_";
   check_float(op, param);
   check_flat(op, "param", param, param, param.dtype());
@@ -51,10 +56,12 @@ Tensor sgd_(const Tensor& param, const Tensor& grad, const Tensor& momentum_buff
   check_flat(op, "momentum_buffer", param, momentum_buffer, state_type(param));
   check_flat(op, "master", param, master, state_type(param));
   check_scale(op, param, grad_scale);
-  VT_CHECK(momentum == 0 || momentum_buffer.defined(), kValue, op, ": momentum ", momentum, " needs a momentum_buffer");
+  VT_CHECK(momentum == 0 || momentum_buffer.defined(), kValue, op, ": momentum ", momentum,
+           " needs a momentum_buffer");
   if (param.numel() > 0)
-    kernels(param.device()).sgd(param, grad, momentum_buffer, master, grad_scale,
-                                SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
+    kernels(param.device())
+        .sgd(param, grad, momentum_buffer, master, grad_scale,
+             SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
   param.bump_version();
   return param;
 }

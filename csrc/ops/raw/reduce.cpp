@@ -12,7 +12,8 @@ uint32_t reduced_dims(const char* op, const std::optional<Dims>& dim, int ndim) 
   uint32_t dims = 0;
   for (int64_t d : *dim) {
     const uint32_t bit = 1u << wrap_dim(op, d, ndim);
-    VT_CHECK(!(dims & bit), kRuntime, op, ": dim ", d, " appears multiple times in the list of dims ", *dim);
+    VT_CHECK(!(dims & bit), kRuntime, op, ": dim ", d,
+             " appears multiple times in the list of dims ", *dim);
     dims |= bit;
   }
   return ndim == 0 ? 0 : dims;
@@ -39,8 +40,8 @@ Scalar of_nothing(ReduceKind kind) {
   }
 }
 
-Tensor reduce(const char* op, const Tensor& self, const std::optional<Dims>& dim, bool keepdim, ReduceKind kind,
-              DType out_type) {
+Tensor reduce(const char* op, const Tensor& self, const std::optional<Dims>& dim, bool keepdim,
+              ReduceKind kind, DType out_type) {
   const uint32_t dims = reduced_dims(op, dim, self.dim());
   const Dims sizes = reduced_sizes(self.sizes(), dims, keepdim);
   if (kind == ReduceKind::kMax || kind == ReduceKind::kMin)
@@ -61,22 +62,27 @@ Tensor truth(const Tensor& self, const Tensor& result) {
 
 DType sum_type(DType t) { return is_float(t) ? t : DType::kI64; }
 
-std::tuple<Tensor, Tensor> extremum(const char* op, const Tensor& self, int64_t dim, bool keepdim, bool largest) {
+std::tuple<Tensor, Tensor> extremum(const char* op, const Tensor& self, int64_t dim, bool keepdim,
+                                    bool largest) {
   const int d = wrap_dim(op, dim, self.dim());
   VT_CHECK(self.dim() == 0 || self.sizes()[d] > 0, kIndex, op, ": expected reduction dim ", d,
            " to have non-zero size, got ", self);
   const Dims sizes = reduced_sizes(self.sizes(), self.dim() == 0 ? 0 : 1u << d, keepdim);
-  Tensor values = empty(sizes, self.dtype(), self.device()), indices = empty(sizes, DType::kI64, self.device());
+  Tensor values = empty(sizes, self.dtype(), self.device()),
+         indices = empty(sizes, DType::kI64, self.device());
   if (values.numel() > 0) {
     const Tensor x = dense(self);
-    kernels(self.device()).extremum(values, indices, x.dim() == 0 ? raw::view(x, Dims{1}) : x, d, largest);
+    kernels(self.device())
+        .extremum(values, indices, x.dim() == 0 ? raw::view(x, Dims{1}) : x, d, largest);
   }
   return {values, indices};
 }
 
-Tensor arg_extremum(const char* op, const Tensor& self, std::optional<int64_t> dim, bool keepdim, bool largest) {
+Tensor arg_extremum(const char* op, const Tensor& self, std::optional<int64_t> dim, bool keepdim,
+                    bool largest) {
   if (dim) return std::get<1>(extremum(op, self, *dim, keepdim, largest));
-  VT_CHECK(self.numel() > 0, kIndex, op, ": expected a tensor with at least one element, got ", self);
+  VT_CHECK(self.numel() > 0, kIndex, op, ": expected a tensor with at least one element, got ",
+           self);
   const Tensor flat = raw::view(dense(self), Dims{self.numel()});
   Tensor index = std::get<1>(extremum(op, flat, 0, false, largest));
   return keepdim ? raw::view(index, Dims::filled(self.dim(), 1)) : index;
@@ -84,15 +90,19 @@ Tensor arg_extremum(const char* op, const Tensor& self, std::optional<int64_t> d
 
 }  // namespace
 
-Tensor sum(const Tensor& self, const std::optional<Dims>& dim, bool keepdim, std::optional<DType> dtype) {
+Tensor sum(const Tensor& self, const std::optional<Dims>& dim, bool keepdim,
+           std::optional<DType> dtype) {
   const Tensor x = dtype ? raw::to_dtype(self, *dtype) : self;
   return reduce("sum", x, dim, keepdim, ReduceKind::kSum, sum_type(x.dtype()));
 }
 
-Tensor mean(const Tensor& self, const std::optional<Dims>& dim, bool keepdim, std::optional<DType> dtype) {
+Tensor mean(const Tensor& self, const std::optional<Dims>& dim, bool keepdim,
+            std::optional<DType> dtype) {
   const Tensor x = dtype ? raw::to_dtype(self, *dtype) : self;
-  VT_CHECK(is_float(x.dtype()), kRuntime, "mean: could not infer output dtype. Input dtype must be a floating point "
-           "type, got ", x, "; convert with .float() first");
+  VT_CHECK(is_float(x.dtype()), kRuntime,
+           "mean: could not infer output dtype. Input dtype must be a floating point "
+           "type, got ",
+           x, "; convert with .float() first");
   return reduce("mean", x, dim, keepdim, ReduceKind::kMean, x.dtype());
 }
 
@@ -145,7 +155,8 @@ Tensor var(const Tensor& self, const std::optional<Dims>& dim, Scalar correction
   const int64_t rows = out.numel();
   if (rows == 0) return out;
   const Tensor x = raw::view(dense(raw::permute(self, order)), Dims{rows, n});
-  const Tensor mean = empty(Dims{rows}, self.dtype() == DType::kF64 ? DType::kF64 : DType::kF32, self.device());
+  const Tensor mean =
+      empty(Dims{rows}, self.dtype() == DType::kF64 ? DType::kF64 : DType::kF32, self.device());
   kernels(self.device()).variance(raw::view(out, Dims{rows}), mean, x, correction.to<double>());
   return out;
 }
@@ -171,14 +182,16 @@ std::tuple<Tensor, Tensor> sort(const Tensor& self, int64_t dim, bool descending
   Tensor values = empty_like(x), indices = empty(x.sizes(), DType::kI64, x.device());
   if (x.numel() > 0) {
     const Dims rows{x.numel() / x.sizes().back(), x.sizes().back()};
-    kernels(x.device()).sort(raw::view(values, rows), raw::view(indices, rows), raw::view(x, rows), descending);
+    kernels(x.device())
+        .sort(raw::view(values, rows), raw::view(indices, rows), raw::view(x, rows), descending);
   }
   return {dense(raw::transpose(values, d, last)), dense(raw::transpose(indices, d, last))};
 }
 
 Tensor sum_of_squares(const Tensor& self) {
   check_float("sum_of_squares", self);
-  Tensor out = empty(Dims{}, self.dtype() == DType::kF64 ? DType::kF64 : DType::kF32, self.device());
+  Tensor out =
+      empty(Dims{}, self.dtype() == DType::kF64 ? DType::kF64 : DType::kF32, self.device());
   if (self.numel() == 0) return raw::fill_(out, Scalar(0.0));
   const Tensor x = dense(self);
   kernels(self.device()).sum_of_squares(out, raw::view(x, Dims{x.numel()}));

@@ -20,10 +20,12 @@ Dims infer_sizes(const char* op, const Dims& wanted, int64_t numel) {
     }
   }
   if (unknown >= 0) {
-    VT_CHECK(known != 0 && numel % known == 0, kRuntime, op, ": shape ", wanted, " is invalid for input of size ", numel);
+    VT_CHECK(known != 0 && numel % known == 0, kRuntime, op, ": shape ", wanted,
+             " is invalid for input of size ", numel);
     sizes[unknown] = numel / known;
   } else {
-    VT_CHECK(known == numel, kRuntime, op, ": shape ", wanted, " is invalid for input of size ", numel);
+    VT_CHECK(known == numel, kRuntime, op, ": shape ", wanted, " is invalid for input of size ",
+             numel);
   }
   return sizes;
 }
@@ -34,7 +36,8 @@ std::optional<Dims> view_strides(const Tensor& t, const Dims& sizes) {
   int to = sizes.size() - 1;
   const Dims& from_sizes = t.sizes();
   const Dims& from_strides = t.strides();
-  // Walk runs of old dimensions that lie one after another in memory, and spend each on new dimensions.
+  // Walk runs of old dimensions that lie one after another in memory, and spend each on new
+  // dimensions.
   int64_t run = 1, base = from_sizes.empty() ? 1 : from_strides.back();
   for (int d = from_sizes.size() - 1; d >= 0; --d) {
     run *= from_sizes[d];
@@ -61,13 +64,15 @@ namespace raw {
 Tensor view(const Tensor& self, const Dims& size) {
   const Dims sizes = infer_sizes("view", size, self.numel());
   const std::optional<Dims> strides = view_strides(self, sizes);
-  VT_CHECK(strides, kRuntime, "view: size ", sizes, " is not compatible with a tensor of size ", self.sizes(),
-           " and stride ", self.strides(), " (at least one dimension spans two contiguous subspaces); use .reshape(...)");
+  VT_CHECK(strides, kRuntime, "view: size ", sizes, " is not compatible with a tensor of size ",
+           self.sizes(), " and stride ", self.strides(),
+           " (at least one dimension spans two contiguous subspaces); use .reshape(...)");
   return view_of(self, sizes, *strides, self.offset());
 }
 
 Tensor transpose(const Tensor& self, int64_t dim0, int64_t dim1) {
-  const int a = wrap_dim("transpose", dim0, self.dim()), b = wrap_dim("transpose", dim1, self.dim());
+  const int a = wrap_dim("transpose", dim0, self.dim()),
+            b = wrap_dim("transpose", dim1, self.dim());
   Dims sizes = self.sizes(), strides = self.strides();
   if (self.dim() > 0) {
     std::swap(sizes[a], sizes[b]);
@@ -77,7 +82,8 @@ Tensor transpose(const Tensor& self, int64_t dim0, int64_t dim1) {
 }
 
 Tensor permute(const Tensor& self, const Dims& dims) {
-  VT_CHECK(dims.size() == self.dim(), kRuntime, "permute: expected ", self.dim(), " dimensions for ", self, ", got ", dims);
+  VT_CHECK(dims.size() == self.dim(), kRuntime, "permute: expected ", self.dim(),
+           " dimensions for ", self, ", got ", dims);
   Dims sizes = self.sizes(), strides = self.strides();
   unsigned seen = 0;
   for (int i = 0; i < dims.size(); ++i) {
@@ -91,17 +97,19 @@ Tensor permute(const Tensor& self, const Dims& dims) {
 }
 
 Tensor expand(const Tensor& self, const Dims& size) {
-  VT_CHECK(size.size() >= self.dim(), kRuntime, "expand: the requested shape ", size, " has fewer dimensions than ", self);
+  VT_CHECK(size.size() >= self.dim(), kRuntime, "expand: the requested shape ", size,
+           " has fewer dimensions than ", self);
   Dims sizes = size, strides = Dims::filled(size.size(), 0);
   const int shift = size.size() - self.dim();
   for (int i = 0; i < sizes.size(); ++i) {
     const int64_t have = i < shift ? 1 : self.sizes()[i - shift];
     if (sizes[i] == -1) {
-      VT_CHECK(i >= shift, kRuntime, "expand: -1 is not allowed in the new leading dimension ", i, " of ", size);
+      VT_CHECK(i >= shift, kRuntime, "expand: -1 is not allowed in the new leading dimension ", i,
+               " of ", size);
       sizes[i] = have;
     }
-    VT_CHECK(sizes[i] >= 0 && (have == sizes[i] || have == 1), kRuntime, "expand: size ", sizes[i], " at dim ", i, " of ",
-             size, " does not match the existing size ", have, " of ", self);
+    VT_CHECK(sizes[i] >= 0 && (have == sizes[i] || have == 1), kRuntime, "expand: size ", sizes[i],
+             " at dim ", i, " of ", size, " does not match the existing size ", have, " of ", self);
     strides[i] = have == 1 && sizes[i] != 1 ? 0 : i < shift ? 0 : self.strides()[i - shift];
   }
   return view_of(self, sizes, strides, self.offset());
@@ -139,8 +147,8 @@ Tensor select(const Tensor& self, int64_t dim, int64_t index) {
   VT_CHECK(self.dim() > 0, kIndex, "select: cannot be applied to a 0-dim tensor; use .item()");
   const int d = wrap_dim("select", dim, self.dim());
   const int64_t n = self.sizes()[d];
-  VT_CHECK(index >= -n && index < n, kIndex, "select: index ", index, " is out of range for dimension ", d, " with size ",
-           n);
+  VT_CHECK(index >= -n && index < n, kIndex, "select: index ", index,
+           " is out of range for dimension ", d, " with size ", n);
   Dims sizes = self.sizes(), strides = self.strides();
   const int64_t offset = self.offset() + (index < 0 ? index + n : index) * strides[d];
   sizes.erase(d);
@@ -160,8 +168,10 @@ Tensor slice(const Tensor& self, int64_t dim, int64_t start, int64_t end, int64_
   return view_of(self, sizes, strides, offset);
 }
 
-Tensor window(const Tensor& self, const Dims& size, const Dims& stride, int64_t offset, const Dims&) {
-  VT_CHECK(size.size() == stride.size(), kRuntime, "as_strided: sizes ", size, " and strides ", stride, " differ in length");
+Tensor window(const Tensor& self, const Dims& size, const Dims& stride, int64_t offset,
+              const Dims&) {
+  VT_CHECK(size.size() == stride.size(), kRuntime, "as_strided: sizes ", size, " and strides ",
+           stride, " differ in length");
   return view_of(self, size, stride, self.offset() + offset);
 }
 

@@ -1,5 +1,5 @@
-// The common type of several operands, by torch's rule: tensors with dimensions decide; 0-d tensors and then numbers only
-// change the result where their kind (bool < integer < float) is higher.
+// The common type of several operands, by torch's rule: tensors with dimensions decide; 0-d tensors
+// and then numbers only change the result where their kind (bool < integer < float) is higher.
 #pragma once
 #include "base/scalar.h"
 #include "tensor/tensor.h"
@@ -9,11 +9,11 @@ namespace vt {
 class Promotion {
  public:
   void add(const Tensor& t) { add_to(t.dim() > 0 ? tensors_ : zero_dim_, t.dtype()); }
-  void add(Scalar s) { add_to(numbers_, s.is_float() ? DType::kF32 : s.is_bool() ? DType::kBool : DType::kI64); }
-
-  DType result() const {
-    return combine(combine(tensors_, zero_dim_), numbers_).dtype;
+  void add(Scalar s) {
+    add_to(numbers_, s.is_float() ? DType::kF32 : s.is_bool() ? DType::kBool : DType::kI64);
   }
+
+  DType result() const { return combine(combine(tensors_, zero_dim_), numbers_).dtype; }
 
  private:
   struct Group {
@@ -27,7 +27,8 @@ class Promotion {
   }
   static Group combine(Group higher, Group lower) {
     if (!higher.any) return lower;
-    if (lower.any && kind(lower.dtype) > kind(higher.dtype)) higher.dtype = promote(higher.dtype, lower.dtype);
+    if (lower.any && kind(lower.dtype) > kind(higher.dtype))
+      higher.dtype = promote(higher.dtype, lower.dtype);
     return higher;
   }
 

@@ -1,5 +1,5 @@
-// Runs of 16-bit floats to float and back. Included by the sources of simd/ only: everything is in the namespace of the
-// instruction set.
+// Runs of 16-bit floats to float and back. Included by the sources of simd/ only: everything is in
+// the namespace of the instruction set.
 #pragma once
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -25,7 +25,8 @@ static inline void to_float(float* dst, const Half* src, int64_t n) {
   int64_t i = 0;
 #if defined(__F16C__)
   for (; i + 8 <= n; i += 8)
-    _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i))));
+    _mm256_storeu_ps(dst + i,
+                     _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i))));
 #endif
 #pragma GCC ivdep
   for (; i < n; ++i) dst[i] = static_cast<float>(src[i]);
@@ -41,8 +42,8 @@ static inline void from_float(Half* dst, const float* src, int64_t n) {
   for (; i < n; ++i) dst[i] = Half(src[i]);
 }
 
-// The same names for types that need no conversion, so that kernels over every float type read alike: load gives n
-// elements as the compute type, in `scratch` or where they are.
+// The same names for types that need no conversion, so that kernels over every float type read
+// alike: load gives n elements as the compute type, in `scratch` or where they are.
 template <class T>
 static inline const compute_t<T>* load(const T* src, compute_t<T>* scratch, int64_t n) {
   if constexpr (std::is_same_v<T, compute_t<T>>) {

@@ -21,7 +21,8 @@ inline __attribute__((always_inline)) D converted(S value) {
   if constexpr (std::is_same_v<D, bool>) return v != C(0);
   else if constexpr (is_half(DTypeOf<D>::value)) return D(static_cast<float>(v));
   else if constexpr (std::is_floating_point_v<C> && sizeof(D) == 1)
-    return static_cast<D>(static_cast<int32_t>(v));  // negative to uint8 wraps instead of being undefined
+    return static_cast<D>(
+        static_cast<int32_t>(v));  // negative to uint8 wraps instead of being undefined
   else return static_cast<D>(v);
 }
 
@@ -109,7 +110,8 @@ void arange(const Tensor& out, Scalar start, Scalar step) {
         for (int64_t i = begin; i < end; ++i) o[i] = converted<T>(a + static_cast<double>(i) * s);
       } else {
         // A float start or step of an integer tensor is cut towards zero first, as in PyTorch.
-        const auto a = static_cast<uint64_t>(start.to<int64_t>()), s = static_cast<uint64_t>(step.to<int64_t>());
+        const auto a = static_cast<uint64_t>(start.to<int64_t>()),
+                   s = static_cast<uint64_t>(step.to<int64_t>());
         for (int64_t i = begin; i < end; ++i)
           o[i] = converted<T>(static_cast<int64_t>(a + static_cast<uint64_t>(i) * s));
       }

@@ -25,13 +25,14 @@ double log_sum_exp(const C* x, int64_t n) {
 
 }  // namespace
 
-void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits, const Tensor& target,
-                   int64_t ignore_index, double label_smoothing) {
+void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits,
+                   const Tensor& target, int64_t ignore_index, double label_smoothing) {
   const int64_t rows = target.numel(), n = logits.sizes().back();
   const int64_t* classes = target.data<int64_t>();
   for (int64_t r = 0; r < rows; ++r)
-    VT_CHECK((classes[r] >= 0 && classes[r] < n) || classes[r] == ignore_index, kIndex, "cross_entropy: target ",
-             classes[r], " at position ", r, " is out of bounds for ", n, " classes");
+    VT_CHECK((classes[r] >= 0 && classes[r] < n) || classes[r] == ignore_index, kIndex,
+             "cross_entropy: target ", classes[r], " at position ", r, " is out of bounds for ", n,
+             " classes");
   visit_float("cross_entropy", logits.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = compute_t<T>;
@@ -44,7 +45,8 @@ void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& lo
         if (classes[r] != ignore_index) {
           value = lse - static_cast<double>(x[classes[r]]);
           if (label_smoothing != 0)
-            value = (1 - label_smoothing) * value + label_smoothing * (lse - sum(x, n) / static_cast<double>(n));
+            value = (1 - label_smoothing) * value +
+                    label_smoothing * (lse - sum(x, n) / static_cast<double>(n));
         }
         loss.data<C>()[r] = static_cast<C>(value);
         logsumexp.data<C>()[r] = static_cast<C>(lse);
@@ -53,8 +55,9 @@ void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& lo
   });
 }
 
-void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits, const Tensor& target,
-                            const Tensor& logsumexp, int64_t ignore_index, double label_smoothing) {
+void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits,
+                            const Tensor& target, const Tensor& logsumexp, int64_t ignore_index,
+                            double label_smoothing) {
   const int64_t rows = target.numel(), n = logits.sizes().back();
   const int64_t* classes = target.data<int64_t>();
   visit_float("cross_entropy_backward", logits.dtype(), [&](auto tag) {

@@ -1,5 +1,6 @@
-// Matrix products. Tiny ones are plain loops; the others go to OpenBLAS, which is kept on the calling thread while our
-// own loop shares out batches and tiles, so that several devices can compute at once. Tiles depend on the shape only.
+// Matrix products. Tiny ones are plain loops; the others go to OpenBLAS, which is kept on the
+// calling thread while our own loop shares out batches and tiles, so that several devices can
+// compute at once. Tiles depend on the shape only.
 #include <cblas.h>
 
 #include "kernels/cpu/simd/rows.h"
@@ -8,18 +9,24 @@
 namespace vt::cpu::VT_ISA {
 namespace {
 
-constexpr int64_t kTinyWork = 4096;        // multiply-adds below which the call of a library costs more than the loop
+constexpr int64_t kTinyWork =
+    4096;  // multiply-adds below which the call of a library costs more than the loop
 
-// How a product is cut for the threads: into few tiles along its longer side, as each tile packs its operands anew (four
-// tiles of a 1024-cube cost 12% more time than two on one thread). By the shape only: the bits do not depend on threads.
+// How a product is cut for the threads: into few tiles along its longer side, as each tile packs
+// its operands anew (four tiles of a 1024-cube cost 12% more time than two on one thread). By the
+// shape only: the bits do not depend on threads.
 struct Tiling {
   int64_t rows, columns;
 
   Tiling(int64_t m, int64_t n, int64_t k) : rows(m), columns(n) {
     const int64_t work = m * n * k;
-    const int64_t pieces = work < int64_t{1} << 23 ? 1 : work < int64_t{1} << 31 ? 2 : work < int64_t{1} << 34 ? 4 : 8;
+    const int64_t pieces = work < int64_t{1} << 23   ? 1
+                           : work < int64_t{1} << 31 ? 2
+                           : work < int64_t{1} << 34 ? 4
+                                                     : 8;
     int64_t& side = 2 * m >= n ? rows : columns;
-    side = std::max<int64_t>((side + pieces - 1) / pieces + 63, 64) / 64 * 64;  // whole register blocks
+    side = std::max<int64_t>((side + pieces - 1) / pieces + 63, 64) / 64 *
+           64;  // whole register blocks
   }
 };
 
@@ -29,8 +36,9 @@ void use_one_thread() {
 }
 
 template <class C>
-void blas(const Gemm& g, const C* a, CBLAS_TRANSPOSE ta, int64_t lda, const C* b, CBLAS_TRANSPOSE tb, int64_t ldb, C* out,
-          int64_t ldc, int64_t rows, int64_t columns, double beta) {
+void blas(const Gemm& g, const C* a, CBLAS_TRANSPOSE ta, int64_t lda, const C* b,
+          CBLAS_TRANSPOSE tb, int64_t ldb, C* out, int64_t ldc, int64_t rows, int64_t columns,
+          double beta) {
   const auto i = [](int64_t v) { return static_cast<int>(v); };
   if (rows == 1 || columns == 1) {  // a vector: sgemm would pack the whole matrix for one use
     const bool left = rows == 1;
@@ -39,22 +47,26 @@ void blas(const Gemm& g, const C* a, CBLAS_TRANSPOSE ta, int64_t lda, const C* b
     // A vector on the left multiplies the transposed matrix.
     const CBLAS_TRANSPOSE used = (stored == CblasTrans) == left ? CblasNoTrans : CblasTrans;
     const int64_t width = left ? columns : rows, ld = left ? ldb : lda;
-    const int64_t height = used == CblasNoTrans ? width : g.k, length = used == CblasNoTrans ? g.k : width;
+    const int64_t height = used == CblasNoTrans ? width : g.k,
+                  length = used == CblasNoTrans ? g.k : width;
     const C* vector = left ? a : b;
-    const int64_t step = left ? (ta == CblasNoTrans ? 1 : lda) : (tb == CblasNoTrans ? ldb : 1), out_step = left ? 1 : ldc;
+    const int64_t step = left ? (ta == CblasNoTrans ? 1 : lda) : (tb == CblasNoTrans ? ldb : 1),
+                  out_step = left ? 1 : ldc;
     if constexpr (std::is_same_v<C, float>)
-      scipy_cblas_sgemv(CblasRowMajor, used, i(height), i(length), static_cast<float>(g.alpha), matrix, i(ld), vector,
-                        i(step), static_cast<float>(beta), out, i(out_step));
+      scipy_cblas_sgemv(CblasRowMajor, used, i(height), i(length), static_cast<float>(g.alpha),
+                        matrix, i(ld), vector, i(step), static_cast<float>(beta), out, i(out_step));
     else
-      scipy_cblas_dgemv(CblasRowMajor, used, i(height), i(length), g.alpha, matrix, i(ld), vector, i(step), beta, out,
-                        i(out_step));
+      scipy_cblas_dgemv(CblasRowMajor, used, i(height), i(length), g.alpha, matrix, i(ld), vector,
+                        i(step), beta, out, i(out_step));
     return;
   }
   if constexpr (std::is_same_v<C, float>)
-    scipy_cblas_sgemm(CblasRowMajor, ta, tb, i(rows), i(columns), i(g.k), static_cast<float>(g.alpha), a, i(lda), b,
-                      i(ldb), static_cast<float>(beta), out, i(ldc));
+    scipy_cblas_sgemm(CblasRowMajor, ta, tb, i(rows), i(columns), i(g.k),
+                      static_cast<float>(g.alpha), a, i(lda), b, i(ldb), static_cast<float>(beta),
+                      out, i(ldc));
   else
-    scipy_cblas_dgemm(CblasRowMajor, ta, tb, i(rows), i(columns), i(g.k), g.alpha, a, i(lda), b, i(ldb), beta, out, i(ldc));
+    scipy_cblas_dgemm(CblasRowMajor, ta, tb, i(rows), i(columns), i(g.k), g.alpha, a, i(lda), b,
+                      i(ldb), beta, out, i(ldc));
 }
 
 // How BLAS is told about a rows x columns matrix.
@@ -70,8 +82,8 @@ Layout layout_of(const GemmMatrix& m, int64_t rows, int64_t columns) {
 
 // A dense row-major float copy of a 16-bit matrix, or the matrix itself.
 template <class T>
-const compute_t<T>* widen(const GemmMatrix& m, int64_t batch, int64_t rows, int64_t columns, GemmMatrix* result,
-                          std::unique_ptr<compute_t<T>[]>& owned) {
+const compute_t<T>* widen(const GemmMatrix& m, int64_t batch, int64_t rows, int64_t columns,
+                          GemmMatrix* result, std::unique_ptr<compute_t<T>[]>& owned) {
   const T* data = static_cast<const T*>(m.data) + batch * m.batch_stride;
   *result = m;
   if constexpr (std::is_same_v<T, compute_t<T>>) {
@@ -83,7 +95,8 @@ const compute_t<T>* widen(const GemmMatrix& m, int64_t batch, int64_t rows, int6
     const int64_t step = by_rows ? m.row_stride : m.column_stride;
     owned.reset(new compute_t<T>[static_cast<size_t>(lines * length)]);
     parallel_for(lines, row_grain(length), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to_float(owned.get() + i * length, data + i * step, length);
+      for (int64_t i = begin; i < end; ++i)
+        to_float(owned.get() + i * length, data + i * step, length);
     });
     result->row_stride = by_rows ? length : 1;
     result->column_stride = by_rows ? 1 : length;
@@ -108,39 +121,42 @@ void product(const Gemm& g, int64_t batch) {
   const int64_t row_tiles = (g.m + tiling.rows - 1) / tiling.rows;
   const int64_t column_tiles = (g.n + tiling.columns - 1) / tiling.columns;
   const int64_t tile_work = std::min(g.m, tiling.rows) * std::min(g.n, tiling.columns) * g.k;
-  parallel_for(row_tiles * column_tiles, std::max<int64_t>(1, 200000 / std::max<int64_t>(1, tile_work)),
-               [&](int64_t begin, int64_t end) {
-    std::unique_ptr<C[]> tile(kConverts ? new C[tiling.rows * tiling.columns] : nullptr);
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t i = t % row_tiles * tiling.rows, j = t / row_tiles * tiling.columns;
-      const int64_t rows = std::min(tiling.rows, g.m - i), columns = std::min(tiling.columns, g.n - j);
-      C* c;
-      int64_t ld = ldc;
-      if constexpr (kConverts) {
-        c = tile.get();
-        ld = columns;
-      } else {
-        c = out + i * ldc + j;
-      }
-      // What the product is added to is put into the tile first.
-      double beta = g.beta;
-      if (kConverts || bias) {
-        for (int64_t r = 0; r < rows; ++r) {
-          C* row = c + r * ld;
-          const T* old = out + (i + r) * ldc + j;
-          for (int64_t x = 0; x < columns; ++x) {
-            const C base = g.beta == 0 ? C(0) : static_cast<C>(g.beta) * static_cast<C>(old[x]);
-            row[x] = bias ? base + static_cast<C>(bias[j + x]) : base;
+  parallel_for(
+      row_tiles * column_tiles, std::max<int64_t>(1, 200000 / std::max<int64_t>(1, tile_work)),
+      [&](int64_t begin, int64_t end) {
+        std::unique_ptr<C[]> tile(kConverts ? new C[tiling.rows * tiling.columns] : nullptr);
+        for (int64_t t = begin; t < end; ++t) {
+          const int64_t i = t % row_tiles * tiling.rows, j = t / row_tiles * tiling.columns;
+          const int64_t rows = std::min(tiling.rows, g.m - i),
+                        columns = std::min(tiling.columns, g.n - j);
+          C* c;
+          int64_t ld = ldc;
+          if constexpr (kConverts) {
+            c = tile.get();
+            ld = columns;
+          } else {
+            c = out + i * ldc + j;
           }
+          // What the product is added to is put into the tile first.
+          double beta = g.beta;
+          if (kConverts || bias) {
+            for (int64_t r = 0; r < rows; ++r) {
+              C* row = c + r * ld;
+              const T* old = out + (i + r) * ldc + j;
+              for (int64_t x = 0; x < columns; ++x) {
+                const C base = g.beta == 0 ? C(0) : static_cast<C>(g.beta) * static_cast<C>(old[x]);
+                row[x] = bias ? base + static_cast<C>(bias[j + x]) : base;
+              }
+            }
+            beta = 1;
+          }
+          blas(g, a + i * a_layout.row_stride, la.transposed, la.ld, b + j * b_layout.column_stride,
+               lb.transposed, lb.ld, c, ld, rows, columns, beta);
+          if constexpr (kConverts)
+            for (int64_t r = 0; r < rows; ++r)
+              from_float(out + (i + r) * ldc + j, c + r * ld, columns);
         }
-        beta = 1;
-      }
-      blas(g, a + i * a_layout.row_stride, la.transposed, la.ld, b + j * b_layout.column_stride, lb.transposed, lb.ld, c,
-           ld, rows, columns, beta);
-      if constexpr (kConverts)
-        for (int64_t r = 0; r < rows; ++r) from_float(out + (i + r) * ldc + j, c + r * ld, columns);
-    }
-  });
+      });
 }
 
 // A few hundred multiply-adds: rows of out, with b brought into rows where it is not.
@@ -185,14 +201,16 @@ void gemm(const Gemm& g) {
     using T = typename decltype(tag)::type;
     const int64_t work = g.m * g.n * g.k;
     if (work <= kTinyWork && g.n * g.k <= kTinyWork) {
-      parallel_for(g.batch, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, work)), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) tiny<T>(g, i);
-      });
+      parallel_for(g.batch, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, work)),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t i = begin; i < end; ++i) tiny<T>(g, i);
+                   });
       return;
     }
     constexpr int64_t kLimit = 0x7fffffff;
-    VT_CHECK(g.m <= kLimit && g.n <= kLimit && g.k <= kLimit, kRuntime, "matmul: a matrix of the product ", g.m, " x ",
-             g.k, " x ", g.n, " is larger than 2^31 - 1 in one dimension");
+    VT_CHECK(g.m <= kLimit && g.n <= kLimit && g.k <= kLimit, kRuntime,
+             "matmul: a matrix of the product ", g.m, " x ", g.k, " x ", g.n,
+             " is larger than 2^31 - 1 in one dimension");
     use_one_thread();
     // Small matrices side by side, large ones one after the other with all threads on each.
     constexpr int64_t kSideBySide = int64_t{1} << 26;

@@ -12,10 +12,12 @@ void check_indices(const char* op, const Tensor& index, int64_t n, int dim) {
   const int64_t* i = index.data<int64_t>();
   const int64_t count = index.numel();
   bool bad = false;
-  for (int64_t k = 0; k < count; ++k) bad |= static_cast<uint64_t>(i[k]) >= static_cast<uint64_t>(n);
+  for (int64_t k = 0; k < count; ++k)
+    bad |= static_cast<uint64_t>(i[k]) >= static_cast<uint64_t>(n);
   if (!bad) return;
   for (int64_t k = 0; k < count; ++k)
-    VT_CHECK(i[k] >= 0 && i[k] < n, kIndex, op, ": index ", i[k], " is out of bounds for dimension ", dim, " with size ", n);
+    VT_CHECK(i[k] >= 0 && i[k] < n, kIndex, op, ": index ", i[k],
+             " is out of bounds for dimension ", dim, " with size ", n);
 }
 
 template <class F>
@@ -32,19 +34,22 @@ void visit_size(size_t size, F&& f) {
 template <class T>
 VT_INLINE T added(T a, T b) {
   if constexpr (std::is_same_v<T, bool>) return a | b;
-  else if constexpr (is_half(DTypeOf<T>::value)) return T(static_cast<float>(a) + static_cast<float>(b));
+  else if constexpr (is_half(DTypeOf<T>::value))
+    return T(static_cast<float>(a) + static_cast<float>(b));
   else if constexpr (std::is_floating_point_v<T>) return a + b;
   else return static_cast<T>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
 }
 
-// gather and scatter: walks every element of `index` along its innermost dimension, knowing where that element of the
-// indexed tensor starts. f(position in index, offset in the indexed tensor without dim, stride step of one element).
+// gather and scatter: walks every element of `index` along its innermost dimension, knowing where
+// that element of the indexed tensor starts. f(position in index, offset in the indexed tensor
+// without dim, stride step of one element).
 struct Along {
   int ndim, dim;
   Dims sizes, strides;  // of the index; strides of the indexed tensor, 0 at dim
   int64_t dim_stride;   // of the indexed tensor
 
-  Along(const Tensor& index, const Tensor& indexed, int d) : ndim(index.dim()), dim(d), sizes(index.sizes()) {
+  Along(const Tensor& index, const Tensor& indexed, int d)
+      : ndim(index.dim()), dim(d), sizes(index.sizes()) {
     strides = row_major_strides(indexed.sizes());
     dim_stride = strides[d];
     strides[d] = 0;
@@ -94,20 +99,22 @@ void index_add(const Tensor& out, const Tensor& src, const Tensor& index, int di
     // Threads share out columns, so that each sum keeps the order of the index.
     constexpr int64_t kColumns = 32;
     const int64_t blocks = (a.inner + kColumns - 1) / kColumns;
-    parallel_for(a.outer * blocks, row_grain(count * std::min(a.inner, kColumns)), [&](int64_t begin, int64_t end) {
-      while (begin < end) {  // neighbouring blocks of one outer index together
-        const int64_t outer = begin / blocks, first = begin % blocks;
-        const int64_t last = std::min(blocks, first + end - begin);
-        const int64_t j = first * kColumns, width = std::min(a.inner, last * kColumns) - j;
-        for (int64_t i = 0; i < count; ++i) {
-          T* to = o + (outer * a.n + place[i]) * a.inner + j;
-          const T* from = s + (outer * count + i) * a.inner + j;
+    parallel_for(a.outer * blocks, row_grain(count * std::min(a.inner, kColumns)),
+                 [&](int64_t begin, int64_t end) {
+                   while (begin < end) {  // neighbouring blocks of one outer index together
+                     const int64_t outer = begin / blocks, first = begin % blocks;
+                     const int64_t last = std::min(blocks, first + end - begin);
+                     const int64_t j = first * kColumns,
+                                   width = std::min(a.inner, last * kColumns) - j;
+                     for (int64_t i = 0; i < count; ++i) {
+                       T* to = o + (outer * a.n + place[i]) * a.inner + j;
+                       const T* from = s + (outer * count + i) * a.inner + j;
 #pragma GCC ivdep
-          for (int64_t c = 0; c < width; ++c) to[c] = added(to[c], from[c]);
-        }
-        begin += last - first;
-      }
-    });
+                       for (int64_t c = 0; c < width; ++c) to[c] = added(to[c], from[c]);
+                     }
+                     begin += last - first;
+                   }
+                 });
   });
 }
 
@@ -133,12 +140,15 @@ void scatter(const Tensor& out, const Tensor& src, const Tensor& index, int dim,
   const Along along(index, out, dim);
   const int64_t n = index.sizes().back(), step = along.strides.back(), rows = along.rows();
   const int64_t* place = index.data<int64_t>();
-  // Lines along `dim` never meet: threads share out rows where dim is the last dimension, else columns.
+  // Lines along `dim` never meet: threads share out rows where dim is the last dimension, else
+  // columns.
   const auto share = [&](auto&& f) {
     if (dim == out.dim() - 1)
-      parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) { f(begin, end, int64_t{0}, n); });
+      parallel_for(rows, row_grain(n),
+                   [&](int64_t begin, int64_t end) { f(begin, end, int64_t{0}, n); });
     else
-      parallel_for(n, row_grain(rows), [&](int64_t begin, int64_t end) { f(int64_t{0}, rows, begin, end); });
+      parallel_for(n, row_grain(rows),
+                   [&](int64_t begin, int64_t end) { f(int64_t{0}, rows, begin, end); });
   };
   if (!add) {
     visit_size(out.item_size(), [&](auto tag) {
@@ -147,7 +157,8 @@ void scatter(const Tensor& out, const Tensor& src, const Tensor& index, int dim,
         for (int64_t r = first; r < last; ++r) {
           T* to = out.data<T>() + along.offset(r);
           const T* from = src.data<T>() + r * n;
-          for (int64_t i = begin; i < end; ++i) to[i * step + place[r * n + i] * along.dim_stride] = from[i];
+          for (int64_t i = begin; i < end; ++i)
+            to[i * step + place[r * n + i] * along.dim_stride] = from[i];
         }
       });
     });

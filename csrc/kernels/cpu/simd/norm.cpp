@@ -1,4 +1,5 @@
-// Layer and RMS normalisation of rows with their gradients, and the variance of rows. Moments take two passes.
+// Layer and RMS normalisation of rows with their gradients, and the variance of rows. Moments take
+// two passes.
 #include <cmath>
 
 #include "kernels/cpu/simd/rows.h"
@@ -8,7 +9,8 @@ namespace vt::cpu::VT_ISA {
 namespace {
 
 // A weight or bias as the compute type, or ready-made ones or zeros; n elements.
-template <class T> class Parameter {
+template <class T>
+class Parameter {
  public:
   using C = compute_t<T>;
   Parameter(const Tensor& t, int64_t n, C otherwise) {
@@ -29,8 +31,8 @@ template <class T> class Parameter {
 };
 
 template <class T, bool Centred>
-void norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-          const Tensor& bias, double eps) {
+void norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
+          const Tensor& weight, const Tensor& bias, double eps) {
   using C = compute_t<T>;
   const int64_t rows = rstd.numel(), n = x.numel() / std::max<int64_t>(1, rows);
   const Parameter<T> weights(weight, n, C(1)), biases(bias, n, C(0));
@@ -42,7 +44,8 @@ void norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tenso
       T* dst = out.data<T>() + r * n;
       C* o = target(dst, to.get());
       const C m = Centred ? static_cast<C>(sum(row, n) / static_cast<double>(n)) : C(0);
-      const C s = static_cast<C>(1.0 / std::sqrt(sum_squares(row, n, m) / static_cast<double>(n) + eps));
+      const C s =
+          static_cast<C>(1.0 / std::sqrt(sum_squares(row, n, m) / static_cast<double>(n) + eps));
 #pragma GCC ivdep
       for (int64_t i = 0; i < n; ++i) o[i] = (row[i] - m) * s * w[i] + b[i];
       store(dst, o, n);
@@ -52,13 +55,14 @@ void norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tenso
   });
 }
 
-// The sum over rows for dweight and dbias: pieces of rows whose number depends on the shape alone, each summed in the
-// compute type for kFold rows and then in double.
+// The sum over rows for dweight and dbias: pieces of rows whose number depends on the shape alone,
+// each summed in the compute type for kFold rows and then in double.
 constexpr int64_t kFold = 64;
-template <class C> struct ParameterSums {
+template <class C>
+struct ParameterSums {
   int64_t n;
   bool with_bias;
-  C *weight, *bias;        // of the rows since the last fold
+  C *weight, *bias;          // of the rows since the last fold
   double *weights, *biases;  // of this piece
 
   void add_row(const C* grad, const C* x, C m, C s) const {
@@ -85,8 +89,8 @@ template <class C> struct ParameterSums {
 };
 
 template <class T, bool Centred>
-void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad, const Tensor& x,
-                   const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
+void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
+                   const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
   using C = compute_t<T>;
   const int64_t rows = rstd.numel(), n = x.numel() / std::max<int64_t>(1, rows);
   const Parameter<T> weights(weight, n, C(1));
@@ -102,8 +106,9 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
     std::unique_ptr<C[]> running(sums ? new C[static_cast<size_t>(2 * n)]() : nullptr);
     for (int64_t p = begin; p < end; ++p) {
       double* slot = partial.get() + (sums ? p * 2 * n : 0);
-      const ParameterSums<C> parameter{n, dbias.defined(), running.get(), running.get() + (sums ? n : 0), slot,
-                                       slot + (sums ? n : 0)};
+      const ParameterSums<C> parameter{
+          n,    dbias.defined(),      running.get(), running.get() + (sums ? n : 0),
+          slot, slot + (sums ? n : 0)};
       const int64_t last = std::min(rows, (p + 1) * piece);
       for (int64_t r = p * piece; r < last; ++r) {
         const C* row = load(x.data<T>() + r * n, xs.get(), n);
@@ -141,27 +146,31 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
 
 }  // namespace
 
-void layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-                const Tensor& bias, double eps) {
+void layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
+                const Tensor& weight, const Tensor& bias, double eps) {
   visit_float("layer_norm", x.dtype(), [&](auto tag) {
     norm<typename decltype(tag)::type, true>(out, mean, rstd, x, weight, bias, eps);
   });
 }
-void rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight, double eps) {
+void rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
+              double eps) {
   visit_float("rms_norm", x.dtype(), [&](auto tag) {
     norm<typename decltype(tag)::type, false>(out, Tensor(), rstd, x, weight, Tensor(), eps);
   });
 }
-void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
-                         const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
+void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                         const Tensor& grad, const Tensor& x, const Tensor& mean,
+                         const Tensor& rstd, const Tensor& weight) {
   visit_float("layer_norm_backward", x.dtype(), [&](auto tag) {
-    norm_backward<typename decltype(tag)::type, true>(dx, dweight, dbias, grad, x, mean, rstd, weight);
+    norm_backward<typename decltype(tag)::type, true>(dx, dweight, dbias, grad, x, mean, rstd,
+                                                      weight);
   });
 }
-void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& grad, const Tensor& x, const Tensor& rstd,
-                       const Tensor& weight) {
+void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& grad, const Tensor& x,
+                       const Tensor& rstd, const Tensor& weight) {
   visit_float("rms_norm_backward", x.dtype(), [&](auto tag) {
-    norm_backward<typename decltype(tag)::type, false>(dx, dweight, Tensor(), grad, x, Tensor(), rstd, weight);
+    norm_backward<typename decltype(tag)::type, false>(dx, dweight, Tensor(), grad, x, Tensor(),
+                                                       rstd, weight);
   });
 }
 
@@ -174,10 +183,12 @@ void variance(const Tensor& out, const Tensor& mean, const Tensor& x, double cor
     const auto row = [&](int64_t r) {
       const T* data = x.data<T>() + r * n;
       const C m = static_cast<C>(
-          sum_in_pieces(n, [data](int64_t first, int64_t count) { return sum_any(data + first, count); }) /
+          sum_in_pieces(
+              n, [data](int64_t first, int64_t count) { return sum_any(data + first, count); }) /
           static_cast<double>(n));
-      const double squares = sum_in_pieces(
-          n, [data, m](int64_t first, int64_t count) { return sum_squares_any(data + first, count, m); });
+      const double squares = sum_in_pieces(n, [data, m](int64_t first, int64_t count) {
+        return sum_squares_any(data + first, count, m);
+      });
       mean.data<C>()[r] = m;
       out.data<T>()[r] = static_cast<T>(static_cast<C>(squares / divisor));
     };

@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t kRun = 1024;  // elements converted at a time
 
-// Calls f(param, grad, first, count) with runs of the parameters and gradients as the compute type. Where there is a
-// master copy it is the parameters, and the 16-bit ones follow it.
+// Calls f(param, grad, first, count) with runs of the parameters and gradients as the compute type.
+// Where there is a master copy it is the parameters, and the 16-bit ones follow it.
 template <class T, class F>
 void over_parameters(const Tensor& param, const Tensor& grad, const Tensor& master, F&& f) {
   using C = compute_t<T>;
@@ -36,8 +36,9 @@ void over_parameters(const Tensor& param, const Tensor& grad, const Tensor& mast
   });
 }
 
-// Zero for what is subnormal. Where gradients stay 0 (a dead unit, a row that is never looked up) an average decays to the
-// smallest subnormals and rests there, and arithmetic on those is some twenty times slower.
+// Zero for what is subnormal. Where gradients stay 0 (a dead unit, a row that is never looked up)
+// an average decays to the smallest subnormals and rests there, and arithmetic on those is some
+// twenty times slower.
 template <class C>
 C flushed(C value) {
   return std::abs(value) < std::numeric_limits<C>::min() ? C(0) : value;
@@ -47,17 +48,18 @@ double scale_of(const Tensor& grad_scale) {
   return grad_scale.defined() ? static_cast<double>(*grad_scale.data<float>()) : 1.0;
 }
 
-// Constants by value and pointers that do not overlap: of anything less the compiler makes a loop that looks at run time
-// whether it may use vectors, and finds that it may not.
+// Constants by value and pointers that do not overlap: of anything less the compiler makes a loop
+// that looks at run time whether it may use vectors, and finds that it may not.
 template <class C>
 struct AdamW {
   C scale, decay, beta2, eps, rest1, rest2, step_size, root2;
 
-  static void run(const AdamW k, C* __restrict p, const C* __restrict grads, C* __restrict m, C* __restrict v,
-                  int64_t n) {
+  static void run(const AdamW k, C* __restrict p, const C* __restrict grads, C* __restrict m,
+                  C* __restrict v, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
       const C g = grads[i] * k.scale;
-      const C average = flushed(m[i] + (g - m[i]) * k.rest1), square = flushed(v[i] * k.beta2 + g * g * k.rest2);
+      const C average = flushed(m[i] + (g - m[i]) * k.rest1),
+              square = flushed(v[i] * k.beta2 + g * g * k.rest2);
       m[i] = average;
       v[i] = square;
       p[i] = p[i] * k.decay - k.step_size * (average / (std::sqrt(square) / k.root2 + k.eps));
@@ -71,7 +73,8 @@ struct Momentum {
 
   // first: the buffer holds nothing yet.
   template <bool first>
-  static void run(const Momentum k, C* __restrict p, const C* __restrict grads, C* __restrict b, int64_t n) {
+  static void run(const Momentum k, C* __restrict p, const C* __restrict grads, C* __restrict b,
+                  int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
       const C g = grads[i] * k.scale + k.decay * p[i];
       const C moved = flushed(first ? g : b[i] * k.old + k.fresh * g);
@@ -113,7 +116,8 @@ void sgd(const Tensor& param, const Tensor& grad, const Tensor& momentum, const 
     const C scale = static_cast<C>(scale_of(grad_scale)), lr = static_cast<C>(config.lr);
     const C decay = static_cast<C>(config.weight_decay), keep = static_cast<C>(config.momentum);
     const C ahead = config.nesterov ? keep : C(1), direct = config.nesterov ? C(1) : C(0);
-    const Momentum<C> k{scale, lr, decay, keep, static_cast<C>(1 - config.dampening), ahead, direct};
+    const Momentum<C> k{scale, lr,    decay, keep, static_cast<C>(1 - config.dampening),
+                        ahead, direct};
     over_parameters<T>(param, grad, master, [&](C* p, const C* grads, int64_t first, int64_t n) {
       if (config.momentum == 0) {
 #pragma GCC ivdep

@@ -1,5 +1,6 @@
-// The driver of elementwise operators: cuts a plan into runs of plain arrays for the typed loops. Strided and 16-bit
-// operands pass through small buffers that stay in the first-level cache, so no loop is compiled twice for them.
+// The driver of elementwise operators: cuts a plan into runs of plain arrays for the typed loops.
+// Strided and 16-bit operands pass through small buffers that stay in the first-level cache, so no
+// loop is compiled twice for them.
 #include "kernels/cpu/simd/pointwise.h"
 
 #include <algorithm>
@@ -13,9 +14,10 @@
 namespace vt::cpu::VT_ISA {
 namespace {
 
-constexpr int64_t kGrain = 16384;      // elements that are worth a thread
-constexpr int64_t kChunk = 512;        // elements a buffer holds
-constexpr int64_t kDirectRow = 12;     // rows at least this long run one by one, shorter ones are packed together
+constexpr int64_t kGrain = 16384;  // elements that are worth a thread
+constexpr int64_t kChunk = 512;    // elements a buffer holds
+constexpr int64_t kDirectRow =
+    12;  // rows at least this long run one by one, shorter ones are packed together
 constexpr int kMaxInputs = ElementwisePlan::kMaxOperands - 1;
 
 template <class T>
@@ -92,9 +94,11 @@ struct Cursor {
 class Runner {
  public:
   Runner(const ElementwisePlan& plan, const PointwiseJob& job) : plan_(plan), job_(job) {
-    for (int k = 0, operand = 1; k < job.inputs; ++k) operand_[k] = k == job.scalar_at ? -1 : operand++;
+    for (int k = 0, operand = 1; k < job.inputs; ++k)
+      operand_[k] = k == job.scalar_at ? -1 : operand++;
     if (job.scalar_at != kNoScalar && !scalar_is_last())
-      gather(job.size[job.scalar_at + 1], buffer_[job.scalar_at], static_cast<const char*>(job.scalar), 0, kChunk);
+      gather(job.size[job.scalar_at + 1], buffer_[job.scalar_at],
+             static_cast<const char*>(job.scalar), 0, kChunk);
   }
 
   // Every operand is one run of memory.
@@ -111,7 +115,8 @@ class Runner {
     }
   }
 
-  // Rows of the innermost dimension, each run on its own; operands that are contiguous there are used in place.
+  // Rows of the innermost dimension, each run on its own; operands that are contiguous there are
+  // used in place.
   void rows(int64_t begin, int64_t end) {
     const bool in_place = all_in_place();
     Cursor cursor(plan_, begin);
@@ -221,7 +226,8 @@ class Runner {
     if (spread) scatter(memory_size(0), out, stride, out_, n);
   }
 
-  // Calls f(address, stride, count) for the pieces of rows that make up elements [begin, begin + n) of an operand.
+  // Calls f(address, stride, count) for the pieces of rows that make up elements [begin, begin + n)
+  // of an operand.
   template <class F>
   void walk(int operand, int64_t begin, int64_t n, F&& f) {
     Cursor cursor(plan_, begin);
@@ -244,8 +250,8 @@ class Runner {
 
 namespace {
 
-// Operands that are contiguous in another dimension than the output, copied into the output's order: reading them as
-// they are would touch a cache line for each element.
+// Operands that are contiguous in another dimension than the output, copied into the output's
+// order: reading them as they are would touch a cache line for each element.
 class Transposed {
  public:
   Transposed(const ElementwisePlan& plan, const PointwiseJob& job) : plan_(plan) {
@@ -269,7 +275,8 @@ class Transposed {
     copy.data[1] = plan_.data[operand];
     int64_t step = size;
     for (int d = 0; d < plan_.ndim; ++d) {
-      if (copy.strides[1][d] == 0) return;  // broadcast: the copy would be larger than what it copies
+      if (copy.strides[1][d] == 0)
+        return;  // broadcast: the copy would be larger than what it copies
       copy.strides[0][d] = step;
       step *= plan_.sizes[d];
     }
@@ -298,7 +305,8 @@ void run_strided(const ElementwisePlan& plan, const PointwiseJob& job) {
 
 void run_job(const ElementwisePlan& plan, const PointwiseJob& job) {
   const bool scalar = job.scalar_at != kNoScalar;
-  if (plan.dense && job.converted == 0 && (!scalar || (job.scalar_loop && job.scalar_at == job.inputs - 1))) {
+  if (plan.dense && job.converted == 0 &&
+      (!scalar || (job.scalar_loop && job.scalar_at == job.inputs - 1))) {
     const char* in[kMaxInputs];
     for (int k = 0; k < job.inputs; ++k) in[k] = plan.data[k + 1];
     if (scalar) in[job.inputs - 1] = static_cast<const char*>(job.scalar);

@@ -1,5 +1,5 @@
-// Elementwise operators on the CPU: the typed inner loops. Each loop runs over plain arrays; the driver
-// (pointwise.cpp) turns strides, broadcasting, 16-bit floats and threads into such arrays.
+// Elementwise operators on the CPU: the typed inner loops. Each loop runs over plain arrays; the
+// driver (pointwise.cpp) turns strides, broadcasting, 16-bit floats and threads into such arrays.
 #pragma once
 #include <type_traits>
 #include <utility>
@@ -10,7 +10,8 @@
 
 namespace vt::cpu::VT_ISA {
 
-// in[k] points at n elements of input k, or at one element for the last input of a `scalar` loop. out may be an input.
+// in[k] points at n elements of input k, or at one element for the last input of a `scalar` loop.
+// out may be an input.
 using PointwiseLoop = void (*)(const void* functor, char* out, const char* const* in, int64_t n);
 
 // One call of an elementwise operator, its types erased.
@@ -19,33 +20,40 @@ struct PointwiseJob {
   PointwiseLoop loop;
   PointwiseLoop scalar_loop;  // the last input is one number; null where inputs < 2
   int inputs;
-  int scalar_at;              // or kNoScalar
-  const void* scalar;         // the number, in the compute type
-  uint8_t size[ElementwisePlan::kMaxOperands];  // bytes an element takes in the loop; 0 is the output
-  DType half;                 // kF16 or kBF16: operands of that type are converted; else kBool
-  unsigned converted;         // bit k: operand k has type `half` in memory
+  int scalar_at;       // or kNoScalar
+  const void* scalar;  // the number, in the compute type
+  uint8_t
+      size[ElementwisePlan::kMaxOperands];  // bytes an element takes in the loop; 0 is the output
+  DType half;          // kF16 or kBF16: operands of that type are converted; else kBool
+  unsigned converted;  // bit k: operand k has type `half` in memory
 };
 void run_job(const ElementwisePlan& plan, const PointwiseJob& job);
 
 [[noreturn]] void fail_pointwise_type(DType dtype);
 [[noreturn]] void fail_zero_divisor();
 
-template <class Fn> constexpr unsigned bool_inputs() {
+template <class Fn>
+constexpr unsigned bool_inputs() {
   if constexpr (requires { Fn::kBoolInputs; }) return Fn::kBoolInputs;
   else return 0;
 }
-// What an element looks like in memory: bool is read as the byte it is, which the compiler can make vector code of.
-template <class T> using cell_t = std::conditional_t<std::is_same_v<T, bool>, uint8_t, T>;
+// What an element looks like in memory: bool is read as the byte it is, which the compiler can make
+// vector code of.
+template <class T>
+using cell_t = std::conditional_t<std::is_same_v<T, bool>, uint8_t, T>;
 template <class Fn, class C, int K>
 using input_t = std::conditional_t<((bool_inputs<Fn>() >> K) & 1) != 0, bool, C>;
-template <class Fn, class C, int K> using input_cell_t = cell_t<input_t<Fn, C, K>>;
+template <class Fn, class C, int K>
+using input_cell_t = cell_t<input_t<Fn, C, K>>;
 
 // Integer division reports a zero divisor through the flag behind the functor.
-template <class Fn, class C> constexpr bool checks_zero() {
+template <class Fn, class C>
+constexpr bool checks_zero() {
   if constexpr (requires { Fn::kDivides; }) return std::is_integral_v<C>;
   else return false;
 }
-template <class Fn> struct WithFlag {
+template <class Fn>
+struct WithFlag {
   Fn functor;
   mutable bool zero_divisor = false;
 };
@@ -73,7 +81,8 @@ static void pointwise_loop(const void* functor, char* out, const char* const* in
       bool zero = false;
       for (int64_t i = 0; i < (LastIsScalar ? 1 : n); ++i) zero |= b[i] == 0;
       if (zero)
-        __atomic_store_n(&static_cast<const WithFlag<Fn>*>(functor)->zero_divisor, true, __ATOMIC_RELAXED);
+        __atomic_store_n(&static_cast<const WithFlag<Fn>*>(functor)->zero_divisor, true,
+                         __ATOMIC_RELAXED);
     }
     if constexpr (LastIsScalar) {
       const B number = static_cast<B>(*b);
@@ -106,7 +115,8 @@ static void pointwise_loop(const void* functor, char* out, const char* const* in
 }
 
 template <template <class> class F, class C, int Inputs, int Scalars>
-static void run_typed(const ElementwisePlan& plan, DType dtype, const Scalar* params, int scalar_at) {
+static void run_typed(const ElementwisePlan& plan, DType dtype, const Scalar* params,
+                      int scalar_at) {
   using Fn = F<C>;
   constexpr bool checked = checks_zero<Fn, C>();
   const std::conditional_t<checked, WithFlag<Fn>, Fn> functor{Fn(params)};
@@ -129,30 +139,38 @@ static void run_typed(const ElementwisePlan& plan, DType dtype, const Scalar* pa
   }
   job.size[0] = out_is_compute ? sizeof(C) : 1;
   job.half = is_half(dtype) ? dtype : DType::kBool;
-  job.converted = is_half(dtype) ? (((1u << Inputs) - 1) & ~bools) << 1 | (out_is_compute ? 1 : 0) : 0;
+  job.converted =
+      is_half(dtype) ? (((1u << Inputs) - 1) & ~bools) << 1 | (out_is_compute ? 1 : 0) : 0;
   run_job(plan, job);
   if constexpr (checked) {
     if (functor.zero_divisor) fail_zero_divisor();
   }
 }
 
-// Runs F<C> over `plan` for the types in `Types`; the signature is PointwiseFn's. `Scalars` is how many scalars the
-// functor takes: an operand that is a number follows them in `params`.
+// Runs F<C> over `plan` for the types in `Types`; the signature is PointwiseFn's. `Scalars` is how
+// many scalars the functor takes: an operand that is a number follows them in `params`.
 template <template <class> class F, int Inputs, unsigned Types, int Scalars>
-static void run_pointwise(const ElementwisePlan& plan, DType dtype, const Scalar* params, int scalar_at) {
+static void run_pointwise(const ElementwisePlan& plan, DType dtype, const Scalar* params,
+                          int scalar_at) {
   if constexpr ((Types & kFloatBit) != 0) {
     if (VT_LIKELY(dtype == DType::kF32 || is_half(dtype)))
       return run_typed<F, float, Inputs, Scalars>(plan, dtype, params, scalar_at);
-    if (dtype == DType::kF64) return run_typed<F, double, Inputs, Scalars>(plan, dtype, params, scalar_at);
+    if (dtype == DType::kF64)
+      return run_typed<F, double, Inputs, Scalars>(plan, dtype, params, scalar_at);
   }
   if constexpr ((Types & kIntBit) != 0) {
-    if (dtype == DType::kI64) return run_typed<F, int64_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
-    if (dtype == DType::kI32) return run_typed<F, int32_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
-    if (dtype == DType::kI8) return run_typed<F, int8_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
-    if (dtype == DType::kU8) return run_typed<F, uint8_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
+    if (dtype == DType::kI64)
+      return run_typed<F, int64_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
+    if (dtype == DType::kI32)
+      return run_typed<F, int32_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
+    if (dtype == DType::kI8)
+      return run_typed<F, int8_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
+    if (dtype == DType::kU8)
+      return run_typed<F, uint8_t, Inputs, Scalars>(plan, dtype, params, scalar_at);
   }
   if constexpr ((Types & kBoolBit) != 0) {
-    if (dtype == DType::kBool) return run_typed<F, bool, Inputs, Scalars>(plan, dtype, params, scalar_at);
+    if (dtype == DType::kBool)
+      return run_typed<F, bool, Inputs, Scalars>(plan, dtype, params, scalar_at);
   }
   fail_pointwise_type(dtype);
 }

@@ -1,5 +1,5 @@
-// Random numbers and dropout. Element i draws from Philox counter offset + i / 4, word i % 4 (doubles and integers:
-// counter offset + i), so the numbers do not depend on how the loop is cut.
+// Random numbers and dropout. Element i draws from Philox counter offset + i / 4, word i % 4
+// (doubles and integers: counter offset + i), so the numbers do not depend on how the loop is cut.
 #include <algorithm>
 
 #include "device/cpu/parallel.h"
@@ -10,7 +10,8 @@ namespace vt::cpu::VT_ISA {
 namespace {
 
 constexpr int64_t kGrain = 4096;  // counters
-constexpr int kBatch = 64;        // counters drawn together, word by word, so that rounds run as vector code
+constexpr int kBatch =
+    64;  // counters drawn together, word by word, so that rounds run as vector code
 
 // Calls f(first element, count, words) over [0, n), where words[i] belongs to element first + i.
 template <class F>
@@ -36,7 +37,8 @@ void with_words(int64_t n, PhiloxState state, F&& f) {
 template <class F>
 void with_counters(int64_t n, PhiloxState state, F&& f) {
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) f(i, philox(state.seed, state.offset + static_cast<uint64_t>(i)));
+    for (int64_t i = begin; i < end; ++i)
+      f(i, philox(state.seed, state.offset + static_cast<uint64_t>(i)));
   });
 }
 
@@ -65,8 +67,9 @@ void random_normal(const Tensor& out, double mean, double std, PhiloxState state
     using T = typename decltype(tag)::type;
     T* o = out.data<T>();
     if constexpr (std::is_same_v<T, double>) {
-      with_counters(out.numel(), state,
-                    [&](int64_t i, const Philox4& p) { o[i] = random::fma(random::normal_double(p), std, mean); });
+      with_counters(out.numel(), state, [&](int64_t i, const Philox4& p) {
+        o[i] = random::fma(random::normal_double(p), std, mean);
+      });
     } else {
       const float centre = static_cast<float>(mean), width = static_cast<float>(std);
       with_words(out.numel(), state, [&](int64_t first, int64_t count, const uint32_t* words) {

@@ -1,4 +1,5 @@
-// What a reduction does with elements, by kind and type: the accumulator, one run of memory, one row of columns.
+// What a reduction does with elements, by kind and type: the accumulator, one run of memory, one
+// row of columns.
 #pragma once
 #include <limits>
 
@@ -7,10 +8,11 @@
 
 namespace vt::cpu::VT_ISA {
 
-// In: the elements as computed with: float, double, int64_t for any integer, one byte of 0 or 1 for truth.
-// Acc: what is carried. run: all of [x, x + n).
-// Lane: what a column carries over at most kRows rows, before it is folded into its Acc.
-template <class C> struct SumReduce {
+// In: the elements as computed with: float, double, int64_t for any integer, one byte of 0 or 1 for
+// truth. Acc: what is carried. run: all of [x, x + n). Lane: what a column carries over at most
+// kRows rows, before it is folded into its Acc.
+template <class C>
+struct SumReduce {
   using In = C;
   using Acc = std::conditional_t<std::is_floating_point_v<C>, double, int64_t>;
   using Lane = std::conditional_t<std::is_floating_point_v<C>, C, int64_t>;
@@ -29,7 +31,8 @@ template <class C> struct SumReduce {
   }
 };
 
-template <class C> struct ProdReduce {
+template <class C>
+struct ProdReduce {
   using In = C;
   using Acc = C;
   using Lane = C;
@@ -50,7 +53,8 @@ template <class C> struct ProdReduce {
   }
 };
 
-template <class C, bool Largest> struct ExtremeReduce {
+template <class C, bool Largest>
+struct ExtremeReduce {
   using In = C;
   using Acc = C;
   using Lane = C;
@@ -60,11 +64,14 @@ template <class C, bool Largest> struct ExtremeReduce {
                                         : (L::has_infinity ? L::infinity() : L::max());
   VT_INLINE_MEMBER Acc join(Acc a, Acc b) { return better<Largest>(a, b); }
   VT_INLINE_MEMBER Lane lane(Lane a, C x) { return better<Largest>(a, x); }
-  VT_INLINE_MEMBER Acc run(const C* x, int64_t n) { return n == 0 ? kStart : extreme<Largest>(x, n); }
+  VT_INLINE_MEMBER Acc run(const C* x, int64_t n) {
+    return n == 0 ? kStart : extreme<Largest>(x, n);
+  }
 };
 
 // any (Any) or all of the elements being true.
-template <bool Any> struct TruthReduce {
+template <bool Any>
+struct TruthReduce {
   using In = uint8_t;
   using Acc = uint8_t;
   using Lane = uint8_t;

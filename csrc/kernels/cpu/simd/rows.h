@@ -1,5 +1,5 @@
-// What kernels over rows share: a tensor seen as [outer, n, inner], scratch rows for 16-bit floats, and sums of long runs
-// cut into pieces by their length alone.
+// What kernels over rows share: a tensor seen as [outer, n, inner], scratch rows for 16-bit floats,
+// and sums of long runs cut into pieces by their length alone.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -23,13 +23,17 @@ VT_INLINE Axis axis_of(const Tensor& x, int dim) {
 }
 
 // How many rows of n elements one thread takes at least.
-VT_INLINE int64_t row_grain(int64_t n) { return std::max<int64_t>(1, kRowGrain / std::max<int64_t>(1, n)); }
+VT_INLINE int64_t row_grain(int64_t n) {
+  return std::max<int64_t>(1, kRowGrain / std::max<int64_t>(1, n));
+}
 
 // A row of the compute type for 16-bit floats, nothing for the others.
-template <class T> struct Scratch {
+template <class T>
+struct Scratch {
   std::unique_ptr<compute_t<T>[]> row;
   explicit Scratch(int64_t n) {
-    if constexpr (!std::is_same_v<T, compute_t<T>>) row.reset(new compute_t<T>[static_cast<size_t>(n)]);
+    if constexpr (!std::is_same_v<T, compute_t<T>>)
+      row.reset(new compute_t<T>[static_cast<size_t>(n)]);
   }
   compute_t<T>* get() const { return row.get(); }
 };
@@ -42,7 +46,8 @@ static double sum_in_pieces(int64_t n, F&& part) {
   const int64_t pieces = (n + kPiece - 1) / kPiece;
   std::unique_ptr<double[]> partial(new double[static_cast<size_t>(pieces)]);
   parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) partial[p] = part(p * kPiece, std::min(kPiece, n - p * kPiece));
+    for (int64_t p = begin; p < end; ++p)
+      partial[p] = part(p * kPiece, std::min(kPiece, n - p * kPiece));
   });
   double total = 0;
   for (int64_t p = 0; p < pieces; ++p) total += partial[p];

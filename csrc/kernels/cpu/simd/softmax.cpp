@@ -29,7 +29,8 @@ void log_softmax_row(C* out, const C* x, int64_t n) {
   constexpr int64_t kRun = 1024;
   C scratch[kRun];
   double total = 0;
-  for (int64_t i = 0; i < n; i += kRun) total += exp_row(scratch, x + i, std::min(kRun, n - i), shift, C(1));
+  for (int64_t i = 0; i < n; i += kRun)
+    total += exp_row(scratch, x + i, std::min(kRun, n - i), shift, C(1));
   const C offset = shift + static_cast<C>(std::log(total));
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] = x[i] - offset;
@@ -45,9 +46,11 @@ void softmax_columns(T* out, const T* x, int64_t n, int64_t inner, int64_t width
     total[j] = 0;
   }
   for (int64_t i = 1; i < n; ++i)
-    for (int64_t j = 0; j < width; ++j) shift[j] = better<true>(shift[j], static_cast<C>(x[i * inner + j]));
+    for (int64_t j = 0; j < width; ++j)
+      shift[j] = better<true>(shift[j], static_cast<C>(x[i * inner + j]));
   for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = 0; j < width; ++j) total[j] += math::exp(static_cast<C>(x[i * inner + j]) - shift[j]);
+    for (int64_t j = 0; j < width; ++j)
+      total[j] += math::exp(static_cast<C>(x[i * inner + j]) - shift[j]);
   for (int64_t j = 0; j < width; ++j) {
     if constexpr (Log) shift[j] += math::log(total[j]);
     else total[j] = C(1) / total[j];
@@ -74,7 +77,8 @@ void softmax_backward_row(C* dx, const C* grad, const C* out, int64_t n, bool lo
   }
 }
 template <class T>
-void softmax_backward_columns(T* dx, const T* grad, const T* out, int64_t n, int64_t inner, int64_t width, bool log) {
+void softmax_backward_columns(T* dx, const T* grad, const T* out, int64_t n, int64_t inner,
+                              int64_t width, bool log) {
   using C = compute_t<T>;
   C total[kColumns] = {};
   for (int64_t i = 0; i < n; ++i)
@@ -94,12 +98,13 @@ void softmax_backward_columns(T* dx, const T* grad, const T* out, int64_t n, int
 template <class F>
 void over_columns(const Axis& a, F&& f) {
   const int64_t blocks = (a.inner + kColumns - 1) / kColumns;
-  parallel_for(a.outer * blocks, row_grain(a.n * std::min(a.inner, kColumns)), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t j = t % blocks * kColumns;
-      f(t / blocks * a.n * a.inner + j, std::min(kColumns, a.inner - j));
-    }
-  });
+  parallel_for(a.outer * blocks, row_grain(a.n * std::min(a.inner, kColumns)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t t = begin; t < end; ++t) {
+                   const int64_t j = t % blocks * kColumns;
+                   f(t / blocks * a.n * a.inner + j, std::min(kColumns, a.inner - j));
+                 }
+               });
 }
 
 }  // namespace
@@ -148,8 +153,8 @@ void softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out, i
       for (int64_t r = begin; r < end; ++r) {
         T* dst = d + r * a.n;
         auto* result = target(dst, to.get());
-        softmax_backward_row(result, load(g + r * a.n, gs.get(), a.n), load(o + r * a.n, os.get(), a.n), a.n, log,
-                             compute_t<T>(1));
+        softmax_backward_row(result, load(g + r * a.n, gs.get(), a.n),
+                             load(o + r * a.n, os.get(), a.n), a.n, log, compute_t<T>(1));
         store(dst, result, a.n);
       }
     });
@@ -157,26 +162,31 @@ void softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out, i
 }
 
 void causal_softmax(const Tensor& out, const Tensor& x, double scale, bool causal) {
-  const int64_t cols = x.sizes().back(), rows = x.sizes()[x.dim() - 2], all = x.numel() / std::max<int64_t>(1, cols);
+  const int64_t cols = x.sizes().back(), rows = x.sizes()[x.dim() - 2],
+                all = x.numel() / std::max<int64_t>(1, cols);
   visit_float("scaled_softmax", x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     parallel_for(all, row_grain(cols), [&](int64_t begin, int64_t end) {
       const Scratch<T> from(cols), to(cols);
       for (int64_t r = begin; r < end; ++r) {
-        const int64_t visible = causal ? std::clamp<int64_t>(r % rows + cols - rows + 1, 0, cols) : cols;
+        const int64_t visible =
+            causal ? std::clamp<int64_t>(r % rows + cols - rows + 1, 0, cols) : cols;
         T* dst = out.data<T>() + r * cols;
         if (visible > 0) {
           auto* result = target(dst, to.get());
-          softmax_row(result, load(x.data<T>() + r * cols, from.get(), visible), visible, static_cast<compute_t<T>>(scale));
+          softmax_row(result, load(x.data<T>() + r * cols, from.get(), visible), visible,
+                      static_cast<compute_t<T>>(scale));
           store(dst, result, visible);
         }
-        std::memset(static_cast<void*>(dst + visible), 0, static_cast<size_t>(cols - visible) * sizeof(T));
+        std::memset(static_cast<void*>(dst + visible), 0,
+                    static_cast<size_t>(cols - visible) * sizeof(T));
       }
     });
   });
 }
 
-void causal_softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out, double scale) {
+void causal_softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out,
+                             double scale) {
   const int64_t cols = out.sizes().back(), all = out.numel() / std::max<int64_t>(1, cols);
   visit_float("scaled_softmax_backward", out.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;

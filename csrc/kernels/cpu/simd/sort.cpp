@@ -1,5 +1,5 @@
-// Sorting rows and finding nonzero elements. Elements become unsigned keys of the same order, which a radix sort
-// (stable by nature) takes byte by byte; bytes that all keys share are skipped.
+// Sorting rows and finding nonzero elements. Elements become unsigned keys of the same order, which
+// a radix sort (stable by nature) takes byte by byte; bytes that all keys share are skipped.
 #include <cstring>
 
 #include "kernels/cpu/simd/rows.h"
@@ -8,12 +8,26 @@
 namespace vt::cpu::VT_ISA {
 namespace {
 
-template <int Size> struct KeyOf;
-template <> struct KeyOf<1> { using type = uint8_t; };
-template <> struct KeyOf<2> { using type = uint16_t; };
-template <> struct KeyOf<4> { using type = uint32_t; };
-template <> struct KeyOf<8> { using type = uint64_t; };
-template <class T> using key_t = typename KeyOf<static_cast<int>(sizeof(T))>::type;
+template <int Size>
+struct KeyOf;
+template <>
+struct KeyOf<1> {
+  using type = uint8_t;
+};
+template <>
+struct KeyOf<2> {
+  using type = uint16_t;
+};
+template <>
+struct KeyOf<4> {
+  using type = uint32_t;
+};
+template <>
+struct KeyOf<8> {
+  using type = uint64_t;
+};
+template <class T>
+using key_t = typename KeyOf<static_cast<int>(sizeof(T))>::type;
 
 // Floats: negative ones are reversed, -0 equals 0, every NaN is the largest of all.
 template <class T>
@@ -34,7 +48,8 @@ VT_INLINE key_t<T> key_of(T value) {
   }
 }
 
-template <class K> struct Item {
+template <class K>
+struct Item {
   K key;
   int64_t index;
 };

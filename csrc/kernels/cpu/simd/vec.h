@@ -1,5 +1,5 @@
-// Vectors as wide as the instruction set's registers, and the sums and extremes over runs of memory built on them. The
-// order of the operations depends on the length of the run only.
+// Vectors as wide as the instruction set's registers, and the sums and extremes over runs of memory
+// built on them. The order of the operations depends on the length of the run only.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -19,17 +19,21 @@ inline constexpr int kVectorBytes = 16;
 #define VT_INLINE static inline __attribute__((always_inline))
 #define VT_INLINE_MEMBER __attribute__((always_inline)) static inline
 
-template <class T> struct VectorOf {
+template <class T>
+struct VectorOf {
   typedef T type __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
   static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
   // One accumulator a lane.
   typedef double sums __attribute__((vector_size(kLanes * 8)));
 };
-template <class T> using vec = typename VectorOf<T>::type;
-template <class T> inline constexpr int kLanes = VectorOf<T>::kLanes;
+template <class T>
+using vec = typename VectorOf<T>::type;
+template <class T>
+inline constexpr int kLanes = VectorOf<T>::kLanes;
 
 // Half of a vector, down to two lanes, for joining lanes in a tree.
-template <class T, int N> struct Lanes {
+template <class T, int N>
+struct Lanes {
   typedef T type __attribute__((vector_size(N * sizeof(T))));
 };
 template <int N, class T, class V, class Join>
@@ -47,14 +51,21 @@ VT_INLINE T join_lanes(const V& v, Join&& join) {
   }
 }
 
-template <class T> VT_INLINE const vec<T>& at(const T* p) { return *reinterpret_cast<const vec<T>*>(p); }
-template <class T> VT_INLINE vec<T>& at(T* p) { return *reinterpret_cast<vec<T>*>(p); }
+template <class T>
+VT_INLINE const vec<T>& at(const T* p) {
+  return *reinterpret_cast<const vec<T>*>(p);
+}
+template <class T>
+VT_INLINE vec<T>& at(T* p) {
+  return *reinterpret_cast<vec<T>*>(p);
+}
 
 inline constexpr int kUnroll = 4;          // vectors in flight
 inline constexpr int64_t kFloatRun = 128;  // additions in float before they go on in double
 
-// Sum of f(i) for i in [0, n), where f(i, Vector{}) gives lanes [i, i + lanes) and f(i, T{}) one element. Float is added
-// in double after every 128 additions of a lane, which leaves the error below that of pairwise summation.
+// Sum of f(i) for i in [0, n), where f(i, Vector{}) gives lanes [i, i + lanes) and f(i, T{}) one
+// element. Float is added in double after every 128 additions of a lane, which leaves the error
+// below that of pairwise summation.
 template <class T, class F>
 VT_INLINE double sum_of(int64_t n, F&& f) {
   using V = vec<T>;
@@ -79,20 +90,23 @@ VT_INLINE double sum_of(int64_t n, F&& f) {
     V rest{};
     for (; n - i >= lanes; i += lanes) rest += f(i, V{});
     sums += __builtin_convertvector(rest, Sums);
-    total = join_lanes<lanes, double>(sums, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
+    total = join_lanes<lanes, double>(
+        sums, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
   }
   for (; i < n; ++i) total += static_cast<double>(f(i, T{}));
   return total;
 }
 
-template <class T> VT_INLINE double sum(const T* x, int64_t n) {
+template <class T>
+VT_INLINE double sum(const T* x, int64_t n) {
   return sum_of<T>(n, [x](int64_t i, auto kind) __attribute__((always_inline)) {
     if constexpr (std::is_same_v<decltype(kind), T>) return x[i];
     else return vec<T>(at(x + i));
   });
 }
 // Sum of (x - shift)^2.
-template <class T> VT_INLINE double sum_squares(const T* x, int64_t n, T shift) {
+template <class T>
+VT_INLINE double sum_squares(const T* x, int64_t n, T shift) {
   return sum_of<T>(n, [x, shift](int64_t i, auto kind) __attribute__((always_inline)) {
     if constexpr (std::is_same_v<decltype(kind), T>) {
       return (x[i] - shift) * (x[i] - shift);
@@ -102,7 +116,8 @@ template <class T> VT_INLINE double sum_squares(const T* x, int64_t n, T shift) 
     }
   });
 }
-template <class T> VT_INLINE double dot(const T* x, const T* y, int64_t n) {
+template <class T>
+VT_INLINE double dot(const T* x, const T* y, int64_t n) {
   return sum_of<T>(n, [x, y](int64_t i, auto kind) __attribute__((always_inline)) {
     if constexpr (std::is_same_v<decltype(kind), T>) return x[i] * y[i];
     else return at(x + i) * at(y + i);
@@ -110,19 +125,25 @@ template <class T> VT_INLINE double dot(const T* x, const T* y, int64_t n) {
 }
 
 // The larger (smaller) of two, where NaN wins.
-template <bool Largest, class T> VT_INLINE T better(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>) return (Largest ? (b > a) : (b < a)) | (b != b) ? b : a;
+template <bool Largest, class T>
+VT_INLINE T better(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>)
+    return (Largest ? (b > a) : (b < a)) | (b != b) ? b : a;
   else return (Largest ? (b > a) : (b < a)) ? b : a;
 }
 // The same for vectors and for numbers.
-template <bool Largest, class T> struct Better {
-  template <class V> VT_INLINE_MEMBER V of(V a, V b) {
-    if constexpr (std::is_floating_point_v<T>) return ((Largest ? (b > a) : (b < a)) | (b != b)) ? b : a;
+template <bool Largest, class T>
+struct Better {
+  template <class V>
+  VT_INLINE_MEMBER V of(V a, V b) {
+    if constexpr (std::is_floating_point_v<T>)
+      return ((Largest ? (b > a) : (b < a)) | (b != b)) ? b : a;
     else return (Largest ? (b > a) : (b < a)) ? b : a;
   }
 };
 // n is at least 1. NaN wins.
-template <bool Largest, class T> VT_INLINE T extreme(const T* x, int64_t n) {
+template <bool Largest, class T>
+VT_INLINE T extreme(const T* x, int64_t n) {
   constexpr int lanes = kLanes<T>;
   using B = Better<Largest, T>;
   if (n < lanes) {
@@ -139,7 +160,8 @@ template <bool Largest, class T> VT_INLINE T extreme(const T* x, int64_t n) {
   }
   for (; i + lanes <= n; i += lanes) d = B::of(d, vec<T>(at(x + i)));
   const vec<T> all = B::of(B::of(a, b), B::of(c, d));
-  return join_lanes<lanes, T>(all, [](auto p, auto q) __attribute__((always_inline)) { return B::of(p, q); });
+  return join_lanes<lanes, T>(
+      all, [](auto p, auto q) __attribute__((always_inline)) { return B::of(p, q); });
 }
 
 }  // namespace vt::cpu::VT_ISA
