@@ -20,7 +20,10 @@ struct Tiling {
 
   Tiling(int64_t m, int64_t n, int64_t k) : rows(m), columns(n) {
     const int64_t work = m * n * k;
-    const int64_t pieces = work < int64_t{1} << 23   ? 1
+    const bool vector =
+        m == 1 || n == 1;  // bound by the memory of the matrix: two threads read faster than one
+    const int64_t pieces = vector                    ? (work < int64_t{1} << 19 ? 1 : 2)
+                           : work < int64_t{1} << 23 ? 1
                            : work < int64_t{1} << 31 ? 2
                            : work < int64_t{1} << 34 ? 4
                                                      : 8;
