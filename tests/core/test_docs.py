@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,15 @@ def blocks(language: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     "block", [b for _, b in blocks("python")], ids=[n for n, _ in blocks("python")]
 )
-def test_python_block_runs(block: str) -> None:
-    ran = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True)
+def test_python_block_runs(block: str, tmp_path: Path) -> None:
+    # In a folder of its own: what a block writes must not meet what it wrote in an earlier run.
+    ran = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert ran.returncode == 0, ran.stderr
 
 
