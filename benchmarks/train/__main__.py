@@ -1,8 +1,8 @@
-"""Times whole training steps against PyTorch eager: `python -m benchmarks.train`. One process.
+"""Times whole training steps against PyTorch: `python -m benchmarks.train`. One process.
 
-Both sides train the same model from the same weights, turn by turn, so that a slow moment of the
-machine meets both; the ratio of a case is the median over turns of ours to theirs. Prints one JSON
-line a case.
+Every side trains the same model from the same seed, turn by turn, so that a slow moment of the
+machine meets all; a ratio is the median over turns of one side's time to another's. Prints one
+JSON line a case.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train.cases import CASES, ours, theirs
+from benchmarks.train import loops
+from benchmarks.train.cases import CASES, Case
+
+_PEAK_BF16 = 989.4e12  # dense FLOP/s of an H100 SXM or H200 by their datasheets
 
 
 def main() -> int:
@@ -24,6 +27,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.train", description=__doc__)
     parser.add_argument("cases", nargs="*", help="parts of names of cases; all by default")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--modes", nargs="*", help="sides to run; all that the device has by default"
+    )
     parser.add_argument("--threads", type=int, help="threads of both sides on a CPU")
     parser.add_argument("--rounds", type=int, default=7, help="turns that each side takes")
     parser.add_argument("--round-seconds", type=float, default=1.0, help="length of a turn")
@@ -43,9 +49,7 @@ def main() -> int:
         chosen = not arguments.cases or any(part in case.name for part in arguments.cases)
         if not chosen or case.device != arguments.device:
             continue
-        sides = [ours(case), theirs(case)]
-        row = {"case": case.name, **_measure(sides, arguments.rounds, arguments.round_seconds)}
-        row["tokens_per_second"] = round(case.batch * case.context / row["ours_ms"] * 1e3)
+        row = _row(case, arguments.modes or _modes(case), arguments.rounds, arguments.round_seconds)
         print(json.dumps(row), flush=True)
         rows.append(row)
     if arguments.out:
@@ -55,21 +59,60 @@ def main() -> int:
     return 0
 
 
-def _measure(sides: list[Callable[[int], None]], rounds: int, seconds: float) -> dict[str, Any]:
-    counts = []
-    for run in sides:
-        run(3)  # warm: libraries opened, memory reserved, algorithms chosen
-        counts.append(max(1, round(seconds / _time(run, 2))))
-    times: list[list[float]] = [[], []]
-    for turn in range(rounds):
-        for side in (0, 1) if turn % 2 == 0 else (1, 0):
-            times[side].append(_time(sides[side], counts[side]))
-    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
-    return {
-        "ours_ms": round(statistics.median(times[0]) * 1e3, 3),
-        "torch_ms": round(statistics.median(times[1]) * 1e3, 3),
-        "ratio": round(ratio, 3),
+def _modes(case: Case) -> list[str]:
+    if case.ranks:
+        return ["trainer", "torch eager"]
+    return [*loops.OURS, *loops.TORCH]
+
+
+def _row(case: Case, modes: list[str], rounds: int, seconds: float) -> dict[str, Any]:
+    sides: dict[str, loops.Loop] = {}
+    failed = {}
+    warm: dict[str, int] = {}
+    for mode in modes:
+        try:
+            side = loops.make(case, mode)
+            side.run(5)  # libraries opened, memory reserved, algorithms chosen, steps captured
+            side.reset()
+            side.run(2)
+            warm[mode] = side.peak()
+            sides[mode] = side
+        except Exception as error:  # a side that cannot run is a result too
+            failed[mode] = f"{type(error).__name__}: {str(error)[:500]}"
+    times = _times(sides, rounds, seconds)
+    row: dict[str, Any] = {"case": case.name}
+    units, unit = case.units
+    for mode, taken in times.items():
+        median = statistics.median(taken)
+        row[mode] = {
+            "ms": round(median * 1e3, 3),
+            f"{unit}_per_second": round(units / median),
+            "peak_mib": warm[mode] >> 20,
+        }
+        if case.flops and case.precision == "bf16":
+            row[mode]["mfu"] = round(case.flops / median / _PEAK_BF16, 4)
+    row["ratios"] = {  # above 1: ours is faster
+        f"{theirs} / {ours}": round(
+            statistics.median(a / b for a, b in zip(times[theirs], times[ours], strict=True)), 3
+        )
+        for ours in times
+        if not ours.startswith("torch")
+        for theirs in times
+        if theirs.startswith("torch")
     }
+    return {**row, "failed": failed} if failed else row
+
+
+def _times(sides: dict[str, loops.Loop], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Seconds a step in each turn of each side."""
+    counts = {mode: max(1, round(seconds / _time(side.run, 2))) for mode, side in sides.items()}
+    times: dict[str, list[float]] = {mode: [] for mode in sides}
+    order = list(sides)
+    for _ in range(rounds):
+        for mode in order:
+            times[mode].append(_time(sides[mode].run, counts[mode]))
+        order.reverse()
+    return times
 
 
 def _time(run: Callable[[int], None], steps: int) -> float:

@@ -1,113 +1,141 @@
-"""chargpt in its sizes, as a function that runs so many training steps: ours, and PyTorch's."""
+"""The workloads with their sizes: which network, what data, and how much work a step is."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+Batch = tuple[Any, Any]
+
 
 @dataclass(frozen=True)
 class Case:
-    """One model, device and precision; `ranks` share the device on our side."""
+    """One network, device and precision.
+
+    Attributes:
+        model: makes the network from the module `benchmarks.train.models` or its twin on PyTorch.
+        batch: one batch (input, target) as arrays, from a random generator.
+        units: tokens or samples a step, and their name.
+        flops: floating-point operations a step that the network asks for, for MFU; 0: not counted.
+        ranks: how many devices share the work on our side, through the Trainer.
+    """
 
     name: str
     device: str
     precision: str
-    vocabulary: int
-    context: int
-    width: int
-    heads: int
-    layers: int
-    batch: int
-    ranks: int = 1
+    model: Callable[[ModuleType], Any] = field(repr=False)
+    batch: Callable[[np.random.Generator], Batch] = field(repr=False)
+    units: tuple[int, str] = (1, "samples")
+    flops: float = 0.0
+    lr: float = 3e-4
+    ranks: int = 0
 
-    def batches(self, count: int = 8) -> list[tuple[Any, Any]]:
-        """(ids, next ids) as int64 arrays."""
+    def batches(self, count: int = 8) -> list[Batch]:
+        """Some batches, the same in every process."""
         numbers = np.random.default_rng(0)
-        ids = numbers.integers(self.vocabulary, size=(count, self.batch, self.context + 1))
-        return [(each[:, :-1].copy(), each[:, 1:].copy()) for each in ids]
+        return [self.batch(numbers) for _ in range(count)]
 
 
-_LARGE = (4096, 128, 256, 8, 6, 64)
-_SMALL = (97, 128, 128, 4, 4, 32)
+def _text(vocabulary: int, batch: int, time: int) -> Callable[[np.random.Generator], Batch]:
+    def make(numbers: np.random.Generator) -> Batch:
+        ids = numbers.integers(vocabulary, size=(batch, time + 1))
+        return ids[:, :-1].copy(), ids[:, 1:].copy()
+
+    return make
+
+
+def _reversed(vocabulary: int, batch: int, time: int) -> Callable[[np.random.Generator], Batch]:
+    def make(numbers: np.random.Generator) -> Batch:
+        ids = numbers.integers(vocabulary, size=(batch, time))
+        return ids, ids[:, ::-1].copy()
+
+    return make
+
+
+def _floats(shape: tuple[int, ...], classes: int) -> Callable[[np.random.Generator], Batch]:
+    def make(numbers: np.random.Generator) -> Batch:
+        images = numbers.standard_normal(shape, dtype=np.float32)
+        return images, numbers.integers(classes, size=shape[0])
+
+    return make
+
+
+def _transformer_flops(tokens: int, time: int, width: int, layers: int, vocabulary: int) -> float:
+    """Forward and backward products of a transformer with a four times wider network, attention
+    counted whole: 6 a weight and token, and 12 * layers * time * width a token."""
+    weights = layers * 12 * width * width + vocabulary * width
+    return tokens * (6.0 * weights + 12.0 * layers * time * width)
+
+
+def _chargpt(device: str, precision: str, small: bool = False, ranks: int = 1) -> Case:
+    sizes = (97, 128, 128, 4, 4) if small else (4096, 128, 256, 8, 6)
+    batch = 32 if small else 64
+    name = f"chargpt {'small ' if small else ''}{device} {precision}"
+    return Case(
+        name if ranks == 1 else f"{name} {ranks} ranks", device, precision,
+        lambda m: m.gpt.GPT(*sizes), _text(sizes[0], batch, 128), (batch * 128, "tokens"),
+        ranks=ranks,
+    )  # fmt: skip
+
+
+def _gpt2(batch: int) -> Case:
+    tokens = batch * 1024
+    return Case(
+        f"gpt2-124m bf16 B{batch}", "cuda", "bf16",
+        lambda m: m.Transformer(50304, 1024, 768, 12, 12, tied=True),
+        _text(50257, batch, 1024), (tokens, "tokens"),
+        _transformer_flops(tokens, 1024, 768, 12, 50304),
+    )  # fmt: skip
+
+
+def _minigpt(precision: str) -> Case:
+    return Case(
+        f"minigpt {precision}", "cuda", precision,
+        lambda m: m.Transformer(4096, 128, 256, 8, 6, rms=True, rotary=True, bias=False),
+        _text(4096, 64, 128), (64 * 128, "tokens"), _transformer_flops(64 * 128, 128, 256, 6, 4096),
+    )  # fmt: skip
+
+
+def _vit(precision: str) -> Case:
+    return Case(
+        f"vit {precision}", "cuda", precision, lambda m: m.ViT(256, 8, 6),
+        _floats((256, 3, 32, 32), 10), (256, "images"),
+        _transformer_flops(256 * 80, 80, 256, 6, 0),
+    )  # fmt: skip
+
+
+def _reversal() -> Case:
+    return Case(
+        "reversal fp32", "cuda", "fp32",
+        lambda m: m.Transformer(36, 64, 128, 4, 2, causal=False),
+        _reversed(36, 256, 64), (256 * 64, "tokens"),
+        _transformer_flops(256 * 64, 64, 128, 2, 36),
+    )  # fmt: skip
+
+
+def _mlp() -> Case:
+    return Case(
+        "mlp bf16", "cuda", "bf16", lambda m: m.MLP(), _floats((8192, 4096), 1024),
+        (8192, "samples"), 6.0 * 8192 * (4096 * 16384 + 16384 * 1024),
+    )  # fmt: skip
+
 
 CASES = (
-    Case("chargpt small cpu fp32", "cpu", "fp32", *_SMALL),
-    Case("chargpt small cpu fp32 4 devices", "cpu", "fp32", *_SMALL, ranks=4),
-    Case("chargpt cuda fp32", "cuda", "fp32", *_LARGE),
-    Case("chargpt cuda bf16", "cuda", "bf16", *_LARGE),
-    Case("chargpt cuda fp32 2 ranks", "cuda", "fp32", *_LARGE, ranks=2),
-    Case("chargpt cuda bf16 4 ranks", "cuda", "bf16", *_LARGE, ranks=4),
+    _chargpt("cpu", "fp32", small=True),
+    _chargpt("cpu", "fp32", small=True, ranks=4),
+    _chargpt("cuda", "fp32"),
+    _chargpt("cuda", "bf16"),
+    _chargpt("cuda", "fp32", ranks=2),
+    _chargpt("cuda", "bf16", ranks=4),
+    _minigpt("bf16"),
+    _minigpt("fp32"),
+    _vit("bf16"),
+    _vit("fp32"),
+    _reversal(),
+    _mlp(),
+    _gpt2(32),
 )
-
-
-def _model(case: Case, module: ModuleType) -> Any:
-    return module.GPT(case.vocabulary, case.context, case.width, case.heads, case.layers)
-
-
-def ours(case: Case) -> Callable[[int], None]:
-    """Steps of a Trainer; the last one is waited for."""
-    import vibetensor.torch as torch
-    from vibetensor import _C, fabric
-    from vibetensor.examples import gpt
-    from vibetensor.parallel import DataParallel, Trainer
-
-    if case.device == "cpu":
-        mesh = fabric.parse_devices(f"cpu:{case.ranks}")
-    else:
-        mesh = fabric.mesh("cuda:0", ranks=case.ranks)
-    torch.manual_seed(0)
-    model = DataParallel(_model(case, gpt), mesh)
-    trainer = Trainer(
-        model, torch.optim.AdamW(model.parameters(), lr=3e-4), gpt.loss,
-        precision=case.precision, clip=1.0,
-    )  # fmt: skip
-    batches = [tuple(torch.from_numpy(a) for a in batch) for batch in case.batches()]
-
-    def run(steps: int) -> None:
-        for i in range(steps):
-            trainer.step(batches[i % len(batches)])
-        for device in dict.fromkeys(mesh.devices):
-            _C.synchronize(device)
-
-    return run
-
-
-def theirs(case: Case) -> Callable[[int], None]:
-    """The same model and loop on PyTorch eager: fused AdamW, autocast for bf16."""
-    import torch
-
-    from vibetensor.examples import gpt
-
-    source = inspect.getsource(gpt)
-    source = source.replace("import vibetensor.torch as torch\n", "import torch\n")
-    source = source.replace("from vibetensor.torch import nn\n", "from torch import nn\n")
-    twin = ModuleType("gpt_on_pytorch")
-    exec(compile(source, twin.__name__, "exec"), twin.__dict__)
-
-    torch.manual_seed(0)
-    model = _model(case, twin).to(case.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
-    pin = case.device == "cuda"
-    batches = [[torch.from_numpy(a) for a in batch] for batch in case.batches()]
-    if pin:
-        batches = [[tensor.pin_memory() for tensor in batch] for batch in batches]
-
-    def run(steps: int) -> None:
-        for i in range(steps):
-            ids, targets = (t.to(case.device, non_blocking=True) for t in batches[i % len(batches)])
-            optimizer.zero_grad()
-            with torch.autocast(case.device, torch.bfloat16, enabled=case.precision == "bf16"):
-                loss = twin.loss(model(ids), targets)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-        if pin:
-            torch.cuda.synchronize()
-
-    return run

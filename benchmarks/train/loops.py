@@ -1,0 +1,171 @@
+"""Training loops over a case, as functions that run so many steps: ours, and PyTorch's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from benchmarks.train.cases import Case
+
+OURS = ("eager", "captured", "fused")
+TORCH = ("torch eager", "torch compile", "torch reduce-overhead")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """`run(steps)` trains and waits; `peak()` is the most memory in bytes since `reset()`; `losses`
+    trains so many steps and gives the loss of each."""
+
+    run: Callable[[int], None]
+    losses: Callable[[int], list[float]]
+    reset: Callable[[], None]
+    peak: Callable[[], int]
+
+
+def make(case: Case, mode: str, seed: int = 0) -> Loop:
+    """The loop of a case in one of the modes of `OURS` or `TORCH`, or "trainer"."""
+    if mode == "trainer":
+        return _trainer(case)
+    return _ours(case, mode, seed) if mode in OURS else _theirs(case, mode, seed)
+
+
+def _loop(
+    step: Callable[[Any], Any], batches: list[Any], wait: Callable[[], None], cuda: Any
+) -> Loop:
+    def run(steps: int) -> None:
+        for i in range(steps):
+            step(batches[i % len(batches)])
+        wait()
+
+    def losses(steps: int) -> list[float]:
+        return [float(step(batches[i % len(batches)])) for i in range(steps)]
+
+    return Loop(
+        run,
+        losses,
+        lambda: cuda.reset_peak_memory_stats() if cuda else None,
+        lambda: cuda.max_memory_allocated() if cuda else 0,
+    )
+
+
+def _trainer(case: Case) -> Loop:
+    """Steps of a Trainer on as many ranks as the case says."""
+    import vibetensor.torch as torch
+    from vibetensor import _C, fabric
+    from vibetensor.examples import gpt
+    from vibetensor.parallel import DataParallel, Trainer
+
+    if case.device == "cpu":
+        mesh = fabric.parse_devices(f"cpu:{case.ranks}")
+    else:
+        mesh = fabric.mesh("cuda:0", ranks=case.ranks)
+    torch.manual_seed(0)
+    model = DataParallel(case.model(_module()), mesh)
+    trainer = Trainer(
+        model, torch.optim.AdamW(model.parameters(), lr=case.lr), gpt.loss,
+        precision=case.precision, clip=1.0,
+    )  # fmt: skip
+    batches = [tuple(torch.from_numpy(a) for a in batch) for batch in case.batches()]
+
+    def wait() -> None:
+        for device in dict.fromkeys(mesh.devices):
+            _C.synchronize(device)
+
+    cuda = torch.cuda if case.device == "cuda" else None
+    return _loop(lambda batch: trainer.step(batch).loss, batches, wait, cuda)
+
+
+def _ours(case: Case, mode: str, seed: int) -> Loop:
+    """A plain loop on our runtime; bf16 keeps float32 masters in the optimizer."""
+    import vibetensor
+    import vibetensor.torch as torch
+
+    models = _module()
+    torch.manual_seed(seed)
+    model = case.model(models).to(case.device)
+    if case.precision == "bf16":
+        model = model.to(torch.bfloat16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=case.lr)
+    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+    batches = []
+    for inputs, targets in case.batches():
+        inputs = torch.from_numpy(inputs)
+        if inputs.is_floating_point():
+            inputs = inputs.to(dtype)
+        batches.append((inputs.pin_memory(), torch.from_numpy(targets).pin_memory()))
+
+    def step(inputs: Any, targets: Any) -> Any:
+        inputs = inputs.to(case.device, non_blocking=True)
+        targets = targets.to(case.device, non_blocking=True)
+        optimizer.zero_grad()
+        loss = models.loss(model(inputs), targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.detach()
+
+    if mode != "eager":
+        step = vibetensor.capture(step, fuse=mode == "fused")
+    return _loop(lambda batch: step(*batch), batches, torch.cuda.synchronize, torch.cuda)
+
+
+def _theirs(case: Case, mode: str, seed: int) -> Loop:
+    """The same model and loop on PyTorch: fused AdamW, autocast for bf16; without a GPU, eager."""
+    import torch
+
+    models = _module(twin=True)
+    torch.manual_seed(seed)
+    model = case.model(models).to(case.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=case.lr, fused=True)
+    cuda = case.device == "cuda"
+    batches = [[torch.from_numpy(a) for a in batch] for batch in case.batches()]
+    if cuda:
+        batches = [[tensor.pin_memory() for tensor in batch] for batch in batches]
+
+    def forward(inputs: Any, targets: Any) -> Any:
+        with torch.autocast(case.device, torch.bfloat16, enabled=case.precision == "bf16"):
+            return models.loss(model(inputs), targets)
+
+    if mode == "torch compile":
+        forward = torch.compile(forward)
+    elif mode == "torch reduce-overhead":
+        forward = torch.compile(forward, mode="reduce-overhead")
+
+    def step(batch: Any) -> Any:
+        if mode == "torch reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
+        inputs, targets = (t.to(case.device, non_blocking=True) for t in batch)
+        optimizer.zero_grad()
+        loss = forward(inputs, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.detach()
+
+    wait = torch.cuda.synchronize if cuda else lambda: None
+    return _loop(step, batches, wait, torch.cuda if cuda else None)
+
+
+def _module(twin: bool = False) -> ModuleType:
+    """The networks, on our runtime or, as the same text, on PyTorch. `gpt` in it is the example."""
+    from benchmarks.train import models
+    from vibetensor.examples import gpt
+
+    if not twin:
+        models.gpt = gpt  # type: ignore[attr-defined]
+        return models
+    result = _on_pytorch(models)
+    result.gpt = _on_pytorch(gpt)  # type: ignore[attr-defined]
+    return result
+
+
+def _on_pytorch(module: ModuleType) -> ModuleType:
+    source = inspect.getsource(module)
+    source = source.replace("import vibetensor.torch as torch\n", "import torch\n")
+    source = source.replace("from vibetensor.torch import nn\n", "from torch import nn\n")
+    twin = ModuleType(module.__name__ + "_on_pytorch")
+    exec(compile(source, str(module.__file__), "exec"), twin.__dict__)
+    return twin
