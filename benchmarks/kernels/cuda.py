@@ -1,0 +1,173 @@
+"""Memory-bound CUDA kernels against PyTorch, as fractions of what a copy reaches.
+
+Each case runs forward under no_grad, and forward with backward; ours, PyTorch eager, the formula a
+user would write, and torch.compile where asked. Calls are queued behind a sleep, so that the time
+is that of the GPU; inputs rotate, so that they do not lie in its cache. One JSON line a case: `us`
+are medians, `copy` is the fraction of the copy ceiling in bytes that must move, `wrong` the largest
+deviation from PyTorch in units of the type's precision times the largest value. Run it as
+``python benchmarks/kernels/cuda.py [--only WORD] [--compile] [--rounds N] [--out FILE]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch as reference
+from cuda_cases import FAMILIES, Case, kind, normal
+
+import vibetensor.torch as ours
+
+Call = Callable[[], Any]
+_CACHE = 50e6  # bytes of the GPU's second-level cache
+_CYCLES = 2.0e9  # a second, at least
+
+
+def outputs(result: Any) -> list[Any]:
+    """A result or a tuple of them, as a list."""
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def call_of(m: Any, function: Callable[..., Any], tensors: list[Any], step: bool) -> Call:
+    """Forward without a graph, or forward and the gradients of every leaf."""
+    if not step:
+
+        def forward() -> Any:
+            with m.no_grad():
+                return function(m, *tensors)
+
+        return forward
+    leaves = [t for t in tensors if t.requires_grad]
+    with m.no_grad():
+        results = outputs(function(m, *tensors))
+    grads = [
+        None if t.dim() == 0 else normal(m, *t.shape, dtype=kind(t), grad=False) for t in results
+    ]
+
+    def both() -> Any:
+        return m.autograd.grad(outputs(function(m, *tensors)), leaves, grads)
+
+    return both
+
+
+def calls(m: Any, function: Callable[..., Any], case: Case, step: bool) -> list[Call]:
+    """The call on as many sets of inputs as overflow the cache."""
+    ours.manual_seed(0)
+    count = max(1, min(32, int(4 * _CACHE / case.moved)))
+    return [call_of(m, function, case.make(m), step) for _ in range(count)]
+
+
+def enqueue(sequence: list[Call], count: int) -> None:
+    """`count` calls, from set to set."""
+    for i in range(count):
+        sequence[i % len(sequence)]()
+
+
+def measure(sequence: list[Call], rounds: int) -> float:
+    """Microseconds of GPU time a call."""
+    stream = reference.cuda.current_stream()
+    first, last = (reference.cuda.Event(enable_timing=True) for _ in range(2))
+    enqueue(sequence, max(3, len(sequence)))
+    stream.synchronize()
+    begin = time.perf_counter()
+    enqueue(sequence, 3)
+    host = (time.perf_counter() - begin) / 3
+    stream.synchronize()
+    count = max(3, min(30, int(5e-3 / max(1e-7, (time.perf_counter() - begin) / 3))))
+    times = []
+    for _ in range(rounds):
+        reference.cuda._sleep(int(_CYCLES * host * count * 1.2) + 1000)
+        first.record()
+        enqueue(sequence, count)
+        last.record()
+        stream.synchronize()
+        times.append(first.elapsed_time(last) * 1e3 / count)
+    return statistics.median(times)
+
+
+def deviation(mine: Any, theirs: Any) -> float:
+    """The largest difference, in units of the precision times the largest value."""
+    worst = 0.0
+    for a, b in zip(outputs(mine), outputs(theirs), strict=True):
+        a = reference.from_dlpack(a.detach())
+        if not b.dtype.is_floating_point:
+            worst = max(worst, float((a != b).sum()))
+            continue
+        unit = reference.finfo(b.dtype).eps * max(1e-30, float(b.abs().max()))
+        worst = max(worst, float((a - b).abs().max()) / unit)
+    return round(worst, 2)
+
+
+def run(case: Case, step: bool, ceiling: float, options: argparse.Namespace) -> dict[str, Any]:
+    """One line: the variants of one case."""
+    moved = case.moved_step if step else case.moved
+    line: dict[str, Any] = {
+        "case": case.name, "size": case.size, "dtype": case.dtype,
+        "pass": "step" if step else "forward", "floor_us": round(moved / ceiling * 1e6, 2),
+    }  # fmt: skip
+    variants = {"ours": (ours, case.call), "torch": (reference, case.call)}
+    if case.formula:
+        variants["formula"] = (reference, case.formula)
+    if options.compile:
+        reference._dynamo.reset()
+        variants["compile"] = (reference, reference.compile(case.formula or case.call))
+    first: dict[str, Any] = {}
+    for name, (m, function) in variants.items():
+        sequence = calls(m, function, case, step)
+        first[name] = sequence[0]() if case.moved < 2e9 and name in ("ours", "torch") else None
+        line[f"{name}_us"] = round(measure(sequence, options.rounds), 2)
+    if first["ours"] is not None and case.name != "dropout":
+        line["wrong"] = deviation(first["ours"], first["torch"])
+    line["copy"] = round(line["floor_us"] / line["ours_us"], 3)
+    for name in list(variants)[1:]:
+        line[f"x_{name}"] = round(line[f"{name}_us"] / line["ours_us"], 2)
+    return line
+
+
+def copy_ceiling() -> float:
+    """Bytes a second, read and written, of a copy of 1 GiB."""
+    a, b = (reference.empty(1 << 30, dtype=reference.uint8, device="cuda") for _ in range(2))
+    return 2 * (1 << 30) / (measure([lambda: b.copy_(a)], 9) * 1e-6)
+
+
+def main() -> None:
+    """Measures the chosen cases and prints one JSON line each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="families or cases whose name contains this")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
+    parser.add_argument("--forward", action="store_true", help="no backward passes")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop starting cases after that")
+    parser.add_argument("--out", type=argparse.FileType("a"), default=sys.stdout)
+    options = parser.parse_args()
+    begin = time.perf_counter()
+    ceiling = copy_ceiling()
+    header = {
+        "gpu": reference.cuda.get_device_name(), "torch": reference.__version__,
+        "copy_tb_s": round(ceiling / 1e12, 3),
+    }  # fmt: skip
+    print(json.dumps(header), file=options.out, flush=True)
+    for family in FAMILIES:
+        for case in family():
+            if options.only not in family.__name__ and options.only not in case.name:
+                continue
+            for step in (False, True):
+                if step and (options.forward or not case.moved_step):
+                    continue
+                if time.perf_counter() - begin > options.seconds:
+                    return
+                with contextlib.ExitStack() as stack:
+                    stack.callback(reference.cuda.empty_cache)
+                    stack.callback(ours.cuda.empty_cache)
+                    line = run(case, step, ceiling, options)
+                print(json.dumps(line), file=options.out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
