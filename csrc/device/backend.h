@@ -52,6 +52,16 @@ class Backend {
   // Keeps `data` from being reused before the work now queued on `stream` is done.
   virtual void record_stream(int index, void* data, Stream stream) = 0;
 
+  // Private memory for graph capture (Note [Private pools]). A new pool has one reference; memory
+  // goes back to the system when the last one is released and no tensor lies in it. From begin to
+  // end, what any thread allocates for the stream, or for one that joined its capture, comes from
+  // the pool. Begin before the capture starts, end after it has ended, also when it failed.
+  virtual uint64_t create_memory_pool(int index) = 0;
+  virtual void retain_memory_pool(int index, uint64_t pool) = 0;
+  virtual void release_memory_pool(int index, uint64_t pool) = 0;
+  virtual void begin_memory_pool(uint64_t pool, Stream stream) = 0;
+  virtual void end_memory_pool(uint64_t pool, Stream stream) = 0;
+
   // Bytes between two devices of which at least one is of this kind, ordered after the work queued
   // on the current streams of both and before the work queued there later. Unless non_blocking,
   // returns when the host may read or overwrite the CPU side.

@@ -81,6 +81,7 @@ Block* CachingAllocator::LiveBlocks::take(const void* data) {
 }
 
 CachingAllocator::~CachingAllocator() {
+  begun_.clear();
   process_fences(true);
   release_segments();
 }
@@ -97,13 +98,14 @@ Block* CachingAllocator::new_block() {
   return block;
 }
 
-StreamCache& CachingAllocator::cache_of(void* stream) {
-  if (VT_LIKELY(last_cache_ && last_cache_->stream == stream)) return *last_cache_;
-  for (auto& cache : caches_)
-    if (cache->stream == stream) return *(last_cache_ = cache.get());
-  caches_.push_back(std::make_unique<StreamCache>());
-  caches_.back()->stream = stream;
-  return *(last_cache_ = caches_.back().get());
+StreamCache& CachingAllocator::cache_of(MemoryPool& pool, void* stream) {
+  if (VT_LIKELY(pool.last && pool.last->stream == stream)) return *pool.last;
+  for (auto& cache : pool.caches)
+    if (cache->stream == stream) return *(pool.last = cache.get());
+  pool.caches.push_back(std::make_unique<StreamCache>());
+  pool.caches.back()->stream = stream;
+  pool.caches.back()->pool = &pool;
+  return *(pool.last = pool.caches.back().get());
 }
 
 void* CachingAllocator::allocate(size_t bytes, void* stream) {
@@ -111,7 +113,7 @@ void* CachingAllocator::allocate(size_t bytes, void* stream) {
   if (VT_UNLIKELY(bytes > kLargestRequest)) out_of_memory(bytes);
   const size_t size = round_up(std::max<size_t>(bytes, 1), FreeBins::kUnit);
   const bool is_small = size <= kSmallLimit;
-  StreamCache& cache = cache_of(stream);
+  StreamCache& cache = cache_of(VT_LIKELY(!capturing()) ? shared_ : pool_for(stream), stream);
   Block* block = from_cache(cache, size, is_small);
   if (VT_UNLIKELY(!block)) block = from_system(cache, size, is_small);
   if (VT_UNLIKELY(!block)) out_of_memory(bytes);
@@ -157,6 +159,7 @@ Block* CachingAllocator::new_segment(StreamCache& cache, size_t bytes, bool is_s
   block->owner = &cache;
   block->small = is_small;
   block->lower = block->upper = nullptr;
+  ++cache.pool->segments;
   ++stats_.system_allocations;
   stats_.reserved += bytes;
   stats_.peak_reserved = std::max(stats_.peak_reserved, stats_.reserved);
@@ -188,16 +191,20 @@ void CachingAllocator::deallocate(void* data) noexcept {
   Block* block = live_.take(data);
   if (VT_UNLIKELY(!block)) return;  // not ours: nothing can be done in a destructor
   stats_.allocated -= block->size;
-  if (VT_UNLIKELY(!block->streams.empty())) {
-    for (void* stream : block->streams)
-      if (void* fence = source_.make_fence(stream)) {
-        pending_.push_back({stream, fence, block});
-        ++block->fences;
-      }
-    block->streams.clear();
-    if (block->fences > 0) return;
-  }
-  to_cache(block);
+  if (VT_LIKELY(block->streams.empty())) return to_cache(block);
+  if (capturing()) deferred_.push_back(block);
+  else fence(block);
+}
+
+// To the cache, once the other streams that use the block are done with what is queued now.
+void CachingAllocator::fence(Block* block) {
+  for (void* stream : block->streams)
+    if (void* fence = source_.make_fence(stream)) {
+      pending_.push_back({stream, fence, block});
+      ++block->fences;
+    }
+  block->streams.clear();
+  if (block->fences == 0) to_cache(block);
 }
 
 void CachingAllocator::to_cache(Block* block) {
@@ -218,6 +225,9 @@ void CachingAllocator::to_cache(Block* block) {
     recycle(upper);
   }
   bins.insert(block);
+  // Nobody will ask this pool again.
+  if (VT_UNLIKELY(block->owner->pool->references == 0) && block->whole_segment() && !capturing())
+    release_segment(block);
 }
 
 void CachingAllocator::record_stream(void* data, void* stream) {
@@ -232,7 +242,7 @@ void CachingAllocator::record_stream(void* data, void* stream) {
 
 // Gives freed blocks back whose other streams are done with them. True if there was one.
 bool CachingAllocator::process_fences(bool wait) {
-  if (pending_.empty()) return false;
+  if (pending_.empty() || capturing()) return false;
   bool any = false;
   std::vector<void*>
       busy;  // streams whose oldest fence is not passed: their later ones are not either
@@ -254,26 +264,37 @@ bool CachingAllocator::process_fences(bool wait) {
   return any;
 }
 
-// Gives every segment without a live block back to the system. Returns the number of bytes.
-size_t CachingAllocator::release_segments() {
+// Gives a free block that is a whole segment back to the system. Returns its size.
+size_t CachingAllocator::release_segment(Block* block) {
+  const size_t size = block->size;
+  block->owner->bins(block->small).remove(block);
+  source_.give_back(block->data, size);
+  stats_.reserved -= size;
+  --block->owner->pool->segments;
+  recycle(block);
+  return size;
+}
+
+size_t CachingAllocator::release_segments(MemoryPool& pool) {
   size_t released = 0;
-  for (auto& cache : caches_)
-    for (bool is_small : {true, false}) {
-      FreeBins& bins = cache->bins(is_small);
-      bins.for_each([&](Block* block) {
-        if (!block->whole_segment()) return;
-        bins.remove(block);
-        source_.give_back(block->data, block->size);
-        released += block->size;
-        recycle(block);
+  for (auto& cache : pool.caches)
+    for (bool is_small : {true, false})
+      cache->bins(is_small).for_each([&](Block* block) {
+        if (block->whole_segment()) released += release_segment(block);
       });
-    }
-  stats_.reserved -= released;
   return released;
+}
+
+// Gives every segment back that holds no live block and that no graph may use.
+size_t CachingAllocator::release_segments() {
+  if (capturing()) return 0;
+  return release_segments(shared_) + release_dropped_pools();
 }
 
 void CachingAllocator::empty_cache() {
   std::lock_guard lock(mutex_);
+  VT_CHECK(!capturing(), kRuntime, "empty_cache: a graph is being captured on ", device_,
+           "; call it before or after the capture");
   process_fences(true);
   release_segments();
 }
@@ -297,6 +318,10 @@ void CachingAllocator::out_of_memory(size_t bytes) {
   std::string advice;
   if (bytes > capacity.total)
     advice = "; the request is larger than the device: are the sizes right?";
+  else if (capturing())
+    advice =
+        "; a graph is being captured, so cached memory cannot be given back now: call empty_cache "
+        "before the capture, or let graphs that never run at the same time share a pool";
   else if (idle >= bytes)
     advice = str("; ", readable_bytes(idle),
                  " of the reserved memory is unused but lies between live tensors: free "

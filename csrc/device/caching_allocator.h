@@ -4,7 +4,7 @@
 // Requests are rounded to 512 bytes. Up to 1 MiB they are cut from 2 MiB segments; up to 10 MiB
 // from segments of 20 MiB; larger ones get a segment of their own, rounded to 2 MiB. A freed block
 // merges with its free neighbours and waits for the next request of the same stream; segments go
-// back to the system when memory runs out or on request.
+// back to the system when memory runs out or on request. Note [Private pools] is about graphs.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -32,13 +32,40 @@ class MemorySource {
   virtual bool passed(void* fence) noexcept = 0;
   virtual void wait(void* fence) noexcept = 0;
   virtual void drop_fence(void* fence) noexcept = 0;
+
+  // Which graph capture the stream is part of, 0 for none. Streams that joined a capture through
+  // events have its number too.
+  virtual uint64_t capture_of(void* stream) noexcept = 0;
 };
 
-// The free memory that work of one stream may take at once.
+struct MemoryPool;
+
+// The free memory of one pool that work of one stream may take at once.
 struct StreamCache {
   void* stream;
+  MemoryPool* pool;
   FreeBins small, large;
   FreeBins& bins(bool is_small) { return is_small ? small : large; }
+};
+
+// Note [Private pools]
+// A captured graph uses the same addresses at every replay, so the memory of its intermediates may
+// serve nobody else for as long as the graph lives. It comes from a private pool: segments and
+// caches of its own. While a pool is begun for a stream, what is allocated for that stream, or for
+// one that joined the same capture, by any thread, comes from the pool; a block always goes back to
+// the pool it came from. Graphs that never run at the same time may share a pool. The pool lives
+// while it is referenced; then its segments go back to the system, the ones that still hold a live
+// tensor when that goes.
+//
+// While any pool is begun, no fence is made or asked (both would be part of the capture or break
+// it) and no segment goes back (that waits for the device). Blocks that need a fence wait for the
+// end.
+struct MemoryPool {
+  uint64_t id = 0;     // 0: the shared one
+  int references = 1;  // none: segments go back as soon as they are free
+  size_t segments = 0;
+  std::vector<std::unique_ptr<StreamCache>> caches;
+  StreamCache* last = nullptr;  // the cache used last
 };
 
 class CachingAllocator {
@@ -54,6 +81,15 @@ class CachingAllocator {
   void empty_cache();
   MemoryStats stats() const;
   void reset_peak();
+
+  // Private pools: a new one has one reference. An unknown pool is an error.
+  uint64_t create_pool();
+  void retain_pool(uint64_t id);
+  void release_pool(uint64_t id);
+  // Between the two, allocations of the stream and of those that joined its capture come from the
+  // pool. Begin it before the capture starts, end it when the capture has ended.
+  void begin_pool(uint64_t id, void* stream);
+  void end_pool(uint64_t id, void* stream);
 
  private:
   // Live blocks by address: open addressing, no allocation on the hot path.
@@ -76,13 +112,26 @@ class CachingAllocator {
     Block* block;
   };
 
-  StreamCache& cache_of(void* stream);
+  struct Begun {
+    MemoryPool* pool;
+    void* stream;
+  };
+
+  StreamCache& cache_of(MemoryPool& pool, void* stream);
+  MemoryPool& pool_for(void* stream);
+  MemoryPool& pool_of(const char* op, uint64_t id);
+  void drop_reference(MemoryPool& pool);
+  size_t release_dropped_pools();
   Block* from_cache(StreamCache& cache, size_t size, bool is_small);
   Block* from_system(StreamCache& cache, size_t size, bool is_small);
   Block* new_segment(StreamCache& cache, size_t bytes, bool is_small);
   void split(Block* block, size_t size);
   void to_cache(Block* block);
+  void fence(Block* block);
   bool process_fences(bool wait);
+  bool capturing() const { return !begun_.empty(); }
+  size_t release_segment(Block* block);
+  size_t release_segments(MemoryPool& pool);
   size_t release_segments();
   [[noreturn]] void out_of_memory(size_t bytes);
   Block* new_block();
@@ -91,10 +140,12 @@ class CachingAllocator {
   Device device_;
   MemorySource& source_;
   mutable std::mutex mutex_;
-  std::vector<std::unique_ptr<StreamCache>> caches_;
-  StreamCache* last_cache_ = nullptr;
+  MemoryPool shared_;
+  std::vector<std::unique_ptr<MemoryPool>> pools_;  // private ones
+  std::vector<Begun> begun_;
   LiveBlocks live_;
   std::vector<Pending> pending_;  // oldest first
+  std::vector<Block*> deferred_;  // freed during a capture, fences to be made
   std::vector<Block*> unused_;    // Block objects for reuse
   std::vector<std::unique_ptr<Block[]>> chunks_;
   MemoryStats stats_;

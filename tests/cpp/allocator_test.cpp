@@ -6,63 +6,13 @@
 
 #include <map>
 #include <random>
-#include <set>
 #include <thread>
 
 #include "base/error.h"
+#include "fake_memory.h"
 
 namespace vt {
 namespace {
-
-constexpr size_t kMiB = size_t{1} << 20;
-
-class FakeMemory : public MemorySource {
- public:
-  explicit FakeMemory(size_t capacity = 1024 * kMiB) : total(capacity) {}
-
-  void* take(size_t bytes) override {
-    if (used + bytes > total) return nullptr;
-    used += bytes;
-    ++takes;
-    char* data = next;
-    next += bytes + 2 * kMiB;  // segments never touch
-    segments[data] = bytes;
-    return data;
-  }
-  void give_back(void* data, size_t bytes) noexcept override {
-    EXPECT_EQ(segments.at(static_cast<char*>(data)), bytes);
-    segments.erase(static_cast<char*>(data));
-    used -= bytes;
-  }
-  Capacity capacity() override { return {total - used, total}; }
-
-  struct Fence {
-    bool done = false;
-  };
-  void* make_fence(void*) noexcept override { return *fences.insert(new Fence).first; }
-  bool passed(void* fence) noexcept override {
-    return all_passed || static_cast<Fence*>(fence)->done;
-  }
-  void wait(void* fence) noexcept override {
-    ++waits;
-    static_cast<Fence*>(fence)->done = true;
-  }
-  void drop_fence(void* fence) noexcept override {
-    EXPECT_EQ(fences.erase(static_cast<Fence*>(fence)), 1u);
-    delete static_cast<Fence*>(fence);
-  }
-
-  size_t total, used = 0;
-  int takes = 0, waits = 0;
-  bool all_passed = false;
-  char* next = reinterpret_cast<char*>(uintptr_t{1} << 40);
-  std::map<char*, size_t> segments;
-  std::set<Fence*> fences;
-};
-
-constexpr Device kDevice{DeviceType::kCUDA, 0};
-void* const kDefault = nullptr;
-void* const kOther = reinterpret_cast<void*>(uintptr_t{0x1000});
 
 TEST(CachingAllocator, SmallRequestsShareASegment) {
   FakeMemory memory;

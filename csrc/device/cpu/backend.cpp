@@ -17,6 +17,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+[[noreturn]] void no_pools() {
+  fail(ErrorKind::kRuntime,
+       "memory pool: private pools serve graph capture, which needs a CUDA device");
+}
+
 class CpuBackend final : public Backend {
  public:
   int count() override { return device_count(DeviceType::kCPU); }
@@ -37,6 +42,12 @@ class CpuBackend final : public Backend {
   void* allocate(int, size_t bytes) override { return cpu::allocate(bytes); }
   void deallocate(int, void* data, size_t bytes) override { cpu::deallocate(data, bytes); }
   void record_stream(int, void*, Stream) override {}  // CPU work is done when the call returns
+
+  uint64_t create_memory_pool(int) override { no_pools(); }
+  void retain_memory_pool(int, uint64_t) override { no_pools(); }
+  void release_memory_pool(int, uint64_t) override { no_pools(); }
+  void begin_memory_pool(uint64_t, Stream) override { no_pools(); }
+  void end_memory_pool(uint64_t, Stream) override { no_pools(); }
 
   void copy(void* dst, Device, const void* src, Device, size_t bytes, bool) override {
     constexpr int64_t kGrain = 1 << 20;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "device/caching_allocator.h"
+#include "device/cuda/capture_mode.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/event.h"
@@ -23,6 +24,7 @@ class CudaMemory final : public MemorySource {
 
   void* take(size_t bytes) override {
     DeviceGuard guard(index_);
+    RelaxedCapture relaxed;
     std::lock_guard unit(launch_unit_mutex());
     void* data = nullptr;
     const cudaError_t code = cudaMalloc(&data, bytes);
@@ -37,6 +39,7 @@ class CudaMemory final : public MemorySource {
   void give_back(void* data, size_t) noexcept override {
     try {
       DeviceGuard guard(index_);
+      RelaxedCapture relaxed;
       std::lock_guard unit(launch_unit_mutex());
       if (cudaFree(data) != cudaSuccess) (void)cudaGetLastError();
     } catch (const Error&) {  // the context is lost, and the memory with it
@@ -45,6 +48,7 @@ class CudaMemory final : public MemorySource {
 
   Capacity capacity() override {
     DeviceGuard guard(index_);
+    RelaxedCapture relaxed;
     Capacity result{};
     VT_CUDA(cudaMemGetInfo(&result.free, &result.total));
     return result;
@@ -61,15 +65,28 @@ class CudaMemory final : public MemorySource {
   }
   bool passed(void* fence) noexcept override {
     try {
+      RelaxedCapture relaxed;  // a stream of another device may be capturing
       return query_event(*static_cast<Event*>(fence));
     } catch (const Error&) { return true; }
   }
   void wait(void* fence) noexcept override {
     try {
+      RelaxedCapture relaxed;
       synchronize_event(*static_cast<Event*>(fence));
     } catch (const Error&) {}
   }
   void drop_fence(void* fence) noexcept override { destroy_event(static_cast<Event*>(fence)); }
+
+  uint64_t capture_of(void* stream) noexcept override {
+    if (stream == nullptr) return 0;  // the default stream cannot be captured
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    unsigned long long id = 0;
+    if (cudaStreamGetCaptureInfo(static_cast<cudaStream_t>(stream), &status, &id) != cudaSuccess) {
+      (void)cudaGetLastError();
+      return 0;
+    }
+    return status == cudaStreamCaptureStatusActive ? id : 0;
+  }
 
  private:
   int index_;
@@ -115,6 +132,18 @@ void record_stream(int index, void* data, Stream stream) {
 MemoryStats memory_stats(int index) { return allocator(index).stats(); }
 void reset_peak_memory(int index) { allocator(index).reset_peak(); }
 void empty_cache(int index) { allocator(index).empty_cache(); }
+
+uint64_t create_memory_pool(int index) { return allocator(index).create_pool(); }
+void retain_memory_pool(int index, uint64_t pool) { allocator(index).retain_pool(pool); }
+void release_memory_pool(int index, uint64_t pool) { allocator(index).release_pool(pool); }
+void begin_memory_pool(uint64_t pool, Stream stream) {
+  VT_CHECK(stream.handle != nullptr, kRuntime, "begin_pool: the default stream of ", stream.device,
+           " cannot be captured; use a created stream");
+  allocator(stream.device.index).begin_pool(pool, stream.handle);
+}
+void end_memory_pool(uint64_t pool, Stream stream) {
+  allocator(stream.device.index).end_pool(pool, stream.handle);
+}
 
 }  // namespace cuda
 }  // namespace vt

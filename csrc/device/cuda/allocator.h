@@ -13,4 +13,11 @@ MemoryStats memory_stats(int index);
 void reset_peak_memory(int index);
 void empty_cache(int index);
 
+// Private pools, as in Backend.
+uint64_t create_memory_pool(int index);
+void retain_memory_pool(int index, uint64_t pool);
+void release_memory_pool(int index, uint64_t pool);
+void begin_memory_pool(uint64_t pool, Stream stream);
+void end_memory_pool(uint64_t pool, Stream stream);
+
 }  // namespace vt::cuda

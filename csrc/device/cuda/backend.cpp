@@ -27,6 +27,20 @@ class CudaBackend final : public Backend {
     cuda::record_stream(index, data, stream);
   }
 
+  uint64_t create_memory_pool(int index) override { return cuda::create_memory_pool(index); }
+  void retain_memory_pool(int index, uint64_t pool) override {
+    cuda::retain_memory_pool(index, pool);
+  }
+  void release_memory_pool(int index, uint64_t pool) override {
+    cuda::release_memory_pool(index, pool);
+  }
+  void begin_memory_pool(uint64_t pool, Stream stream) override {
+    cuda::begin_memory_pool(pool, stream);
+  }
+  void end_memory_pool(uint64_t pool, Stream stream) override {
+    cuda::end_memory_pool(pool, stream);
+  }
+
   void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
             bool non_blocking) override {
     cuda::copy_memory(dst, dst_device, src, src_device, bytes, non_blocking);

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "device/cuda/capture_mode.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/event.h"
+#include "device/cuda/stream.h"
 #include "device/cuda/unit_lock.h"
 
 namespace vt::cuda {
@@ -28,6 +30,7 @@ struct Cache {
   std::map<const char*, PinnedBlock> live;          // by address
   std::map<size_t, std::vector<PinnedBlock>> free;  // by size
   std::vector<PinnedBlock> waiting;
+  std::vector<PinnedBlock> captured;  // a graph may read or write them at any replay: never reused
 };
 
 Cache& cache() {
@@ -44,6 +47,12 @@ size_t class_of(size_t bytes) {
 bool done(const PinnedBlock& block) {
   return std::all_of(block.events.begin(), block.events.end(),
                      [](Event* e) { return query_event(*e); });
+}
+
+bool is_captured(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (stream.handle) VT_CUDA(cudaStreamIsCapturing(handle_of(stream), &status));
+  return status != cudaStreamCaptureStatusNone;
 }
 
 void collect(Cache& own) {
@@ -71,6 +80,7 @@ void* allocate_pinned(size_t bytes) {
            "pin_memory: there is no CUDA device to pin memory for: ", unavailable_reason());
   const size_t size = class_of(std::max<size_t>(bytes, 1));
   Cache& own = cache();
+  RelaxedCapture relaxed;
   std::lock_guard lock(own.mutex);
   collect(own);
   PinnedBlock block;
@@ -103,6 +113,11 @@ void deallocate_pinned(void* data) noexcept {
   PinnedBlock block = std::move(found->second);
   own.live.erase(found);
   try {
+    RelaxedCapture relaxed;
+    if (std::any_of(block.uses.begin(), block.uses.end(), is_captured)) {
+      own.captured.push_back(std::move(block));
+      return;
+    }
     for (Stream stream : block.uses) {
       block.events.push_back(create_event(stream.device.index, false));
       record_event(*block.events.back(), stream);

@@ -18,6 +18,11 @@ class NoCudaBackend final : public Backend {
   void* allocate(int, size_t) override { unavailable(); }
   void deallocate(int, void*, size_t) override { unavailable(); }
   void record_stream(int, void*, Stream) override { unavailable(); }
+  uint64_t create_memory_pool(int) override { unavailable(); }
+  void retain_memory_pool(int, uint64_t) override { unavailable(); }
+  void release_memory_pool(int, uint64_t) override { unavailable(); }
+  void begin_memory_pool(uint64_t, Stream) override { unavailable(); }
+  void end_memory_pool(uint64_t, Stream) override { unavailable(); }
   void copy(void*, Device, const void*, Device, size_t, bool) override { unavailable(); }
   void zero(int, void*, size_t) override { unavailable(); }
   Stream current_stream(int) override { unavailable(); }
