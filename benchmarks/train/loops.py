@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -167,5 +168,6 @@ def _on_pytorch(module: ModuleType) -> ModuleType:
     source = source.replace("import vibetensor.torch as torch\n", "import torch\n")
     source = source.replace("from vibetensor.torch import nn\n", "from torch import nn\n")
     twin = ModuleType(module.__name__ + "_on_pytorch")
+    sys.modules[twin.__name__] = twin  # where torch.compile looks for it
     exec(compile(source, str(module.__file__), "exec"), twin.__dict__)
     return twin
