@@ -1,6 +1,7 @@
 """What is timed: statements that mean the same to PyTorch and to vibetensor, with ratios aimed at.
 
-Tensors have one element (or the few that a layer needs), so that the time is that of the call.
+Tensors have one element (or the few that a layer needs), so that the time is that of the call. On a
+GPU it is the host's time: of the call that queues the work.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """A statement to repeat. `setup` runs once; both see the modules `torch`, `nn` and `F`.
+    """A statement to repeat. `setup` runs once; both see the modules `torch`, `nn` and `F`, and
+    the name of the device as `device`.
 
     `per` divides the time, for statements that do several equal things; `goal` is the ratio of our
-    time to PyTorch's that is aimed at.
+    time to PyTorch's that is aimed at on a CPU (on a GPU it is 0.5 for every case).
     """
 
     name: str
@@ -29,8 +31,9 @@ CHAIN = 32  # nodes of the backward case
 MLP = """
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+model.to(device)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-x, y = torch.randn(16, 64), torch.randn(16, 64)
+x, y = torch.randn(16, 64, device=device), torch.randn(16, 64, device=device)
 def step():
     optimizer.zero_grad()
     loss = F.mse_loss(model(x), y)
@@ -38,9 +41,9 @@ def step():
     optimizer.step()
 """
 
-ONE = "a = torch.ones(1); b = torch.ones(1)"
-GRAD = "a = torch.ones(1, requires_grad=True); b = torch.ones(1)"
-GRID = "a = torch.ones(8, 8)"
+ONE = "a = torch.ones(1, device=device); b = torch.ones(1, device=device)"
+GRAD = ONE + "; a.requires_grad_()"
+GRID = "a = torch.ones(8, 8, device=device)"
 
 CASES = [
     Case("a + b", ONE, "a + b", 0.35),
@@ -52,7 +55,7 @@ CASES = [
     Case(
         "backward, per node",
         f"""
-a = torch.ones(1, requires_grad=True)
+a = torch.ones(1, device=device, requires_grad=True)
 def chain():
     x = a
     for _ in range({CHAIN}):
@@ -72,18 +75,28 @@ y = chain()
     Case("transpose", GRID, "a.t()", 0.40),
     Case(
         "F.linear",
-        "x = torch.ones(1, 4); w = torch.ones(4, 4); b = torch.ones(4)",
+        "x, w, b = (torch.ones(*n, device=device) for n in ((1, 4), (4, 4), (4,)))",
         "F.linear(x, w, b)",
         0.40,
     ),
-    Case("nn.Linear(4, 4)", "m = nn.Linear(4, 4); x = torch.ones(1, 4)", "m(x)", 0.35),
+    Case(
+        "nn.Linear(4, 4)",
+        "m = nn.Linear(4, 4).to(device); x = torch.ones(1, 4, device=device)",
+        "m(x)",
+        0.35,
+    ),
     Case("MLP step with AdamW", MLP, "step()", 0.35),
 ]
 
 
-def prepare(case: Case, torch: Any) -> Any:
+def prepare(case: Case, torch: Any, device: str) -> Any:
     """A function of n that runs the statement n times, compiled for one of the two modules."""
-    namespace: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
+    namespace: dict[str, Any] = {
+        "torch": torch,
+        "nn": torch.nn,
+        "F": torch.nn.functional,
+        "device": device,
+    }
     exec(case.setup, namespace)
     body = f"def run(n):\n    for _ in range(n):\n        {case.statement}\n"
     exec(body, namespace)
