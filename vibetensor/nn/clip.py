@@ -29,8 +29,11 @@ def get_total_norm(
         if norm_type == math.inf:
             parts = [tensor.abs().max().to(device) for tensor in found]
             total = _C.ops.stack(parts).max()
+        elif norm_type == 2.0:
+            parts = [_C.ops.norm_list(group).to(device) for group in _groups(found)]
+            total = parts[0] if len(parts) == 1 else _C.ops.norm_list(parts)
         else:
-            parts = [_power_sum(tensor, norm_type).to(device) for tensor in found]
+            parts = [tensor.float().abs().pow(norm_type).sum().to(device) for tensor in found]
             total = _C.ops.stack(parts).sum().pow(1.0 / norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
@@ -53,9 +56,13 @@ def clip_grad_norm_(
     grads = _grads(parameters)
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
     with no_grad():
-        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        for grad in grads:
-            grad.mul_(scale.to(grad.device))
+        for group in _groups(grads):
+            wide = _C.float64 if group[0].dtype == _C.float64 else _C.float32
+            dense = [grad.contiguous() for grad in group]
+            _C.ops.clip_list_(dense, total.to(group[0].device).to(wide), max_norm)
+            for grad, scaled in zip(group, dense, strict=True):
+                if not grad.is_contiguous():
+                    grad.copy_(scaled)
     return total
 
 
@@ -71,5 +78,9 @@ def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [param.grad for param in params if param.grad is not None]
 
 
-def _power_sum(tensor: Tensor, p: float) -> Tensor:
-    return _C.ops.sum_of_squares(tensor) if p == 2.0 else tensor.float().abs().pow(p).sum()
+def _groups(tensors: list[Tensor]) -> list[list[Tensor]]:
+    """Tensors of one device and type each, for one launch a group."""
+    groups: dict[tuple[str, str], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((str(tensor.device), str(tensor.dtype)), []).append(tensor)
+    return list(groups.values())

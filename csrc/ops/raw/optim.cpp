@@ -1,4 +1,4 @@
-// Optimizer updates over flat tensors, in place.
+// Optimizer updates over flat tensors, and the norm that gradients are clipped to, in place.
 #include "ops/raw/dense.h"
 
 namespace vt::raw {
@@ -22,6 +22,16 @@ void check_scale(const char* op, const Tensor& param, const Tensor& scale) {
 
 DType state_type(const Tensor& param) {
   return param.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+}
+
+void check_list(const char* op, const std::vector<Tensor>& tensors) {
+  VT_CHECK(!tensors.empty(), kValue, op, ": got no tensors");
+  check_float(op, tensors[0]);
+  for (const Tensor& t : tensors) {
+    check_same_device(op, tensors[0], t);
+    VT_CHECK(t.dtype() == tensors[0].dtype(), kRuntime, op, ": expected tensors of one type, got ",
+             tensors[0], " and ", t);
+  }
 }
 
 }  // namespace
@@ -64,6 +74,29 @@ Tensor sgd_(const Tensor& param, const Tensor& grad, const Tensor& momentum_buff
              SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
   param.bump_version();
   return param;
+}
+
+Tensor norm_list(const std::vector<Tensor>& tensors) {
+  check_list("norm_list", tensors);
+  std::vector<Tensor> rows;
+  rows.reserve(tensors.size());
+  for (const Tensor& t : tensors) rows.push_back(dense(t));
+  Tensor out = empty(Dims{}, state_type(tensors[0]), tensors[0].device());
+  kernels(out.device()).norm_list(out, rows);
+  return out;
+}
+
+Tensor clip_list_(const std::vector<Tensor>& tensors, const Tensor& norm, double max_norm) {
+  const char* op = "clip_list_";
+  check_list(op, tensors);
+  check_same_device(op, tensors[0], norm);
+  VT_CHECK(norm.numel() == 1 && norm.dtype() == state_type(tensors[0]), kRuntime, op, ": norm is ",
+           norm, ", expected one number of ", name(state_type(tensors[0])));
+  for (const Tensor& t : tensors)
+    VT_CHECK(t.is_dense(), kRuntime, op, ": ", t, " is not contiguous; scale it by itself");
+  kernels(norm.device()).clip_list(tensors, norm, max_norm);
+  for (const Tensor& t : tensors) t.bump_version();
+  return norm;
 }
 
 }  // namespace vt::raw
