@@ -293,63 +293,6 @@ std::array<Tensor, 2> softmax_double_backward(const Tensor& grad, const Tensor& 
           sub(mul(grad, sub(grad_output, inner, 1)), mul(grad_output, weighted), 1)};
 }
 
-namespace {
-
-void check_once_only(const char* op, const Tensor& grad) {
-  VT_CHECK(!(grad_enabled() && grad.requires_grad()), kNotImplemented, op,
-           ": the second derivative is not implemented; call backward without create_graph");
-}
-
-Tensor flat(const Tensor& t) { return t.defined() ? raw::view(dense(t), Dims{t.numel()}) : t; }
-Tensor rows(const Tensor& t, int64_t n) {
-  return raw::view(dense(t), Dims{n == 0 ? 0 : t.numel() / n, n});
-}
-Tensor like_parameter(const Tensor& parameter, bool wanted, int64_t n, const Tensor& x) {
-  return wanted && parameter.defined() ? empty(Dims{n}, x.dtype(), x.device()) : Tensor();
-}
-Tensor shaped(const Tensor& t, const Tensor& parameter) {
-  return t.defined() ? raw::view(t, parameter.sizes()) : t;
-}
-// The normalised length: rows is the length of the statistics.
-int64_t row_length(const Tensor& input, const Tensor& statistics) {
-  return statistics.numel() == 0 ? 0 : input.numel() / statistics.numel();
-}
-
-}  // namespace
-
-std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input,
-                                          const Tensor& weight, const Tensor& bias,
-                                          const Tensor& mean, const Tensor& rstd,
-                                          std::array<bool, 3> needs) {
-  check_once_only("layer_norm", grad);
-  const int64_t n = row_length(input, mean);
-  if (n == 0) {
-    const auto zero = [](const Tensor& t) { return t.defined() ? zeros_like(t, {}, {}) : t; };
-    return {zeros_like(input, {}, {}), zero(weight), zero(bias)};
-  }
-  Tensor dx = empty_like(input);
-  Tensor dweight = like_parameter(weight, needs[1], n, input),
-         dbias = like_parameter(bias, needs[2], n, input);
-  kernels(input.device())
-      .layer_norm_backward(rows(dx, n), dweight, dbias, rows(grad, n), rows(input, n), mean, rstd,
-                           flat(weight));
-  return {dx, shaped(dweight, weight), shaped(dbias, bias)};
-}
-
-std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input,
-                                        const Tensor& weight, const Tensor& rstd,
-                                        std::array<bool, 2> needs) {
-  check_once_only("rms_norm", grad);
-  const int64_t n = row_length(input, rstd);
-  if (n == 0)
-    return {zeros_like(input, {}, {}), weight.defined() ? zeros_like(weight, {}, {}) : weight};
-  Tensor dx = empty_like(input);
-  Tensor dweight = like_parameter(weight, needs[1], n, input);
-  kernels(input.device())
-      .rms_norm_backward(rows(dx, n), dweight, rows(grad, n), rows(input, n), rstd, flat(weight));
-  return {dx, shaped(dweight, weight)};
-}
-
 bool any_requires_grad(const std::vector<Tensor>& tensors) {
   for (const Tensor& t : tensors)
     if (t.requires_grad()) return true;

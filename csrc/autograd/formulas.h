@@ -57,6 +57,11 @@ std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& inpu
 std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input,
                                         const Tensor& weight, const Tensor& rstd,
                                         std::array<bool, 2> needs);
+// grad is that of the norm, sum_grad that of the sum; either may be undefined.
+std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_grad,
+                                        const Tensor& sum, const Tensor& weight,
+                                        const Tensor& bias, const Tensor& mean, const Tensor& rstd,
+                                        std::array<bool, 4> needs);
 
 bool any_requires_grad(const std::vector<Tensor>& tensors);
 [[noreturn]] void fail_no_derivative(const char* op);

@@ -9,9 +9,10 @@ void SavedTensor::save_input(const Tensor& t) {
 }
 
 void SavedTensor::save_output(const Tensor& t) {
+  is_output_ = true;
+  if (!t.defined()) return;
   tensor_ = alias(t);
   version_ = t.version();
-  is_output_ = true;
 }
 
 Tensor SavedTensor::unpack(Node* node, int output) const {

@@ -1,7 +1,7 @@
 """Public operators and their backward nodes.
 
-A formula is a C++ expression over public operators. In it ``grad`` is the gradient of the first result, ``result`` and
-``resultN`` are results, a parameter's name is its value, ``name.meta`` (or ``.sizes``) its shape and type alone, and
+A formula is a C++ expression over public operators. In it ``grad`` is the gradient of the first result, ``grad1`` that of
+the second (a formula that names it must cope with either being undefined), ``result`` and ``resultN`` are results, a parameter's name is its value, ``name.meta`` (or ``.sizes``) its shape and type alone, and
 ``needs`` tells a formula with several targets which of them are wanted.
 """
 
@@ -53,6 +53,12 @@ def _rewrite(formula: str) -> str:
 
 def class_name(op: Op) -> str:
     return "".join(part.capitalize() for part in op.name.strip("_").split("_")) + "Backward"
+
+
+def _two_grads(op: Op) -> bool:
+    """Does the second result carry a gradient as well?"""
+    assert op.gradients is not None
+    return any(_uses(formula, "grad1") for formula in op.gradients.values())
 
 
 def _inputs(op: Op) -> list[Parameter]:
@@ -130,6 +136,9 @@ def node(op: Op) -> str:
     ]
     release += [f"    result{i}_.release();" for i in saved.results]
     edges = "int edges" if lists else ""
+    incoming = "const Tensor& grad = grads[0];\n    if (!grad.defined()) return;"
+    if _two_grads(op):
+        incoming = "const Tensor &grad = grads[0], &grad1 = grads[1];"
     edge_count = "edges" if lists else str(len(inputs))
     return f"""class {class_name(op)} final : public Node, public Pooled<{class_name(op)}> {{
  public:
@@ -139,8 +148,7 @@ def node(op: Op) -> str:
 {chr(10).join(release)}
   }}
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override {{
-    const Tensor& grad = grads[0];
-    if (!grad.defined()) return;
+    {incoming}
 {chr(10).join(unpack)}
 {chr(10).join(compute)}
   }}
@@ -246,8 +254,11 @@ def public(op: Op) -> str:
         finish = "return result;"
     elif visible == 1:
         finish = "return std::move(std::get<0>(results));"
-    else:
+    elif visible == len(op.results):
         finish = "return results;"
+    else:
+        kept = ", ".join(f"std::move(std::get<{i}>(results))" for i in range(visible))
+        finish = f"return {{{kept}}};"
     plain = f"auto {'results' if len(op.results) > 1 else 'result'} = {call};"
     head = f"{op.return_type(raw=False)} {op.name}({op.cpp_parameters()})"
     view = (
@@ -280,6 +291,8 @@ def public(op: Op) -> str:
         else ""
     )
     body = "\n  ".join([_new_node(op), *_edges(op), *_save(op, results=results)])
+    if _two_grads(op):
+        body += "\n  set_history(std::get<1>(results), owner, 1);"
     return f"""{head} {{
   {plain}
 {view}  if (VT_LIKELY({unrecorded})) {finish}

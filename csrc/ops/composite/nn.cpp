@@ -135,14 +135,36 @@ Tensor layer_norm(const Tensor& input, const Dims& shape, const Tensor& weight, 
   return layer_norm_rows(input, weight, bias, trailing_elements("layer_norm", input, shape), eps);
 }
 
+namespace {
+
+// torch's default: the distance from 1 to the next number of the type that the arithmetic is done
+// in.
+double epsilon_of(const Tensor& input, std::optional<double> eps) {
+  return eps.value_or(input.dtype() == DType::kF64 ? std::numeric_limits<double>::epsilon()
+                                                   : std::numeric_limits<float>::epsilon());
+}
+
+}  // namespace
+
 Tensor rms_norm(const Tensor& input, const Dims& shape, const Tensor& weight,
                 std::optional<double> eps) {
-  // torch's default: the distance from 1 to the next number of the type that the arithmetic is done
-  // in.
-  const double smallest = input.dtype() == DType::kF64 ? std::numeric_limits<double>::epsilon()
-                                                       : std::numeric_limits<float>::epsilon();
   return rms_norm_rows(input, weight, trailing_elements("rms_norm", input, shape),
-                       eps.value_or(smallest));
+                       epsilon_of(input, eps));
+}
+
+std::tuple<Tensor, Tensor> add_layer_norm(const Tensor& input, const Tensor& residual,
+                                          const Dims& shape, const Tensor& weight,
+                                          const Tensor& bias, double eps) {
+  return add_norm_rows(input, residual, weight, bias,
+                       trailing_elements("add_layer_norm", input, shape), eps, true);
+}
+
+std::tuple<Tensor, Tensor> add_rms_norm(const Tensor& input, const Tensor& residual,
+                                        const Dims& shape, const Tensor& weight,
+                                        std::optional<double> eps) {
+  return add_norm_rows(input, residual, weight, Tensor(),
+                       trailing_elements("add_rms_norm", input, shape), epsilon_of(input, eps),
+                       false);
 }
 
 Tensor embedding(const Tensor& input, const Tensor& weight) {

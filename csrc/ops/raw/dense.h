@@ -19,6 +19,11 @@ inline void check_float(const char* op, const Tensor& t) {
            "; convert with .float() first");
 }
 
+// The type in which sums over elements of t are kept.
+inline DType statistics_type(const Tensor& t) {
+  return t.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+}
+
 // Rows of a tensor split at a dimension: [outer, n, inner].
 struct Split {
   int64_t outer = 1, n = 1, inner = 1;

@@ -1,30 +1,10 @@
-// Softmax, losses, normalisation, dropout and triangles below autograd.
+// Softmax, losses, dropout and triangles below autograd.
 #include "ops/raw/dense.h"
 
 #include "device/generator.h"
 
 namespace vt::raw {
-namespace {
-
-DType statistics_type(const Tensor& t) {
-  return t.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
-}
-
-void check_affine(const char* op, const Tensor& input, const Tensor& parameter, int64_t n) {
-  if (!parameter.defined()) return;
-  check_same_device(op, input, parameter);
-  VT_CHECK(parameter.numel() == n, kRuntime, op, ": expected ", n,
-           " elements in the weight or bias, got ", parameter);
-  VT_CHECK(parameter.dtype() == input.dtype(), kRuntime, op,
-           ": expected input and parameters of one dtype, got ", input, " and ", parameter);
-}
-
-int64_t rows_of(const Tensor& t, int64_t n) { return n == 0 ? 0 : t.numel() / n; }
-
-Tensor rows(const Tensor& t, int64_t n) { return raw::view(t, Dims{rows_of(t, n), n}); }
-Tensor flat(const Tensor& t) { return t.defined() ? raw::view(dense(t), Dims{t.numel()}) : t; }
-
-}  // namespace
+namespace {}  // namespace
 
 Tensor softmax_kernel(const Tensor& self, int64_t dim, bool log) {
   const char* op = log ? "log_softmax" : "softmax";
@@ -106,32 +86,6 @@ Tensor cross_entropy_backward(const Tensor& grad_output, const Tensor& input, co
         .cross_entropy_backward(dlogits, dense(raw::to_dtype(grad_output, logsumexp.dtype())), x,
                                 dense(target), logsumexp, ignore_index, label_smoothing);
   return dlogits;
-}
-
-std::tuple<Tensor, Tensor, Tensor> layer_norm_rows(const Tensor& input, const Tensor& weight,
-                                                   const Tensor& bias, int64_t n, double eps) {
-  check_float("layer_norm", input);
-  check_affine("layer_norm", input, weight, n);
-  check_affine("layer_norm", input, bias, n);
-  const Tensor x = dense(input);
-  Tensor out = empty_like(x);
-  Tensor mean = empty(Dims{rows_of(x, n)}, statistics_type(x), x.device()), rstd = empty_like(mean);
-  if (x.numel() > 0)
-    kernels(x.device())
-        .layer_norm(rows(out, n), mean, rstd, rows(x, n), flat(weight), flat(bias), eps);
-  return {out, mean, rstd};
-}
-
-std::tuple<Tensor, Tensor> rms_norm_rows(const Tensor& input, const Tensor& weight, int64_t n,
-                                         double eps) {
-  check_float("rms_norm", input);
-  check_affine("rms_norm", input, weight, n);
-  const Tensor x = dense(input);
-  Tensor out = empty_like(x);
-  Tensor rstd = empty(Dims{rows_of(x, n)}, statistics_type(x), x.device());
-  if (x.numel() > 0)
-    kernels(x.device()).rms_norm(rows(out, n), rstd, rows(x, n), flat(weight), eps);
-  return {out, rstd};
 }
 
 std::tuple<Tensor, Tensor> dropout_masked(const Tensor& self, double p) {

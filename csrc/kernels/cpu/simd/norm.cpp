@@ -31,16 +31,26 @@ class Parameter {
 };
 
 template <class T, bool Centred>
-void norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-          const Tensor& weight, const Tensor& bias, double eps) {
+void forward(const Tensor& out, const Tensor& sums, const Tensor& mean, const Tensor& rstd,
+             const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+             double eps) {
   using C = compute_t<T>;
   const int64_t rows = rstd.numel(), n = x.numel() / std::max<int64_t>(1, rows);
   const Parameter<T> weights(weight, n, C(1)), biases(bias, n, C(0));
   const C *w = weights.get(), *b = biases.get();
   parallel_for(rows, row_grain(n), [&](int64_t begin, int64_t end) {
-    const Scratch<T> from(n), to(n);
+    const Scratch<T> from(n), other(n), to(n);
     for (int64_t r = begin; r < end; ++r) {
       const C* row = load(x.data<T>() + r * n, from.get(), n);
+      if (residual.defined()) {
+        const C* add = load(residual.data<T>() + r * n, other.get(), n);
+        T* sum_row = sums.data<T>() + r * n;
+        C* s = target(sum_row, to.get());
+#pragma GCC ivdep
+        for (int64_t i = 0; i < n; ++i) s[i] = row[i] + add[i];
+        store(sum_row, s, n);
+        row = load(static_cast<const T*>(sum_row), from.get(), n);  // as it was rounded
+      }
       T* dst = out.data<T>() + r * n;
       C* o = target(dst, to.get());
       const C m = Centred ? static_cast<C>(sum(row, n) / static_cast<double>(n)) : C(0);
@@ -89,8 +99,9 @@ struct ParameterSums {
 };
 
 template <class T, bool Centred>
-void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
-                   const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
+void backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
+              const Tensor& extra, const Tensor& x, const Tensor& mean, const Tensor& rstd,
+              const Tensor& weight) {
   using C = compute_t<T>;
   const int64_t rows = rstd.numel(), n = x.numel() / std::max<int64_t>(1, rows);
   const Parameter<T> weights(weight, n, C(1));
@@ -102,7 +113,7 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
   std::unique_ptr<double[]> partial(total ? new double[total]() : nullptr);
   const int64_t grain = std::max<int64_t>(1, kRowGrain / std::max<int64_t>(1, piece * n));
   parallel_for(pieces, grain, [&](int64_t begin, int64_t end) {
-    const Scratch<T> xs(n), gs(n), to(n);
+    const Scratch<T> xs(n), gs(n), more(n), to(n);
     std::unique_ptr<C[]> running(sums ? new C[static_cast<size_t>(2 * n)]() : nullptr);
     for (int64_t p = begin; p < end; ++p) {
       double* slot = partial.get() + (sums ? p * 2 * n : 0);
@@ -118,7 +129,6 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
           parameter.add_row(g, row, m, s);
           if ((r - p * piece) % kFold == kFold - 1 || r == last - 1) parameter.fold();
         }
-        if (!dx.defined()) continue;
         // With xhat = (x - m) s and h = grad w: dx = s (h - mean(h) - xhat mean(h xhat)).
         const double along = sum_of<C>(n, [=](int64_t i, auto kind) __attribute__((always_inline)) {
           if constexpr (std::is_same_v<decltype(kind), C>) return g[i] * w[i] * (row[i] - m);
@@ -130,6 +140,11 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
         C* d = target(dst, to.get());
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) d[i] = s * (g[i] * w[i] - level - (row[i] - m) * slope);
+        if (extra.defined()) {
+          const C* e = load(extra.data<T>() + r * n, more.get(), n);
+#pragma GCC ivdep
+          for (int64_t i = 0; i < n; ++i) d[i] += e[i];
+        }
         store(dst, d, n);
       }
     }
@@ -146,31 +161,23 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
 
 }  // namespace
 
-void layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
-                const Tensor& weight, const Tensor& bias, double eps) {
-  visit_float("layer_norm", x.dtype(), [&](auto tag) {
-    norm<typename decltype(tag)::type, true>(out, mean, rstd, x, weight, bias, eps);
+void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
+          const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+          double eps) {
+  visit_float(mean.defined() ? "layer_norm" : "rms_norm", x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto run = mean.defined() ? &forward<T, true> : &forward<T, false>;
+    run(out, sum, mean, rstd, x, residual, weight, bias, eps);
   });
 }
-void rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-              double eps) {
-  visit_float("rms_norm", x.dtype(), [&](auto tag) {
-    norm<typename decltype(tag)::type, false>(out, Tensor(), rstd, x, weight, Tensor(), eps);
-  });
-}
-void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
-                         const Tensor& grad, const Tensor& x, const Tensor& mean,
-                         const Tensor& rstd, const Tensor& weight) {
-  visit_float("layer_norm_backward", x.dtype(), [&](auto tag) {
-    norm_backward<typename decltype(tag)::type, true>(dx, dweight, dbias, grad, x, mean, rstd,
-                                                      weight);
-  });
-}
-void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& grad, const Tensor& x,
-                       const Tensor& rstd, const Tensor& weight) {
-  visit_float("rms_norm_backward", x.dtype(), [&](auto tag) {
-    norm_backward<typename decltype(tag)::type, false>(dx, dweight, Tensor(), grad, x, Tensor(),
-                                                       rstd, weight);
+
+void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
+                   const Tensor& extra, const Tensor& x, const Tensor& mean, const Tensor& rstd,
+                   const Tensor& weight) {
+  visit_float(mean.defined() ? "layer_norm" : "rms_norm", x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto run = mean.defined() ? &backward<T, true> : &backward<T, false>;
+    run(dx, dweight, dbias, grad, extra, x, mean, rstd, weight);
   });
 }
 

@@ -1,0 +1,64 @@
+// Derivatives of layer norm and RMS norm, alone and behind a residual sum.
+#include "autograd/formulas.h"
+#include "ops/ops.h"
+
+namespace vt {
+namespace {
+
+void check_once_only(const char* op, const Tensor& grad) {
+  VT_CHECK(!(grad_enabled() && grad.requires_grad()), kNotImplemented, op,
+           ": the second derivative is not implemented; call backward without create_graph");
+}
+
+Tensor shaped(const Tensor& t, const Tensor& parameter) {
+  return t.defined() ? raw::view(t, parameter.sizes()) : t;
+}
+Tensor zeros_of(const Tensor& t) { return t.defined() ? zeros_like(t, {}, {}) : t; }
+
+// Gradients of input, weight and bias. `mean` is undefined for RMS norm, `extra` where nothing is
+// added to the input's.
+std::array<Tensor, 3> gradients(const char* op, const Tensor& grad, const Tensor& extra,
+                                const Tensor& input, const Tensor& weight, const Tensor& bias,
+                                const Tensor& mean, const Tensor& rstd, bool weight_wanted,
+                                bool bias_wanted) {
+  check_once_only(op, grad);
+  if (input.numel() == 0) return {zeros_of(input), zeros_of(weight), zeros_of(bias)};
+  auto [dx, dweight, dbias] =
+      raw::norm_rows_backward(grad, extra, input, mean, rstd, weight,
+                              weight_wanted && weight.defined(), bias_wanted && bias.defined());
+  return {dx, shaped(dweight, weight), shaped(dbias, bias)};
+}
+
+}  // namespace
+
+std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input,
+                                          const Tensor& weight, const Tensor& bias,
+                                          const Tensor& mean, const Tensor& rstd,
+                                          std::array<bool, 3> needs) {
+  return gradients("layer_norm", grad, Tensor(), input, weight, bias, mean, rstd, needs[1],
+                   needs[2]);
+}
+
+std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input,
+                                        const Tensor& weight, const Tensor& rstd,
+                                        std::array<bool, 2> needs) {
+  auto [dx, dweight, none] = gradients("rms_norm", grad, Tensor(), input, weight, Tensor(),
+                                       Tensor(), rstd, needs[1], false);
+  return {dx, dweight};
+}
+
+std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_grad,
+                                        const Tensor& sum, const Tensor& weight, const Tensor& bias,
+                                        const Tensor& mean, const Tensor& rstd,
+                                        std::array<bool, 4> needs) {
+  const char* op = mean.defined() ? "add_layer_norm" : "add_rms_norm";
+  if (sum_grad.defined()) check_once_only(op, sum_grad);
+  if (!grad.defined()) {  // only the sum was used
+    return {sum_grad, sum_grad, zeros_of(weight), zeros_of(bias)};
+  }
+  auto [dx, dweight, dbias] =
+      gradients(op, grad, sum_grad, sum, weight, bias, mean, rstd, needs[2], needs[3]);
+  return {dx, dx, dweight, dbias};
+}
+
+}  // namespace vt

@@ -1,0 +1,29 @@
+// The arguments of the norm kernels. RMS norm is layer norm with a mean of 0.
+#pragma once
+#include "kernels/types.h"
+
+namespace vt::cuda {
+
+template <class T>
+struct NormForward {
+  using C = compute_t<T>;
+  T *out, *sum;                           // sum: of x and residual, where there is one
+  C *means, *rstds;                       // means: null for RMS norm
+  const T *x, *residual, *weight, *bias;  // the last three may be null
+  int64_t rows, n;
+  C eps;
+};
+
+// With xhat = (x - mean) rstd and g = grad * weight: dx = rstd (g - mean(g) - xhat mean(g xhat)),
+// dweight = sum over rows of grad * xhat, dbias = sum over rows of grad.
+template <class T>
+struct NormBackward {
+  using C = compute_t<T>;
+  T* dx;
+  const T *grad, *extra, *x;  // extra: another gradient of x that is added to dx, or null
+  const C *means, *rstds;     // means: null for RMS norm
+  const T* weight;            // or null
+  int64_t rows, n;
+};
+
+}  // namespace vt::cuda

@@ -1,0 +1,313 @@
+// The gradients of layer norm and RMS norm.
+//
+// Note [Norm gradients in one pass]
+// dweight and dbias are sums over rows, dx needs sums along them. As many blocks as the GPU runs at
+// once walk over the rows; each thread keeps its columns of dweight and dbias in registers from row
+// to row, so grad and x are read once. Blocks write their sums, a second kernel adds those up. The
+// order of every sum depends on the shape and the GPU only.
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/register_row.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+// Threads a block: as many as leave each the registers for its columns.
+constexpr int block_of(int packs) { return packs > 2 ? 384 : 512; }
+constexpr int kMostThreads = 512;
+
+template <class C>
+struct TwoSums {
+  C g, gx;
+};
+struct AddTwo {
+  template <class C>
+  __device__ __forceinline__ TwoSums<C> operator()(TwoSums<C> a, TwoSums<C> b) const {
+    return {a.g + b.g, a.gx + b.gx};
+  }
+};
+
+// Sums over one of the groups of kWidth threads that a block consists of; the groups may be at
+// different rows. `turn` alternates from call to call: a slow thread then still finds the parts of
+// the call before.
+template <int kWidth, class C>
+__device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn) {
+  value = warp_reduce(value, AddTwo{});
+  if constexpr (kWidth == kWarp) return value;
+  constexpr int kWarps = kWidth / kWarp;
+  __shared__ TwoSums<C> storage[2][kMostThreads / kWarp];
+  const int group = threadIdx.x / kWidth, warp = threadIdx.x / kWarp;
+  if (threadIdx.x % kWarp == 0) storage[turn][warp] = value;
+  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kWidth) : "memory");
+  const TwoSums<C>* parts = &storage[turn][group * kWarps];
+  TwoSums<C> result = parts[0];
+#pragma unroll
+  for (int w = 1; w < kWarps; ++w) result = AddTwo{}(result, parts[w]);
+  return result;
+}
+
+// What a group reads of one row.
+template <class T, int kWidth, int kPacks, bool kExtra>
+struct RowInputs {
+  using C = compute_t<T>;
+  static constexpr int V = 16 / sizeof(T);
+  RegisterRow<T, V, kWidth, kPacks> grad, x, extra;  // extra: only where kExtra
+  C mean, rstd;
+
+  __device__ __forceinline__ void load(const NormBackward<T>& a, int64_t row, int lane) {
+    const int n = static_cast<int>(a.n);
+    grad.load(a.grad + row * a.n, n, lane);
+    x.load(a.x + row * a.n, n, lane);
+    if constexpr (kExtra) extra.load(a.extra + row * a.n, n, lane);
+    mean = a.means ? a.means[row] : C(0);
+    rstd = a.rstds[row];
+  }
+};
+
+// See Note [Norm gradients in one pass]. partial is [2][blocks][n], dbias after dweight, or null.
+template <class T, int kWidth, int kPacks, bool kExtra>
+__global__ void __launch_bounds__(block_of(kPacks), 1)
+    norm_backward_kernel(NormBackward<T> a, compute_t<T>* partial) {
+  using C = compute_t<T>;
+  constexpr int V = 16 / sizeof(T), kGroups = block_of(kPacks) / kWidth;
+  constexpr bool kAhead = kPacks * (kExtra ? 3 : 2) <= 4;  // registers for the next row too
+  extern __shared__ __align__(16) char shared[];
+  const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
+  const int n = static_cast<int>(a.n);
+  using Row = RegisterRow<T, V, kWidth, kPacks>;
+  Row weight;
+  if (a.weight) weight.load(a.weight, n, lane);
+  C dw[kPacks][V] = {}, db[kPacks][V] = {};
+  const C inverse = C(1) / static_cast<C>(n);
+  const int64_t step = int64_t{gridDim.x} * kGroups;
+  int64_t row = int64_t{blockIdx.x} * kGroups + group;
+  RowInputs<T, kWidth, kPacks, kExtra> now, next;
+  if (row < a.rows) now.load(a, row, lane);
+  for (int turn = 0; row < a.rows; row += step, turn ^= 1) {
+    if constexpr (kAhead)
+      if (row + step < a.rows) next.load(a, row + step, lane);
+    const C mean = now.mean, rstd = now.rstd;
+    TwoSums<C> sums{0, 0};
+    now.grad.each(n, lane, [&](int, const auto& grad, int p) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const C g = convert<C>(grad.v[j]);
+        const C xhat = (convert<C>(now.x.packs[p].v[j]) - mean) * rstd;
+        const C h = a.weight ? g * convert<C>(weight.packs[p].v[j]) : g;
+        sums.g += h;
+        sums.gx += h * xhat;
+        dw[p][j] += g * xhat;
+        db[p][j] += g;
+      }
+    });
+    sums = sum_over_group<kWidth>(sums, turn);
+    const C mean_g = a.means ? sums.g * inverse : C(0), mean_gx = sums.gx * inverse;
+    now.grad.each(n, lane, [&](int i, const auto& grad, int p) {
+      Pack<T, V> result;
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const C g = convert<C>(grad.v[j]);
+        const C xhat = (convert<C>(now.x.packs[p].v[j]) - mean) * rstd;
+        const C h = a.weight ? g * convert<C>(weight.packs[p].v[j]) : g;
+        C value = rstd * (h - mean_g - xhat * mean_gx);
+        if constexpr (kExtra) value += convert<C>(now.extra.packs[p].v[j]);
+        result.v[j] = convert<T>(value);
+      }
+      *reinterpret_cast<Pack<T, V>*>(a.dx + row * a.n + i) = result;
+    });
+    if constexpr (kAhead) now = next;
+    else if (row + step < a.rows) now.load(a, row + step, lane);
+  }
+  if (!partial) return;
+  // The groups add to shared memory one after the other.
+  C* block_sums = kGroups > 1 ? reinterpret_cast<C*>(shared) : nullptr;
+  for (int turn = 0; turn < kGroups; ++turn) {
+    if (turn == group) {
+#pragma unroll
+      for (int p = 0; p < kPacks; ++p) {
+        const int i = Row::start(p, lane);
+        if (i >= n) continue;
+#pragma unroll
+        for (int which = 0; which < 2; ++which) {
+          C* to = partial + (int64_t{which} * gridDim.x + blockIdx.x) * n + i;
+          C* through = kGroups > 1 ? block_sums + which * n + i : nullptr;
+#pragma unroll
+          for (int j = 0; j < V; ++j) {
+            C sum = which == 0 ? dw[p][j] : db[p][j];
+            if (kGroups > 1 && turn > 0) sum += through[j];
+            if (turn == kGroups - 1) to[j] = sum;
+            else through[j] = sum;
+          }
+        }
+      }
+    }
+    if constexpr (kGroups > 1) __syncthreads();
+  }
+}
+
+// Rows of any length and alignment: dx alone, in two walks.
+template <class T, int kWidth, int V>
+__global__ void __launch_bounds__(kThreads) norm_backward_walk_kernel(NormBackward<T> a) {
+  using C = compute_t<T>;
+  const int64_t row = row_of_group<kWidth>();
+  if (row >= a.rows) return;
+  const int lane = threadIdx.x % kWidth;
+  const int64_t n = a.n, at = row * n;
+  const C mean = a.means ? a.means[row] : C(0), rstd = a.rstds[row];
+  auto each = [&](int64_t i, auto&& f) {
+    const auto gs = *reinterpret_cast<const Pack<T, V>*>(a.grad + at + i);
+    const auto xs = *reinterpret_cast<const Pack<T, V>*>(a.x + at + i);
+    Pack<T, V> ws;
+    if (a.weight) ws = *reinterpret_cast<const Pack<T, V>*>(a.weight + i);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      C g = convert<C>(gs.v[j]);
+      if (a.weight) g *= convert<C>(ws.v[j]);
+      f(j, g, (convert<C>(xs.v[j]) - mean) * rstd);
+    }
+  };
+  C sum_g = 0, sum_gx = 0;
+  for (int64_t i = lane * V; i < n; i += kWidth * V)
+    each(i, [&](int, C g, C xhat) {
+      sum_g += g;
+      sum_gx += g * xhat;
+    });
+  const C mean_g = a.means ? group_sum<kWidth>(sum_g) / static_cast<C>(n) : C(0);
+  const C mean_gx = group_sum<kWidth>(sum_gx) / static_cast<C>(n);
+  for (int64_t i = lane * V; i < n; i += kWidth * V) {
+    Pack<T, V> result, extra;
+    if (a.extra) extra = *reinterpret_cast<const Pack<T, V>*>(a.extra + at + i);
+    each(i, [&](int j, C g, C xhat) {
+      C value = rstd * (g - mean_g - xhat * mean_gx);
+      if (a.extra) value += convert<C>(extra.v[j]);
+      result.v[j] = convert<T>(value);
+    });
+    *reinterpret_cast<Pack<T, V>*>(a.dx + at + i) = result;
+  }
+}
+
+constexpr int kColumns = 32, kColumnRows = 16;
+
+// The sums of dweight and dbias over one chunk of rows, beside norm_backward_walk_kernel.
+template <class T>
+__global__ void __launch_bounds__(kColumns* kColumnRows)
+    norm_parameters_kernel(NormBackward<T> a, compute_t<T>* partial, int64_t chunk) {
+  using C = compute_t<T>;
+  __shared__ C parts[2][kColumnRows][kColumns];
+  const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  const int64_t begin = blockIdx.y * chunk, end = begin + chunk < a.rows ? begin + chunk : a.rows;
+  C dw = 0, db = 0;
+  if (column < a.n) {
+#pragma unroll 4
+    for (int64_t row = begin + threadIdx.y; row < end; row += kColumnRows) {
+      const C g = convert<C>(a.grad[row * a.n + column]);
+      const C mean = a.means ? a.means[row] : C(0);
+      dw += g * ((convert<C>(a.x[row * a.n + column]) - mean) * a.rstds[row]);
+      db += g;
+    }
+  }
+  parts[0][threadIdx.y][threadIdx.x] = dw;
+  parts[1][threadIdx.y][threadIdx.x] = db;
+  __syncthreads();
+  if (threadIdx.y > 1 || column >= a.n) return;
+  C sum = 0;
+#pragma unroll
+  for (int r = 0; r < kColumnRows; ++r) sum += parts[threadIdx.y][r][threadIdx.x];
+  partial[(int64_t{threadIdx.y} * gridDim.y + blockIdx.y) * a.n + column] = sum;
+}
+
+// dweight and dbias: the sums of partial [2][parts][n] over its parts.
+template <class T>
+__global__ void __launch_bounds__(kColumns* kColumnRows)
+    norm_parameters_finish_kernel(T* dweight, T* dbias, const compute_t<T>* partial, int64_t n,
+                                  int parts_count) {
+  using C = compute_t<T>;
+  __shared__ C parts[kColumnRows][kColumns];
+  T* out = blockIdx.y == 0 ? dweight : dbias;
+  if (!out) return;
+  const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  C sum = 0;
+  if (column < n) {
+#pragma unroll 8
+    for (int c = threadIdx.y; c < parts_count; c += kColumnRows)
+      sum += partial[(int64_t{blockIdx.y} * parts_count + c) * n + column];
+  }
+  parts[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= n) return;
+#pragma unroll
+  for (int r = 1; r < kColumnRows; ++r) sum += parts[r][threadIdx.x];
+  out[column] = convert<T>(sum);
+}
+
+template <class T>
+void finish(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
+            const compute_t<T>* partial, int64_t n, int64_t parts) {
+  queue.launch(&norm_parameters_finish_kernel<T>,
+               dim3(static_cast<unsigned>(ceil_div(n, kColumns)), 2), dim3(kColumns, kColumnRows),
+               data_or_null<T>(dweight), data_or_null<T>(dbias), partial, n, parts);
+}
+
+template <class T>
+bool in_registers(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
+                  const NormBackward<T>& a) {
+  auto run = [&]<class Shape>(Shape) {
+    constexpr int block = block_of(Shape::packs), groups = block / Shape::width;
+    const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
+    const bool sums = dweight.defined() || dbias.defined();
+    const Scratch<compute_t<T>> partial(queue, sums ? 2 * blocks * a.n : 0);
+    const size_t shared =
+        sums && groups > 1 ? static_cast<size_t>(2 * a.n) * sizeof(compute_t<T>) : 0;
+    const auto kernel = a.extra ? &norm_backward_kernel<T, Shape::width, Shape::packs, true>
+                                : &norm_backward_kernel<T, Shape::width, Shape::packs, false>;
+    queue.launch_shared(kernel, blocks, block, shared, a, partial.get());
+    if (sums) finish<T>(queue, dweight, dbias, partial.get(), a.n, blocks);
+  };
+  const int64_t packs = a.n * static_cast<int64_t>(sizeof(T)) / 16;
+  return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<128, 1>,
+                          RowShape<128, 2>, RowShape<256, 2>, RowShape<512, 2>>(packs, run);
+}
+
+template <class T>
+void in_walks(const Queue& queue, const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+              const Tensor& grad, const Tensor& extra, const Tensor& x, const Tensor& weight,
+              const NormBackward<T>& a) {
+  for_row_shape<T>(a.n, {&dx, &grad, &extra, &x, &weight},
+                   [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+                     queue.launch(&norm_backward_walk_kernel<T, kWidth, V>,
+                                  row_blocks<kWidth>(a.rows), kThreads, a);
+                   });
+  if (!dweight.defined() && !dbias.defined()) return;
+  const int64_t columns = ceil_div(a.n, kColumns);
+  const int64_t wanted = std::clamp<int64_t>(1024 / columns, 1, ceil_div(a.rows, 64));
+  const int64_t chunk = ceil_div(a.rows, wanted), chunks = ceil_div(a.rows, chunk);
+  const Scratch<compute_t<T>> partial(queue, 2 * chunks * a.n);
+  queue.launch(&norm_parameters_kernel<T>,
+               dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
+               dim3(kColumns, kColumnRows), a, partial.get(), chunk);
+  finish<T>(queue, dweight, dbias, partial.get(), a.n, chunks);
+}
+
+}  // namespace
+
+void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
+                   const Tensor& extra, const Tensor& x, const Tensor& mean, const Tensor& rstd,
+                   const Tensor& weight) {
+  if (x.numel() == 0) return;
+  const char* op = mean.defined() ? "layer_norm_backward" : "rms_norm_backward";
+  const Queue queue(op, x.device());
+  visit_float(op, x.dtype(), [&]<class T>(TypeTag<T>) {
+    using C = compute_t<T>;
+    const NormBackward<T> a{
+        dx.data<T>(),          grad.data<T>(), data_or_null<T>(extra),  x.data<T>(),
+        data_or_null<C>(mean), rstd.data<C>(), data_or_null<T>(weight), x.sizes()[0],
+        x.sizes()[1]};
+    if (rows_are_packed<T>(a.n, {&dx, &grad, &extra, &x, &weight}) &&
+        in_registers(queue, dweight, dbias, a))
+      return;
+    in_walks(queue, dx, dweight, dbias, grad, extra, x, weight, a);
+  });
+}
+
+}  // namespace vt::cuda

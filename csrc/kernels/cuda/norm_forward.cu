@@ -1,0 +1,163 @@
+// Layer norm and RMS norm, with the sum of a residual before it.
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/register_row.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+template <class C, class T, int V>
+__device__ __forceinline__ void normalise(const NormForward<T>& a, int64_t at, int64_t i,
+                                          const Pack<T, V>& x, C mean, C rstd) {
+  Pack<T, V> w, b, result;
+  if (a.weight) w = *reinterpret_cast<const Pack<T, V>*>(a.weight + i);
+  if (a.bias) b = *reinterpret_cast<const Pack<T, V>*>(a.bias + i);
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    C value = (convert<C>(x.v[j]) - mean) * rstd;
+    if (a.weight) value *= convert<C>(w.v[j]);
+    if (a.bias) value += convert<C>(b.v[j]);
+    result.v[j] = convert<T>(value);
+  }
+  *reinterpret_cast<Pack<T, V>*>(a.out + at + i) = result;
+}
+
+// The pack x + residual, rounded to T as it is stored.
+template <class C, class T, int V>
+__device__ __forceinline__ void add_pack(Pack<T, V>& x, const Pack<T, V>& residual) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) x.v[j] = convert<T>(convert<C>(x.v[j]) + convert<C>(residual.v[j]));
+}
+
+template <class T>
+__device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_t row,
+                                                 compute_t<T> mean, compute_t<T> rstd) {
+  if (a.means) a.means[row] = mean;
+  a.rstds[row] = rstd;
+}
+
+constexpr int block_of(int width) { return width > kThreads ? width : kThreads; }
+
+// kWidth threads a row, each with kPacks packs of it.
+template <class T, int kWidth, int kPacks>
+__global__ void __launch_bounds__(block_of(kWidth)) norm_kernel(NormForward<T> a) {
+  using C = compute_t<T>;
+  constexpr int V = 16 / sizeof(T);
+  const int64_t row = int64_t{blockIdx.x} * (block_of(kWidth) / kWidth) + threadIdx.x / kWidth;
+  if (row >= a.rows) return;  // a whole warp, or the whole block
+  const int lane = threadIdx.x % kWidth, n = static_cast<int>(a.n);
+  const int64_t at = row * a.n;
+  RegisterRow<T, V, kWidth, kPacks> x;
+  x.load(a.x + at, n, lane);
+  if (a.residual) {
+    RegisterRow<T, V, kWidth, kPacks> residual;
+    residual.load(a.residual + at, n, lane);
+    x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
+    x.store(a.sum + at, n, lane);
+  }
+  C mean = 0;
+  if (a.means) {
+    C sum = 0;
+    x.each(n, lane, [&](int, const auto& pack, int) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += convert<C>(pack.v[j]);
+    });
+    mean = group_sum<kWidth>(sum) / static_cast<C>(n);
+  }
+  C squares = 0;
+  x.each(n, lane, [&](int, const auto& pack, int) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const C d = convert<C>(pack.v[j]) - mean;
+      squares += d * d;
+    }
+  });
+  const C rstd = C(1) / sqrt(group_sum<kWidth>(squares) / static_cast<C>(n) + a.eps);
+  if (lane == 0) store_statistics(a, row, mean, rstd);
+  x.each(n, lane, [&](int i, const auto& pack, int) { normalise<C>(a, at, i, pack, mean, rstd); });
+}
+
+// Rows of any length and alignment: three walks, of which the later ones find the row in the cache.
+template <class T, int kWidth, int V>
+__global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a) {
+  using C = compute_t<T>;
+  const int64_t row = row_of_group<kWidth>();
+  if (row >= a.rows) return;
+  const int lane = threadIdx.x % kWidth;
+  const int64_t at = row * a.n;
+  const T* x = (a.residual ? a.sum : a.x) + at;
+  auto each = [&](auto&& f) {
+    for (int64_t i = lane * V; i < a.n; i += kWidth * V)
+      f(i, *reinterpret_cast<const Pack<T, V>*>(x + i));
+  };
+  if (a.residual) {
+    for (int64_t i = lane * V; i < a.n; i += kWidth * V) {
+      auto pack = *reinterpret_cast<const Pack<T, V>*>(a.x + at + i);
+      add_pack<C>(pack, *reinterpret_cast<const Pack<T, V>*>(a.residual + at + i));
+      *reinterpret_cast<Pack<T, V>*>(a.sum + at + i) = pack;  // the same thread reads it again
+    }
+  }
+  C mean = 0;
+  if (a.means) {
+    C sum = 0;
+    each([&](int64_t, const auto& pack) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += convert<C>(pack.v[j]);
+    });
+    mean = group_sum<kWidth>(sum) / static_cast<C>(a.n);
+  }
+  C squares = 0;
+  each([&](int64_t, const auto& pack) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const C d = convert<C>(pack.v[j]) - mean;
+      squares += d * d;
+    }
+  });
+  const C rstd = C(1) / sqrt(group_sum<kWidth>(squares) / static_cast<C>(a.n) + a.eps);
+  if (lane == 0) store_statistics(a, row, mean, rstd);
+  each([&](int64_t i, const auto& pack) { normalise<C>(a, at, i, pack, mean, rstd); });
+}
+
+template <class T>
+bool in_registers(const Queue& queue, const NormForward<T>& a) {
+  return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>, RowShape<256, 1>,
+                          RowShape<256, 2>, RowShape<256, 4>, RowShape<1024, 2>, RowShape<1024, 4>>(
+      a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
+        constexpr int block = block_of(Shape::width);
+        queue.launch(&norm_kernel<T, Shape::width, Shape::packs>,
+                     ceil_div(a.rows, block / Shape::width), block, a);
+      });
+}
+
+}  // namespace
+
+void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
+          const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+          double eps) {
+  if (x.numel() == 0) return;
+  const char* op = mean.defined() ? "layer_norm" : "rms_norm";
+  const Queue queue(op, x.device());
+  visit_float(op, x.dtype(), [&]<class T>(TypeTag<T>) {
+    using C = compute_t<T>;
+    const NormForward<T> a{out.data<T>(),
+                           data_or_null<T>(sum),
+                           data_or_null<C>(mean),
+                           rstd.data<C>(),
+                           x.data<T>(),
+                           data_or_null<T>(residual),
+                           data_or_null<T>(weight),
+                           data_or_null<T>(bias),
+                           x.sizes()[0],
+                           x.sizes()[1],
+                           static_cast<C>(eps)};
+    const auto tensors = {&out, &sum, &x, &residual, &weight, &bias};
+    if (rows_are_packed<T>(a.n, tensors) && in_registers(queue, a)) return;
+    for_row_shape<T>(a.n, tensors, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+      queue.launch(&norm_walk_kernel<T, kWidth, V>, row_blocks<kWidth>(a.rows), kThreads, a);
+    });
+  });
+}
+
+}  // namespace vt::cuda
