@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "base/device.h"
@@ -33,6 +34,8 @@ struct Stream {
   void* handle = nullptr;
   bool operator==(const Stream&) const = default;
 };
+
+class Graph;
 
 class Backend {
  public:
@@ -90,6 +93,13 @@ class Backend {
   virtual void* allocate_pinned(size_t bytes) = 0;
   virtual void deallocate_pinned(void* data, size_t bytes) = 0;
   virtual bool is_pinned(const void* data) = 0;
+
+  // Graphs of captured work; see device/graph.h.
+  virtual std::unique_ptr<Graph> make_graph(int index) = 0;
+  virtual uint64_t capture_id(Stream stream) = 0;  // of the capture it takes part in, 0 for none
+  // Writes `count` (up to 480) words on the current stream. They travel by value: the host may
+  // change its own at once.
+  virtual void write_words(int index, uint64_t* dst, const uint64_t* words, int count) = 0;
 };
 
 Backend& cpu_backend();   // device/cpu

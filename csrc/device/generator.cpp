@@ -3,6 +3,8 @@
 
 #include <array>
 
+#include "device/capture.h"
+
 namespace vt {
 
 void Generator::seed(uint64_t value) {
@@ -15,19 +17,19 @@ uint64_t Generator::initial_seed() const {
   return state_.seed;
 }
 
-PhiloxState Generator::reserve(uint64_t count) {
+PhiloxStart Generator::reserve(uint64_t count) {
   std::lock_guard lock(mutex_);
-  const PhiloxState reserved = state_;
+  const PhiloxStart reserved = state_;
   state_.offset += count;
   return reserved;
 }
 
-PhiloxState Generator::state() const {
+PhiloxStart Generator::state() const {
   std::lock_guard lock(mutex_);
   return state_;
 }
 
-void Generator::set_state(PhiloxState state) {
+void Generator::set_state(PhiloxStart state) {
   std::lock_guard lock(mutex_);
   state_ = state;
 }
@@ -35,6 +37,13 @@ void Generator::set_state(PhiloxState state) {
 Generator& default_generator(Device device) {
   static std::array<std::array<Generator, kMaxDevices>, kDeviceTypeCount> generators;
   return generators[static_cast<int>(device.type)][device.index];
+}
+
+PhiloxState reserve_random(Device device, uint64_t count) {
+  if (Capture* capture = active_capture(device); VT_UNLIKELY(capture != nullptr))
+    return capture->reserve_random(device, count);
+  const PhiloxStart start = default_generator(device).reserve(count);
+  return {start.seed, start.offset};
 }
 
 void manual_seed(uint64_t seed) {

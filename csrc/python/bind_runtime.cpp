@@ -41,14 +41,14 @@ void synchronize(Device device) {
 
 // The state of a generator as 16 bytes: the seed, then how many counters were used.
 Tensor get_rng_state(Device device) {
-  const PhiloxState state = default_generator(device).state();
+  const PhiloxStart state = default_generator(device).state();
   const Tensor t = empty({sizeof(state)}, DType::kU8, {});
   std::memcpy(t.data(), &state, sizeof(state));
   return t;
 }
 
 void set_rng_state(Device device, const Tensor& t) {
-  PhiloxState state;
+  PhiloxStart state;
   VT_CHECK(t.defined() && t.dtype() == DType::kU8 && t.device().is_cpu() && t.is_dense() &&
                t.bytes() == sizeof(state),
            kRuntime, "set_rng_state: expected the uint8 tensor of ", sizeof(state),

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "device/capture.h"
 #include "ops/ops.h"
 #include "python/bind_device.h"
 #include "python/bind_dtype.h"
@@ -164,6 +165,9 @@ Scalar item(const Tensor& t) {
   VT_CHECK(t.numel() == 1, kRuntime, "a Tensor with ", t.numel(),
            " elements cannot be converted to Scalar: ", t);
   if (VT_LIKELY(t.device().is_cpu())) return read_scalar(t.dtype(), t.data());
+  check_not_capturing("item", t.device(),
+                      "Python would wait for a value that only a replay computes (float(), bool() "
+                      "and if on a tensor do, too); keep it a tensor and read it after the step");
   alignas(8) char value[8];
   {
     ReleaseGil release(ReleaseGil::kAlways);

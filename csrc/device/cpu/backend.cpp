@@ -11,6 +11,7 @@
 #include "device/backend.h"
 #include "device/cpu/memory.h"
 #include "device/cpu/parallel.h"
+#include "device/graph.h"
 
 namespace vt {
 namespace {
@@ -86,6 +87,15 @@ class CpuBackend final : public Backend {
   void* allocate_pinned(size_t bytes) override { return cpu::allocate(bytes); }
   void deallocate_pinned(void* data, size_t bytes) override { cpu::deallocate(data, bytes); }
   bool is_pinned(const void*) override { return false; }
+
+  std::unique_ptr<Graph> make_graph(int index) override {
+    fail(ErrorKind::kRuntime, "graph: cpu:", index,
+         " runs each operation at once, so there is nothing to capture; use a CUDA device");
+  }
+  uint64_t capture_id(Stream) override { return 0; }
+  void write_words(int, uint64_t* dst, const uint64_t* words, int count) override {
+    std::memcpy(dst, words, static_cast<size_t>(count) * sizeof(uint64_t));
+  }
 };
 
 }  // namespace

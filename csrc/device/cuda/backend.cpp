@@ -7,6 +7,7 @@
 #include "device/cuda/device.h"
 #include "device/cuda/event.h"
 #include "device/cuda/fault.h"
+#include "device/cuda/graph.h"
 #include "device/cuda/pinned.h"
 #include "device/cuda/stream.h"
 
@@ -66,6 +67,9 @@ class CudaBackend final : public Backend {
   }
   void synchronize(int index) override {
     cuda::require_device(index);
+    if (any_capture())
+      refuse_in_capture("synchronize", "it waits for the whole device, of which a stream is being "
+                        "captured; synchronize a stream or an event");
     cuda::DeviceGuard guard(index);
     VT_CUDA(cudaDeviceSynchronize());
     cuda::check_faults(index);
@@ -87,6 +91,15 @@ class CudaBackend final : public Backend {
   void* allocate_pinned(size_t bytes) override { return cuda::allocate_pinned(bytes); }
   void deallocate_pinned(void* data, size_t) override { cuda::deallocate_pinned(data); }
   bool is_pinned(const void* data) override { return cuda::is_pinned(data); }
+
+  std::unique_ptr<Graph> make_graph(int index) override {
+    cuda::require_device(index);
+    return std::make_unique<cuda::CudaGraph>(index);
+  }
+  uint64_t capture_id(Stream stream) override { return cuda::capture_id(stream); }
+  void write_words(int index, uint64_t* dst, const uint64_t* words, int count) override {
+    cuda::write_words(index, dst, words, count);
+  }
 
  private:
   static cuda::Event* of(void* event) { return static_cast<cuda::Event*>(event); }

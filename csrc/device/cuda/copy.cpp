@@ -1,6 +1,7 @@
 // Copies between the host, one device, and two devices.
 #include "device/cuda/copy.h"
 
+#include "device/capture.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/event.h"
@@ -28,6 +29,14 @@ void between_devices(void* dst, int dst_index, const void* src, int src_index, s
 void with_host(void* dst, const void* src, const void* host, int index, size_t bytes,
                bool non_blocking, cudaMemcpyKind kind) {
   const Stream stream{device_at(index), current_stream(index)};
+  if (kind == cudaMemcpyDeviceToHost)
+    check_not_capturing("copy to the host", stream.device,
+                        "the host would wait for values that only a replay computes; keep them on "
+                        "the GPU, return them from the step and read them afterwards");
+  else
+    check_not_capturing("copy from the host", stream.device,
+                        "every replay would read the same host memory again; make the tensor on "
+                        "the GPU before the step, or pass it to the step as an argument");
   DeviceGuard guard(index);
   // Before the copy, so that a block freed by another thread meanwhile is not handed out.
   const bool pinned = is_pinned(host);

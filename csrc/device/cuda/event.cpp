@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
+#include "device/cuda/graph.h"
 #include "device/cuda/stream.h"
 
 namespace vt::cuda {
@@ -22,6 +23,13 @@ Pool& pool(int index) {
   return pools[index];
 }
 
+// The driver drops a capture in which such an event is asked.
+void check_real(const char* op, const Event& event) {
+  if (VT_UNLIKELY(event.captured))
+    refuse_in_capture(op, "the event was recorded while capturing, it marks no moment of a replay; "
+                          "record one around the replay");
+}
+
 }  // namespace
 
 Event* create_event(int index, bool timing) {
@@ -33,14 +41,14 @@ Event* create_event(int index, bool timing) {
     if (!idle.empty()) {
       Event* event = idle.back();
       idle.pop_back();
-      event->recorded = false;
+      event->recorded = event->captured = false;
       return event;
     }
   }
   DeviceGuard guard(index);
   cudaEvent_t handle = nullptr;
   VT_CUDA(cudaEventCreateWithFlags(&handle, timing ? cudaEventDefault : cudaEventDisableTiming));
-  return new Event{handle, index, timing, false};
+  return new Event{handle, index, timing};
 }
 
 void destroy_event(Event* event) {
@@ -56,6 +64,7 @@ void record_event(Event& event, Stream stream) {
   DeviceGuard guard(event.device);
   VT_CUDA(cudaEventRecord(event.handle, handle_of(stream)));
   event.recorded = true;
+  event.captured = any_capture() && capture_id(stream) != 0;
 }
 
 void wait_event(Stream stream, const Event& event) {
@@ -68,6 +77,7 @@ void wait_event(Stream stream, const Event& event) {
 
 bool query_event(const Event& event) {
   if (!event.recorded) return true;
+  check_real("event.query", event);
   DeviceGuard guard(event.device);
   const cudaError_t code = cudaEventQuery(event.handle);
   if (code == cudaErrorNotReady) {
@@ -80,6 +90,7 @@ bool query_event(const Event& event) {
 
 void synchronize_event(const Event& event) {
   if (!event.recorded) return;
+  check_real("event.synchronize", event);
   DeviceGuard guard(event.device);
   VT_CUDA(cudaEventSynchronize(event.handle));
 }
@@ -92,6 +103,8 @@ double elapsed_ms(const Event& start, const Event& end) {
   VT_CHECK(start.device == end.device, kRuntime,
            "event.elapsed_time: events of cuda:", start.device, " and cuda:", end.device,
            " have no common clock");
+  check_real("event.elapsed_time", start);
+  check_real("event.elapsed_time", end);
   DeviceGuard guard(start.device);
   float ms = 0;
   const cudaError_t code = cudaEventElapsedTime(&ms, start.handle, end.handle);

@@ -12,6 +12,7 @@ struct Event {
   int device = 0;
   bool timing = false;
   bool recorded = false;
+  bool captured = false;  // recorded last in a capture: no moment of the GPU's time
 };
 
 Event* create_event(int index, bool timing);

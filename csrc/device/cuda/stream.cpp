@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
+#include "device/cuda/graph.h"
 
 namespace vt::cuda {
 namespace {
@@ -31,6 +32,12 @@ void check_stream(const char* op, Stream stream) {
   VT_CHECK(stream.device.is_cuda(), kRuntime, op,
            ": expected a stream of a CUDA device, got one of ", stream.device);
   require_device(stream.device.index);
+}
+
+void check_not_captured(const char* op, Stream stream) {
+  if (any_capture() && capture_id(stream) != 0)
+    refuse_in_capture(op, "the stream is being captured: its work runs at replays, so there is "
+                          "nothing to wait for");
 }
 
 }  // namespace
@@ -74,6 +81,7 @@ void destroy_stream(Stream stream) {
 
 bool query_stream(Stream stream) {
   check_stream("stream.query", stream);
+  check_not_captured("stream.query", stream);
   DeviceGuard guard(stream.device.index);
   const cudaError_t code = cudaStreamQuery(handle_of(stream));
   if (code == cudaErrorNotReady) {
@@ -86,6 +94,7 @@ bool query_stream(Stream stream) {
 
 void synchronize_stream(Stream stream) {
   check_stream("stream.synchronize", stream);
+  check_not_captured("stream.synchronize", stream);
   DeviceGuard guard(stream.device.index);
   VT_CUDA(cudaStreamSynchronize(handle_of(stream)));
 }

@@ -1,7 +1,9 @@
 // The CUDA backend of a build without CUDA: there are no devices, and whatever asks for one is told
 // why.
 #include "device/backend.h"
+
 #include "base/error.h"
+#include "device/graph.h"
 
 namespace vt {
 namespace {
@@ -42,6 +44,9 @@ class NoCudaBackend final : public Backend {
   void* allocate_pinned(size_t) override { unavailable(); }
   void deallocate_pinned(void*, size_t) override { unavailable(); }
   bool is_pinned(const void*) override { return false; }
+  std::unique_ptr<Graph> make_graph(int) override { unavailable(); }
+  uint64_t capture_id(Stream) override { return 0; }
+  void write_words(int, uint64_t*, const uint64_t*, int) override { unavailable(); }
 };
 
 }  // namespace

@@ -13,7 +13,8 @@ __global__ void __launch_bounds__(kThreads)
     random_words_kernel(T* out, int64_t n, float shift, float scale, PhiloxState state) {
   const int64_t counter = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (counter * 4 >= n) return;
-  const Philox4 w = philox(state.seed, state.offset + static_cast<uint64_t>(counter));
+  const PhiloxStart start = state.start();
+  const Philox4 w = philox(start.seed, start.offset + static_cast<uint64_t>(counter));
   float drawn[4];
   if constexpr (kNormal) {
 #pragma unroll
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(kThreads)
     random_double_kernel(double* out, int64_t n, double shift, double scale, PhiloxState state) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= n) return;
-  const Philox4 w = philox(state.seed, state.offset + static_cast<uint64_t>(i));
+  const PhiloxStart start = state.start();
+  const Philox4 w = philox(start.seed, start.offset + static_cast<uint64_t>(i));
   out[i] = random::fma(kNormal ? random::normal_double(w) : uniform_double(w.v[0], w.v[1]), scale,
                        shift);
 }
@@ -45,7 +47,8 @@ __global__ void __launch_bounds__(kThreads)
     random_int_kernel(int64_t* out, int64_t n, int64_t low, uint64_t range, PhiloxState state) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= n) return;
-  const Philox4 w = philox(state.seed, state.offset + static_cast<uint64_t>(i));
+  const PhiloxStart start = state.start();
+  const Philox4 w = philox(start.seed, start.offset + static_cast<uint64_t>(i));
   out[i] = static_cast<int64_t>(static_cast<uint64_t>(low) + random::below(w, range));
 }
 
@@ -56,7 +59,8 @@ __global__ void __launch_bounds__(kThreads)
   using C = compute_t<T>;
   const int64_t counter = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (counter * 4 >= n) return;
-  const Philox4 w = philox(state.seed, state.offset + static_cast<uint64_t>(counter));
+  const PhiloxStart start = state.start();
+  const Philox4 w = philox(start.seed, start.offset + static_cast<uint64_t>(counter));
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     const int64_t i = counter * 4 + j;

@@ -118,7 +118,7 @@ namespace {
 PhiloxState reserve(const Tensor& out) {
   // Eight-byte types draw from a counter of their own each.
   const int64_t per_counter = out.item_size() == 8 ? 1 : 4;
-  return default_generator(out.device()).reserve((out.numel() + per_counter - 1) / per_counter);
+  return reserve_random(out.device(), (out.numel() + per_counter - 1) / per_counter);
 }
 
 void check_random_float(const char* op, const Tensor& t) {

@@ -1,4 +1,5 @@
 // Picking and scattering by index tensors below autograd.
+#include "device/capture.h"
 #include "ops/raw/dense.h"
 
 namespace vt::raw {
@@ -94,6 +95,9 @@ Tensor scatter(const Tensor& self, int64_t dim, const Tensor& index, const Tenso
 }
 
 Tensor nonzero(const Tensor& self) {
+  check_not_capturing("nonzero", self.device(),
+                      "the size of its result, as that of indexing with a mask, depends on values; "
+                      "use where() or a product with the mask");
   const Tensor positions = empty(Dims{self.numel()}, DType::kI64, self.device());
   int64_t count = 0;
   if (self.numel() > 0) kernels(self.device()).nonzero(positions, dense(self), &count);

@@ -94,7 +94,7 @@ std::tuple<Tensor, Tensor> dropout_masked(const Tensor& self, double p) {
   const Tensor x = dense(self);
   Tensor out = empty_like(x), mask = empty(x.sizes(), DType::kBool, x.device());
   if (x.numel() > 0) {
-    const PhiloxState state = default_generator(x.device()).reserve((x.numel() + 3) / 4);
+    const PhiloxState state = reserve_random(x.device(), (x.numel() + 3) / 4);
     kernels(x.device()).dropout(out, mask, x, p, state);
   }
   return {out, mask};

@@ -17,13 +17,14 @@ constexpr int kBatch =
 template <class F>
 void with_words(int64_t n, PhiloxState state, F&& f) {
   const int64_t counters = (n + 3) / 4;
+  const PhiloxStart start = state.start();
   parallel_for(counters, kGrain, [&](int64_t begin, int64_t end) {
     uint32_t words[kBatch * 4];
     for (int64_t c = begin; c < end; c += kBatch) {
       const int64_t count = std::min<int64_t>(kBatch, end - c);
 #pragma GCC ivdep
       for (int64_t i = 0; i < count; ++i) {
-        const Philox4 p = philox(state.seed, state.offset + static_cast<uint64_t>(c + i));
+        const Philox4 p = philox(start.seed, start.offset + static_cast<uint64_t>(c + i));
         words[4 * i] = p.v[0];
         words[4 * i + 1] = p.v[1];
         words[4 * i + 2] = p.v[2];
@@ -36,9 +37,10 @@ void with_words(int64_t n, PhiloxState state, F&& f) {
 
 template <class F>
 void with_counters(int64_t n, PhiloxState state, F&& f) {
+  const PhiloxStart start = state.start();
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      f(i, philox(state.seed, state.offset + static_cast<uint64_t>(i)));
+      f(i, philox(start.seed, start.offset + static_cast<uint64_t>(i)));
   });
 }
 

@@ -1,0 +1,131 @@
+// Live values of graphs, and the list of captures that are under way.
+#include "device/capture.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "device/backend.h"
+
+namespace vt {
+namespace {
+
+struct Registry {
+  std::mutex mutex;
+  std::vector<Capture*> active;
+};
+
+Registry& registry() {
+  static auto* const instance = new Registry;
+  return *instance;
+}
+
+}  // namespace
+
+namespace detail {
+
+std::atomic<int> active_captures{0};
+
+Capture* find_capture(Device device) {
+  if (device.is_cpu()) return nullptr;
+  Backend& own = backend(device);
+  const uint64_t id = own.capture_id(own.current_stream(device.index));
+  if (id == 0) return nullptr;
+  std::lock_guard lock(registry().mutex);
+  for (Capture* capture : registry().active)
+    if (capture->id() == id) return capture;
+  return nullptr;  // another library's
+}
+
+}  // namespace detail
+
+void refuse_in_capture(const char* op, const char* why) {
+  fail(ErrorKind::kRuntime, op, ": cannot be captured: ", why);
+}
+
+Capture::~Capture() {
+  for (auto& part : parts_)
+    for (auto& chunk : part->chunks)
+      backend(part->device)
+          .deallocate(part->device.index, chunk->data, kChunkWords * sizeof(uint64_t));
+}
+
+void Capture::enter(uint64_t id) {
+  std::lock_guard lock(registry().mutex);
+  id_ = id;
+  registry().active.push_back(this);
+  ++detail::active_captures;
+}
+
+void Capture::leave() {
+  std::lock_guard lock(registry().mutex);
+  if (std::erase(registry().active, this) > 0) --detail::active_captures;
+  id_ = 0;
+}
+
+Capture::Part& Capture::part_of(Device device) {
+  for (auto& part : parts_)
+    if (part->device == device) return *part;
+  parts_.push_back(std::make_unique<Part>(device));
+  return *parts_.back();
+}
+
+uint64_t* Capture::take_words(Part& part, int count, uint64_t** host) {
+  if (part.chunks.empty() || part.chunks.back()->used + count > kChunkWords) {
+    auto chunk = std::make_unique<Chunk>();
+    // In the pool of the capture, where it stays for as long as the graph.
+    chunk->data = static_cast<uint64_t*>(
+        backend(part.device).allocate(part.device.index, kChunkWords * sizeof(uint64_t)));
+    chunk->used = part.chunks.empty() ? 2 : 0;
+    chunk->host.fill(0);
+    part.chunks.push_back(std::move(chunk));
+  }
+  Chunk& chunk = *part.chunks.back();
+  *host = chunk.host.data() + chunk.used;
+  uint64_t* const data = chunk.data + chunk.used;
+  chunk.used += count;
+  return data;
+}
+
+PhiloxState Capture::reserve_random(Device device, uint64_t count) {
+  std::lock_guard lock(registry().mutex);  // the workers of several devices may draw at once
+  Part& part = part_of(device);
+  uint64_t* host = nullptr;
+  if (part.chunks.empty()) take_words(part, 0, &host);
+  const PhiloxState state(part.chunks[0]->data, part.random_count);
+  part.random_count += count;
+  return state;
+}
+
+Capture::Slot Capture::add_value(Device device, const void* value, size_t bytes) {
+  std::lock_guard lock(registry().mutex);
+  VT_CHECK(bytes > 0 && bytes <= kMaxValueBytes, kValue, "live value: ", bytes,
+           " bytes are not 1 to ", kMaxValueBytes);
+  uint64_t* host = nullptr;
+  const uint64_t* data =
+      take_words(part_of(device), static_cast<int>((bytes + 7) / 8), &host);
+  std::memcpy(host, value, bytes);
+  values_.push_back({host, bytes});
+  return {static_cast<int>(values_.size()) - 1, data};
+}
+
+void Capture::set_value(int number, const void* value, size_t bytes) {
+  VT_CHECK(number >= 0 && number < value_count() && values_[number].bytes == bytes, kValue,
+           "live value: the graph has no value ", number, " of ", bytes, " bytes");
+  std::memcpy(values_[number].host, value, bytes);
+}
+
+void Capture::prepare_replay() {
+  for (auto& part : parts_) {
+    if (part->random_count > 0) {
+      const PhiloxStart start = default_generator(part->device).reserve(part->random_count);
+      part->chunks[0]->host[0] = start.seed;
+      part->chunks[0]->host[1] = start.offset;
+    }
+    for (auto& chunk : part->chunks)
+      backend(part->device)
+          .write_words(part->device.index, chunk->data, chunk->host.data(), chunk->used);
+  }
+}
+
+}  // namespace vt
