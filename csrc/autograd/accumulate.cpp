@@ -2,6 +2,7 @@
 #include "autograd/accumulate.h"
 
 #include "autograd/grad_mode.h"
+#include "autograd/leaf_log.h"
 #include "ops/ops.h"
 
 namespace vt {
@@ -21,6 +22,7 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
   Tensor replaced;  // goes after the lock: its history may end in Python, which waits for the GIL
   {
     std::lock_guard lock(mutex_);
+    if (any_capture()) LeafLog::note(this, grad_, true);
     Tensor& incoming = grads[0];
     if (place_.defined()) {
       if (grad_.defined()) {
@@ -51,6 +53,7 @@ Tensor AccumulateGrad::grad() const {
 void AccumulateGrad::set_grad(const Tensor& grad) {
   Tensor replaced;
   std::lock_guard lock(mutex_);
+  if (any_capture()) LeafLog::note(this, grad_, false);
   replaced = grad_;
   if (grad.defined() && place_.defined() && !grad.same(place_)) {
     raw::copy_(place_, grad, false);
@@ -58,6 +61,11 @@ void AccumulateGrad::set_grad(const Tensor& grad) {
   } else {
     grad_ = grad;
   }
+}
+
+void AccumulateGrad::put_grad(Tensor grad) {
+  std::lock_guard lock(mutex_);
+  std::swap(grad_, grad);
 }
 
 void AccumulateGrad::bind(const Tensor& place) {

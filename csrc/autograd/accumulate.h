@@ -19,6 +19,8 @@ class AccumulateGrad final : public Node {
 
   Tensor grad() const;
   void set_grad(const Tensor& grad);  // undefined clears it
+  // As set_grad, but takes the tensor itself, whatever place is bound: puts back what was there.
+  void put_grad(Tensor grad);
   // A fixed place for the gradient, such as a piece of a flat arena: the first gradient after
   // `clear` is copied there, later ones are added.
   void bind(const Tensor& place);

@@ -2,6 +2,7 @@
 // the host does at a replay.
 #include "python/bind_graph.h"
 
+#include "autograd/leaf_log.h"
 #include "device/graph.h"
 #include "python/gil.h"
 #include "python/pybind_tensor.h"
@@ -64,6 +65,16 @@ void bind_graph(pyb::module_& module) {
       .def_property_readonly("ready", &Graph::ready)
       .def_property_readonly("node_count", &Graph::node_count,
                              "How many kernels, copies and the like it has.");
+
+  pyb::class_<LeafLog>(module, "LeafLog",
+                       "The gradients that a captured step expects and leaves.")
+      .def(pyb::init([](Graph& graph) { return std::make_unique<LeafLog>(graph.values()); }),
+           pyb::arg("graph"), "Notes from now on what the capture does to gradients.")
+      .def("stop", &LeafLog::stop, "Notes no more; the gradients of now are those that it leaves.")
+      .def("undo", &LeafLog::undo, "Stops, and puts back the gradients from before the capture.")
+      .def("entry_is_now", &LeafLog::entry_is_now,
+           "Whether the step would start from the gradients that there are now.")
+      .def("restore_exit", &LeafLog::restore_exit, "Sets the gradients that the step leaves.");
 
   module.def(
       "is_capturing", [](Device device) { return active_capture(device) != nullptr; },
