@@ -13,12 +13,19 @@ from vibetensor._C import (
     set_cpu_devices,
 )
 
+from vibetensor.captured import CapturedStep, capture
+from vibetensor.replay import StaleGraphError, on_replay
+
 _C.set_library_search_paths(_libraries.folders())
 
 __all__ = [
+    "CapturedStep",
     "FabricError",
     "FabricTimeoutError",
     "OutOfMemoryError",
+    "StaleGraphError",
     "__version__",
+    "capture",
+    "on_replay",
     "set_cpu_devices",
 ]

@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from vibetensor import _C
+from vibetensor.graphs import (
+    CUDAGraph,
+    graph,
+    graph_pool_handle,
+    is_current_stream_capturing,
+)
 
 Event = _C.Event
 OutOfMemoryError = _C.OutOfMemoryError
 Stream = _C.Stream
 
 __all__ = [
+    "CUDAGraph",
     "Event",
     "OutOfMemoryError",
     "Stream",
@@ -23,7 +30,10 @@ __all__ = [
     "get_device_capability",
     "get_device_name",
     "get_device_properties",
+    "graph",
+    "graph_pool_handle",
     "is_available",
+    "is_current_stream_capturing",
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",

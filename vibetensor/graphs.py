@@ -86,11 +86,11 @@ class CUDAGraph:
                 `load_state_dict`; nothing was queued.
             RuntimeError: there is no graph.
         """
-        graph = self._captured("replay")
+        self._captured("replay")
         reason = self.stale()
         if reason:
             raise replay.StaleGraphError(f"CUDAGraph.replay: {reason}; capture the graph again")
-        self._run(graph)
+        self.run()
 
     def stale(self) -> str:
         """Why a replay would not do what the captured code would do now; "" if it would."""
@@ -98,11 +98,19 @@ class CUDAGraph:
             return "nothing was captured"
         return self._recording.stale()
 
-    def _run(self, graph: _C.Graph) -> None:
-        assert self._recording is not None and self._leaves is not None
+    def run(self) -> None:
+        """`replay` for who has asked `stale()` already."""
+        assert self._graph is not None and self._recording is not None
         self._recording.run()
-        graph.replay()
-        self._leaves.restore_exit()
+        self._graph.replay()
+        self.leaves.restore_exit()
+
+    @property
+    def leaves(self) -> _C.LeafLog:
+        """What the captured work expects and leaves as gradients."""
+        if self._leaves is None:
+            raise RuntimeError("CUDAGraph.leaves: nothing was captured")
+        return self._leaves
 
     def reset(self) -> None:
         """Drops the graph and its hold on its memory."""

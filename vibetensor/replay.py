@@ -80,7 +80,7 @@ def set_recording(value: Recording | None) -> None:
 
 
 def on_replay(function: Callable[[], object]) -> None:
-    """Calls a function as part of a step: at once in an eager one, at each replay of a captured one.
+    """Calls a function as part of a step: at once in an eager one, at each replay of one captured.
 
     Whatever else Python does within a captured step happens once, when it is captured. Replays call
     the function before the GPU's work is queued, so it must not read what the step computes.

@@ -109,8 +109,12 @@ Capture::Slot Capture::add_value(Device device, const void* value, size_t bytes)
   return {static_cast<int>(values_.size()) - 1, data};
 }
 
+size_t Capture::value_bytes(int number) const {
+  return number >= 0 && number < value_count() ? values_[number].bytes : 0;
+}
+
 void Capture::set_value(int number, const void* value, size_t bytes) {
-  VT_CHECK(number >= 0 && number < value_count() && values_[number].bytes == bytes, kValue,
+  VT_CHECK(value_bytes(number) == bytes && bytes > 0, kValue,
            "live value: the graph has no value ", number, " of ", bytes, " bytes");
   std::memcpy(values_[number].host, value, bytes);
 }

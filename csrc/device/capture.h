@@ -44,6 +44,7 @@ class Capture {
   // What the next replay shall find in the slot. ValueError where there is no such slot, or one of
   // another size.
   void set_value(int number, const void* value, size_t bytes);
+  size_t value_bytes(int number) const;  // 0 where there is no such slot
   int value_count() const { return static_cast<int>(values_.size()); }
 
   // Queues the write of all numbers on the current streams of their devices, and takes the random

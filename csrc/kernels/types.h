@@ -37,14 +37,18 @@ struct Gemm {
   const void* bias = nullptr;  // n elements added to each row, or null
 };
 
+// `live`, if not null, points to the constants (optim_constants.h) that count in place of the
+// config's, in device memory: Note [Live values].
 struct AdamWConfig {
   double lr, beta1, beta2, eps, weight_decay;
   int64_t step;  // counts from 1
+  const void* live = nullptr;
 };
 
 struct SgdConfig {
   double lr, momentum, dampening, weight_decay;
   bool nesterov, first;  // first: the momentum buffer starts as the gradient
+  const void* live = nullptr;
 };
 
 }  // namespace vt

@@ -4,6 +4,8 @@
 
 #include "autograd/leaf_log.h"
 #include "device/graph.h"
+#include "kernels/optim_constants.h"
+#include "ops/ops.h"
 #include "python/gil.h"
 #include "python/pybind_tensor.h"
 
@@ -37,10 +39,46 @@ void begin(Graph& graph, const PoolObject& pool) {
   graph.begin(backend(device).current_stream(device.index), pool.id());
 }
 
+// Copies the arguments of a call to where the graph reads them.
+void copy_inputs(const std::vector<Tensor>& places, const std::vector<Tensor>& given) {
+  VT_CHECK(places.size() == given.size(), kValue, "copy_inputs: got ", given.size(),
+           " tensors for ", places.size(), " places");
+  for (size_t i = 0; i < places.size(); ++i)
+    if (!places[i].same(given[i])) raw::copy_(places[i], given[i], true);
+}
+
 template <void (Graph::*kMethod)()>
 void without_gil(Graph& graph) {
   ReleaseGil release(ReleaseGil::kAlways);
   (graph.*kMethod)();
+}
+
+// Where the memory of some tensors was.
+class PlacedTensors {
+ public:
+  explicit PlacedTensors(std::vector<Tensor> tensors) : tensors_(std::move(tensors)) {
+    for (const Tensor& t : tensors_) data_.push_back(t.data());
+  }
+  bool moved() const {
+    for (size_t i = 0; i < tensors_.size(); ++i)
+      if (tensors_[i].data() != data_[i]) return true;
+    return false;
+  }
+
+ private:
+  std::vector<Tensor> tensors_;
+  std::vector<const void*> data_;
+};
+
+// The constants of the step that comes next, of the width that the parameters have.
+template <template <class> class Constants, class Config>
+void set_constants(Graph& graph, int number, const Config& config) {
+  Capture& values = graph.values();
+  const auto set = [&](const auto& constants) {
+    values.set_value(number, &constants, sizeof constants);
+  };
+  if (values.value_bytes(number) == sizeof(Constants<double>)) set(Constants<double>(config));
+  else set(Constants<float>(config));
 }
 
 }  // namespace
@@ -60,6 +98,30 @@ void bind_graph(pyb::module_& module) {
       .def("abandon", &Graph::abandon, "Ends a capture that failed and drops what it has.")
       .def("replay", &without_gil<&Graph::replay>, "Queues everything on the current stream.")
       .def("reset", &without_gil<&Graph::reset>, "Drops the graph.")
+      .def(
+          "set_adamw",
+          [](Graph& graph, int number, double lr, double beta1, double beta2, double eps,
+             double weight_decay, int64_t step) {
+            set_constants<AdamWConstants>(
+                graph, number, AdamWConfig{lr, beta1, beta2, eps, weight_decay, step});
+          },
+          pyb::arg("number"), pyb::arg("lr"), pyb::arg("beta1"), pyb::arg("beta2"), pyb::arg("eps"),
+          pyb::arg("weight_decay"), pyb::arg("step"),
+          "What the captured adamw_ with this number of live value computes at the next replay.")
+      .def(
+          "set_sgd",
+          [](Graph& graph, int number, double lr, double momentum, double dampening,
+             double weight_decay, bool nesterov, bool first) {
+            set_constants<SgdConstants>(
+                graph, number,
+                SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
+          },
+          pyb::arg("number"), pyb::arg("lr"), pyb::arg("momentum"), pyb::arg("dampening"),
+          pyb::arg("weight_decay"), pyb::arg("nesterov"), pyb::arg("first"),
+          "The same for sgd_.")
+      .def_property_readonly(
+          "value_count", [](Graph& graph) { return graph.values().value_count(); },
+          "How many live values there are; the next one has this number.")
       .def_property_readonly("device", &Graph::device)
       .def_property_readonly("capturing", &Graph::capturing)
       .def_property_readonly("ready", &Graph::ready)
@@ -76,6 +138,12 @@ void bind_graph(pyb::module_& module) {
            "Whether the step would start from the gradients that there are now.")
       .def("restore_exit", &LeafLog::restore_exit, "Sets the gradients that the step leaves.");
 
+  pyb::class_<PlacedTensors>(module, "PlacedTensors", "Tensors, and where their memory was.")
+      .def(pyb::init<std::vector<Tensor>>(), pyb::arg("tensors"))
+      .def("moved", &PlacedTensors::moved, "Whether one looks at other memory now.");
+
+  module.def("copy_inputs", &copy_inputs, pyb::arg("places"), pyb::arg("given"),
+             "Copies each given tensor to its place, without waiting where memory is pinned.");
   module.def(
       "is_capturing", [](Device device) { return active_capture(device) != nullptr; },
       pyb::arg("device"), "Whether this thread's work on the device is being captured.");

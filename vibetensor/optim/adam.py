@@ -43,6 +43,20 @@ class AdamW(Optimizer):
     ) -> None:
         self._adam(group, piece, piece.grad, group["weight_decay"], step, grad_scale)
 
+    def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
+        self._refresh_adam(graph, number, group, group["weight_decay"], step)
+
+    def _refresh_adam(
+        self,
+        graph: _C.Graph,
+        number: int,
+        group: dict[str, Any],
+        weight_decay: float,
+        step: int,
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        graph.set_adamw(number, group["lr"], beta1, beta2, group["eps"], weight_decay, step)
+
     def _adam(
         self,
         group: dict[str, Any],
@@ -92,3 +106,9 @@ class Adam(AdamW):
                 grad_scale = None
             grad = grad.add(piece.param, alpha=decay)
         self._adam(group, piece, grad, 0.0, step, grad_scale)
+
+    def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
+        self._refresh_adam(graph, number, group, 0.0, step)
+
+    def _fixed_options(self, group: dict[str, Any]) -> Any:
+        return group["weight_decay"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from vibetensor import _C
@@ -50,6 +51,15 @@ class Block:
         one piece, so where all parameters have gradients there is one.
         """
         self._follow_parameters()
+        for start, end, step in self.ranges():
+            self.steps[start:end] = [step] * (end - start)
+            yield self.piece(start, end), step
+        self._version = self.arena.flat._version
+
+    def ranges(self) -> Iterator[tuple[int, int, int]]:
+        """The parameters of each piece of `runs`, from start to end, and the number of its update;
+        counts nothing.
+        """
         present = self.arena.present()
         count = len(present)
         i = 0
@@ -59,10 +69,24 @@ class Block:
                 continue
             start, step = i, self.steps[i] + 1
             while i < count and present[i] and self.steps[i] + 1 == step:
-                self.steps[i] = step
                 i += 1
-            yield self._piece(self.arena.offsets[start], self.arena.end(i - 1)), step
+            yield start, i, step
+
+    def follow(self) -> None:
+        """Takes in values that were written to the parameters since the last step."""
+        self._follow_parameters()
         self._version = self.arena.flat._version
+
+    @contextmanager
+    def unfollowed(self) -> Iterator[None]:
+        """What is captured within changes nothing yet: the next `follow` has as much to do after
+        it as before.
+        """
+        behind = self.arena.flat._version != self._version
+        try:
+            yield
+        finally:
+            self._version = -1 if behind else self.arena.flat._version
 
     def views(self) -> dict[str, list[Tensor]]:
         """Every tensor of state, the master included, as one view for each parameter."""
@@ -79,7 +103,9 @@ class Block:
             if state.get(name) is not None:
                 pieces[i].copy_(state[name])
 
-    def _piece(self, start: int, end: int) -> Piece:
+    def piece(self, first: int, last: int) -> Piece:
+        """The memory of parameters `first` to `last`."""
+        start, end = self.arena.offsets[first], self.arena.end(last - 1)
         piece = self._pieces.get((start, end))
         if piece is None:
             if len(self._pieces) >= _KEPT_PIECES:

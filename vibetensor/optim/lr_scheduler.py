@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vibetensor import replay
 from vibetensor.optim.optimizer import Optimizer
 
 __all__ = [
@@ -50,7 +51,10 @@ class LRScheduler:
         self.step()
 
     def step(self) -> None:
-        """Counts one step and sets the rates."""
+        """Counts one step and sets the rates; in a captured step, at each replay."""
+        replay.on_replay(self._advance)
+
+    def _advance(self) -> None:
         self.last_epoch += 1
         for i, group in enumerate(self.optimizer.param_groups):
             group["lr"] = self._rate(self.base_lrs[i], i)
@@ -165,13 +169,18 @@ class SequentialLR:
         self.step()
 
     def step(self) -> None:
-        """Counts one step and sets the rates by the schedule whose turn it is."""
+        """Counts one step and sets the rates by the schedule whose turn it is; in a captured step,
+        at each replay.
+        """
+        replay.on_replay(self._advance)
+
+    def _advance(self) -> None:
         self.last_epoch += 1
         turn = sum(self.last_epoch >= milestone for milestone in self.milestones)
         scheduler = self.schedulers[turn]
         start = self.milestones[turn - 1] if turn else 0
         scheduler.last_epoch = self.last_epoch - start - 1
-        scheduler.step()
+        scheduler._advance()
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last."""

@@ -6,10 +6,11 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from vibetensor import _C
+from vibetensor import _C, replay
 from vibetensor.autograd import enable_grad, no_grad
 from vibetensor.optim.arena import Arena
 from vibetensor.optim.block import Block, Piece
+from vibetensor.optim.captured import CapturedStep
 
 Tensor = _C.Tensor
 
@@ -92,6 +93,16 @@ class Optimizer:
         """Updates one piece in place; `step` counts from 1."""
         raise NotImplementedError
 
+    def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
+        """Gives a captured update, whose constants are live value `number` of the graph, those of
+        update `step` with the options of now.
+        """
+        raise NotImplementedError
+
+    def _fixed_options(self, group: dict[str, Any]) -> Any:
+        """What of the options a captured update has built in; compared before each replay."""
+        return None
+
     # -- stepping ----------------------------------------------------------------------------------
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -117,7 +128,11 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         previous = _C.set_grad_enabled(False)
+        recording = replay.recording()
         try:
+            if recording is not None:
+                recording.actions.append(CapturedStep(self, recording.graph, grad_scale))
+                return loss
             for index, group in enumerate(self.param_groups):
                 for block in self._ready_blocks(index):
                     for piece, step in block.runs():
@@ -125,6 +140,20 @@ class Optimizer:
         finally:
             _C.set_grad_enabled(previous)
         return loss
+
+    def blocks_for_capture(self, index: int) -> list[Block]:
+        """The blocks of a group, which must be laid out already: a captured step makes no state.
+
+        Raises:
+            RuntimeError: there has been no step yet, or parameters moved since.
+        """
+        blocks = self._fitting_blocks(index)
+        if blocks is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.step: the first step makes the optimizer's state and cannot "
+                "be captured; run one step before the capture"
+            )
+        return blocks
 
     def use_arenas(self, arenas: Iterable[Arena]) -> None:
         """Steps over arenas that were made elsewhere, in place of making its own.
@@ -177,13 +206,19 @@ class Optimizer:
                     for param, piece in zip(block.arena.params, pieces, strict=True):
                         piece.copy_(values[id(param)])
 
-    def _ready_blocks(self, index: int) -> list[Block]:
+    def _fitting_blocks(self, index: int) -> list[Block] | None:
         blocks = self._blocks.get(index)
         if blocks is not None and all(block.arena.refresh() for block in blocks):
             held = sum(len(block.arena.params) for block in blocks)
             params = self.param_groups[index]["params"]
             if held == len(params) or held == sum(param.requires_grad for param in params):
                 return blocks
+        return None
+
+    def _ready_blocks(self, index: int) -> list[Block]:
+        blocks = self._fitting_blocks(index)
+        if blocks is not None:
+            return blocks
         # The first step, or the model was moved, cast or (un)frozen since: lay state out (again).
         self._unload()
         kinds: dict[tuple[Any, str], list[Tensor]] = {}

@@ -62,3 +62,17 @@ class SGD(Optimizer):
             grad_scale=grad_scale,
             master=piece.master,
         )
+
+    def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
+        graph.set_sgd(
+            number,
+            group["lr"],
+            group["momentum"],
+            group["dampening"],
+            group["weight_decay"],
+            group["nesterov"],
+            step == 1,
+        )
+
+    def _fixed_options(self, group: dict[str, Any]) -> Any:
+        return group["momentum"] != 0

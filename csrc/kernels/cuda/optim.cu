@@ -1,54 +1,36 @@
 // Optimizer updates over flat arrays, and the sum of squares that gradient clipping needs. Each
 // array is read and written once; the gradient's scale is read on the device, so that clipping
 // needs no wait.
-#include <cmath>
-
 #include "kernels/cuda/rows.h"
+#include "kernels/optim_constants.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
 
 template <class C>
-struct AdamWStep {
-  C beta2, rest1, rest2, decay, eps, step_size, root_correction2;
-  explicit AdamWStep(const AdamWConfig& c)
-      : beta2(static_cast<C>(c.beta2)),
-        rest1(static_cast<C>(1 - c.beta1)),
-        rest2(static_cast<C>(1 - c.beta2)),
-        decay(static_cast<C>(1 - c.lr * c.weight_decay)),
-        eps(static_cast<C>(c.eps)),
-        step_size(static_cast<C>(c.lr / (1 - std::pow(c.beta1, static_cast<double>(c.step))))),
-        root_correction2(
-            static_cast<C>(std::sqrt(1 - std::pow(c.beta2, static_cast<double>(c.step))))) {}
+struct AdamWStep : AdamWConstants<C> {
+  using AdamWConstants<C>::AdamWConstants;
 
   __device__ C operator()(C value, C gradient, C& m, C& v) const {
-    value *= decay;
-    m += (gradient - m) * rest1;
-    v = v * beta2 + gradient * gradient * rest2;
-    return value - step_size * m / (sqrt(v) / root_correction2 + eps);
+    value *= this->decay;
+    m += (gradient - m) * this->rest1;
+    v = v * this->beta2 + gradient * gradient * this->rest2;
+    return value - this->step_size * m / (sqrt(v) / this->root_correction2 + this->eps);
   }
 };
 
 template <class C>
-struct SgdStep {
-  C lr, decay, momentum, rest;
-  bool nesterov, first;
-  explicit SgdStep(const SgdConfig& c)
-      : lr(static_cast<C>(c.lr)),
-        decay(static_cast<C>(c.weight_decay)),
-        momentum(static_cast<C>(c.momentum)),
-        rest(static_cast<C>(1 - c.dampening)),
-        nesterov(c.nesterov),
-        first(c.first) {}
+struct SgdStep : SgdConstants<C> {
+  using SgdConstants<C>::SgdConstants;
 
   __device__ C operator()(C value, C gradient, C& buffer, C&) const {
-    C step = gradient + decay * value;
-    if (momentum != 0) {
-      buffer = first ? step : momentum * buffer + rest * step;
-      step = nesterov ? step + momentum * buffer : buffer;
+    C step = gradient + this->decay * value;
+    if (this->momentum != 0) {
+      buffer = this->first ? step : this->momentum * buffer + this->rest * step;
+      step = this->nesterov ? step + this->momentum * buffer : buffer;
     }
-    return value - lr * step;
+    return value - this->lr * step;
   }
 };
 
@@ -57,10 +39,12 @@ struct SgdStep {
 template <class T, int V, class Step>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(T* param, const T* grad, compute_t<T>* state1, compute_t<T>* state2,
-                  compute_t<T>* master, const float* grad_scale, int64_t n, Step step) {
+                  compute_t<T>* master, const float* grad_scale, int64_t n, Step eager,
+                  const Step* live) {
   using C = compute_t<T>;
   const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   if (begin >= n) return;
+  const Step step = live ? *live : eager;
   const C scale = grad_scale ? static_cast<C>(*grad_scale) : C(1);
   auto p = *reinterpret_cast<Pack<T, V>*>(param + begin);
   const auto g = *reinterpret_cast<const Pack<T, V>*>(grad + begin);
@@ -102,7 +86,7 @@ void update(const char* op, const Tensor& param, const Tensor& grad, const Tenso
       queue.launch(&update_kernel<T, V, Step<C>>, ceil_div(end - begin, int64_t{kThreads} * V),
                    kThreads, from(param, kValue), from(grad, kValue), from(state1, kState),
                    from(state2, kState), from(master, kState), data_or_null<float>(grad_scale),
-                   end - begin, step);
+                   end - begin, step, static_cast<const Step<C>*>(config.live));
     };
     constexpr int V = 16 / sizeof(C);
     const int64_t whole = aligned ? n / V * V : 0;

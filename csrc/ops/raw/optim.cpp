@@ -1,4 +1,6 @@
 // Optimizer updates over flat tensors, and the norm that gradients are clipped to, in place.
+#include "device/capture.h"
+#include "kernels/optim_constants.h"
 #include "ops/raw/dense.h"
 
 namespace vt::raw {
@@ -34,6 +36,17 @@ void check_list(const char* op, const std::vector<Tensor>& tensors) {
   }
 }
 
+// While capturing, the constants go where the host can change them: Note [Live values].
+template <template <class> class Constants, class Config>
+void make_live(const char* op, const Tensor& param, Config& config) {
+  Capture* const capture = active_capture(param.device());
+  if (VT_LIKELY(capture == nullptr)) return;
+  visit_float(op, param.dtype(), [&](auto tag) {
+    const Constants<compute_t<typename decltype(tag)::type>> constants(config);
+    config.live = capture->add_value(param.device(), &constants, sizeof constants).data;
+  });
+}
+
 }  // namespace
 
 Tensor adamw_(const Tensor& param, const Tensor& grad, const Tensor& exp_avg,
@@ -48,10 +61,10 @@ Tensor adamw_(const Tensor& param, const Tensor& grad, const Tensor& exp_avg,
   check_flat(op, "master", param, master, state_type(param));
   check_scale(op, param, grad_scale);
   VT_CHECK(step >= 1, kValue, op, ": step counts from 1, got ", step);
+  AdamWConfig config{lr, beta1, beta2, eps, weight_decay, step};
+  make_live<AdamWConstants>(op, param, config);
   if (param.numel() > 0)
-    kernels(param.device())
-        .adamw(param, grad, exp_avg, exp_avg_sq, master, grad_scale,
-               AdamWConfig{lr, beta1, beta2, eps, weight_decay, step});
+    kernels(param.device()).adamw(param, grad, exp_avg, exp_avg_sq, master, grad_scale, config);
   for (const Tensor* t : {&param, &exp_avg, &exp_avg_sq}) t->bump_version();
   return param;
 }
@@ -68,10 +81,10 @@ Tensor sgd_(const Tensor& param, const Tensor& grad, const Tensor& momentum_buff
   check_scale(op, param, grad_scale);
   VT_CHECK(momentum == 0 || momentum_buffer.defined(), kValue, op, ": momentum ", momentum,
            " needs a momentum_buffer");
+  SgdConfig config{lr, momentum, dampening, weight_decay, nesterov, first};
+  make_live<SgdConstants>(op, param, config);
   if (param.numel() > 0)
-    kernels(param.device())
-        .sgd(param, grad, momentum_buffer, master, grad_scale,
-             SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
+    kernels(param.device()).sgd(param, grad, momentum_buffer, master, grad_scale, config);
   param.bump_version();
   return param;
 }

@@ -1,0 +1,347 @@
+"""`vibetensor.capture`: a whole training step as one CUDA graph, captured and kept up to date."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import logging
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vibetensor import _C, replay
+from vibetensor.graphs import CUDAGraph, graph
+
+__all__ = ["CapturedStep", "capture"]
+
+Tensor = _C.Tensor
+
+_log = logging.getLogger("vibetensor.capture")
+_PACKAGE = str(Path(__file__).resolve().parent)
+_CONSTANTS = (int, float, complex, str, bytes, bool, type(None))
+
+
+def capture(
+    step: Callable[..., Any],
+    *,
+    warmup: int = 2,
+    fuse: bool = False,
+    device: _C.device | str | None = None,
+    max_graphs: int = 8,
+    strict: bool = False,
+) -> CapturedStep:
+    """A step that runs eagerly a few times, is then captured as a CUDA graph, and replayed.
+
+    A replay has the bits of the eager step: random numbers go on, optimizers and schedules stepped
+    inside advance, and rates set from outside take effect. What else Python does in the step (a
+    print, a counter) happens only when it is captured; `vibetensor.on_replay` names what belongs to
+    each step. Where the arguments have other shapes or types than before, the step is captured
+    again. What cannot be captured runs eagerly, and the reason is logged once.
+
+    Args:
+        step: takes tensors, nested tuples, lists and dicts of them, and constants. Tensors on the
+            CPU reach it as tensors on the GPU; those that require grad reach it as they are.
+        warmup: how many eager calls precede the first capture, at least 1: the first one makes
+            what lives on, as an optimizer's state. Later captures, for other shapes, take one.
+        fuse: let the step compiler join kernels of the captured step.
+        device: the GPU; the current one if None.
+        max_graphs: how many graphs are kept, for different arguments; the one used longest ago
+            goes. They share their memory.
+        strict: raise a RuntimeError in place of running eagerly where a capture fails.
+
+    Returns:
+        The step. What its replays return is overwritten by the next replay: `clone()` what is to
+        stay. Returned tensors have no history for backward.
+
+    Raises:
+        ValueError: a count out of range.
+    """
+    return CapturedStep(
+        step, warmup=warmup, fuse=fuse, device=device, max_graphs=max_graphs, strict=strict
+    )
+
+
+class _Entry:
+    """A graph with the tensors it reads and writes."""
+
+    def __init__(self, inputs: list[Tensor]) -> None:
+        self.inputs = inputs
+        self.graph = CUDAGraph()
+        self.outputs: Any = None
+
+
+class CapturedStep:
+    """See `capture`. Not for several threads at once.
+
+    Attributes:
+        reason: why the last call ran eagerly; "" if it was a replay.
+        captures: how often the step was captured.
+        replays: how many calls were replays.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        *,
+        warmup: int = 2,
+        fuse: bool = False,
+        device: _C.device | str | None = None,
+        max_graphs: int = 8,
+        strict: bool = False,
+    ) -> None:
+        if warmup < 1:
+            raise ValueError(f"capture: warmup is {warmup}; a first eager call makes what lives on")
+        if max_graphs < 1:
+            raise ValueError(f"capture: max_graphs is {max_graphs}, expected at least 1")
+        self._step = step
+        self._warmup = warmup
+        self._fuse = fuse
+        self._device = device
+        self._max_graphs = max_graphs
+        self._strict = strict
+        self._entries: OrderedDict[Any, _Entry] = OrderedDict()
+        self._refused: dict[Any, str] = {}
+        self._missing: OrderedDict[Any, int] = OrderedDict()
+        self._eager_calls = 0
+        self._misses = 0
+        self._stream: _C.Stream | None = None
+        self._pool: _C.MemoryPool | None = None
+        self._logged: set[str] = set()
+        self.reason = ""
+        self.captures = 0
+        self.replays = 0
+        functools.update_wrapper(self, step, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """One step."""
+        device = self._gpu()
+        if device is None:
+            return self._eager(_C.cuda_unavailable_reason(), args, kwargs)
+        tensors: list[Tensor] = []
+        key = (_key((args, kwargs), tensors), _C.is_grad_enabled())
+        entry = self._entries.get(key)
+        if entry is not None:
+            reason = self._stale(entry)
+            if not reason:
+                self._entries.move_to_end(key)
+                return self._replay(entry, tensors)
+            _log.info("%s: captured again: %s", self._name(), reason)
+            del self._entries[key]
+        reason = self._why_not(key)
+        if reason:
+            return self._eager(reason, *self._on(device, args, kwargs))
+        made = self._capture(key, device, tensors, args, kwargs)
+        if isinstance(made, str):
+            self._refused[key] = made
+            return self._eager(made, *self._on(device, args, kwargs))
+        return self._replay(made, tensors)
+
+    # -- deciding ----------------------------------------------------------------------------------
+
+    def _gpu(self) -> _C.device | None:
+        if self._device is None:
+            if _C.device_count("cuda") == 0:
+                return None
+            self._device = _C.device(f"cuda:{_C.current_device()}")
+        elif isinstance(self._device, str):
+            self._device = _C.device(self._device)
+        return self._device if self._device.type == "cuda" else None
+
+    def _why_not(self, key: Any) -> str:
+        if replay.recording() is not None:
+            return "part of another capture"
+        if key in self._refused:
+            return self._refused[key]
+        if self._misses >= 4 * self._max_graphs and self._misses > self.replays:
+            return (
+                "its arguments change with nearly each call; pass changing numbers as tensors, and "
+                "pad shapes"
+            )
+        if self._warm_ups(key) > 0:
+            return "warm-up"
+        return ""
+
+    def _warm_ups(self, key: Any) -> int:
+        """How many eager calls these arguments still need, this one included. One is enough for
+        other shapes than the first: it chooses algorithms and fills what modules keep by shape.
+        """
+        if key not in self._missing:
+            self._misses += 1
+            if len(self._missing) >= 8 * self._max_graphs:
+                self._missing.popitem(last=False)
+            self._missing[key] = 1 if self._eager_calls >= self._warmup else self._warmup
+        left = self._missing[key]
+        self._missing[key] = max(left - 1, 0)
+        return left
+
+    @staticmethod
+    def _stale(entry: _Entry) -> str:
+        leaves = entry.graph.leaves
+        if not leaves.entry_is_now():
+            return "gradients are there that were not when it was captured, or the other way round"
+        return entry.graph.stale()
+
+    def _eager(self, reason: str, args: Any, kwargs: Any) -> Any:
+        self._eager_calls += 1
+        self.reason = reason
+        if reason not in ("warm-up", "part of another capture") and reason not in self._logged:
+            self._logged.add(reason)
+            _log.warning("%s runs eagerly: %s", self._name(), reason)
+        return _map(Tensor.detach, self._step(*args, **kwargs))
+
+    def _name(self) -> str:
+        return str(getattr(self._step, "__qualname__", type(self._step).__name__))
+
+    @staticmethod
+    def _on(device: _C.device, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        def move(tensor: Tensor) -> Tensor:
+            if tensor.requires_grad or tensor.device.type == "cuda":
+                return tensor
+            return tensor.to(device, non_blocking=True)
+
+        return _map(move, args), _map(move, kwargs)
+
+    # -- capturing ---------------------------------------------------------------------------------
+
+    def _capture(
+        self, key: Any, device: _C.device, tensors: list[Tensor], args: Any, kwargs: Any
+    ) -> _Entry | str:
+        """A graph of the step, which has had no effect yet; or why there is none."""
+        while len(self._entries) >= self._max_graphs:
+            self._entries.popitem(last=False)
+        entry = _Entry([_like(tensor, device) for tensor in tensors])
+        places = iter(entry.inputs)
+
+        def place(tensor: Tensor) -> Tensor:
+            return tensor if tensor.requires_grad else next(places)
+
+        held, held_named = _map(place, args), _map(place, kwargs)
+        if self._stream is None:
+            self._stream = _C.Stream(device)
+        if self._pool is None or not self._entries:
+            self._pool = _C.MemoryPool(device)
+        try:
+            with graph(entry.graph, self._pool, self._stream), recorder(self._fuse):
+                outputs = _map(Tensor.detach, self._step(*held, **held_named))
+            problem = _problem_of(outputs)
+            if entry.graph.node_count == 0:
+                problem = "the step queued no work on the GPU, so a replay would do nothing"
+        except Exception as error:
+            if self._strict:
+                raise RuntimeError(f"capture: {_where(error)}") from error
+            return _where(error)
+        entry.graph.leaves.undo()
+        if problem:
+            entry.graph.reset()
+            if self._strict:
+                raise RuntimeError(f"capture: {problem}")
+            return problem
+        entry.outputs = outputs
+        self._entries[key] = entry
+        self.captures += 1
+        return entry
+
+    def _replay(self, entry: _Entry, tensors: list[Tensor]) -> Any:
+        _C.copy_inputs(entry.inputs, tensors)
+        entry.graph.run()
+        self.reason = ""
+        self.replays += 1
+        outputs = entry.outputs
+        return outputs if isinstance(outputs, Tensor) else _map(_itself, outputs)
+
+    def reset(self) -> None:
+        """Drops all graphs; the next calls warm up and capture again."""
+        self._entries.clear()
+        self._refused.clear()
+        self._missing.clear()
+        self._pool = None
+        self._eager_calls = self._misses = 0
+
+
+def recorder(fuse: bool) -> Any:
+    """What listens to the operators of a step while it is captured."""
+    if fuse:
+        raise RuntimeError("this build has no step compiler; use fuse=False")
+    return _Silent()
+
+
+class _Silent:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _like(tensor: Tensor, device: _C.device) -> Tensor:
+    """Memory for an argument, which it does not hold yet."""
+    return _C.ops.empty(tensor.shape, dtype=tensor.dtype, device=device)
+
+
+def _key(value: Any, tensors: list[Tensor]) -> Any:
+    """What a graph depends on in an argument; tensors that are copied in are appended."""
+    if isinstance(value, Tensor):
+        if value.requires_grad:
+            return (id(value), value.data_ptr())
+        tensors.append(value)
+        return (value.shape, value.dtype)
+    if isinstance(value, (tuple, list)):
+        return (type(value), *[_key(each, tensors) for each in value])
+    if isinstance(value, dict):
+        return (dict, *[(name, _key(each, tensors)) for name, each in value.items()])
+    if isinstance(value, _CONSTANTS):
+        return (type(value), value)
+    return (type(value), id(value))
+
+
+def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*[_map(function, each) for each in value])
+    if isinstance(value, (tuple, list)):
+        return type(value)([_map(function, each) for each in value])
+    if isinstance(value, dict):
+        return {name: _map(function, each) for name, each in value.items()}
+    return value
+
+
+def _problem_of(outputs: Any) -> str:
+    """Why replays could not return these; "" if they can."""
+    for value in _leaves(outputs):
+        if isinstance(value, Tensor) and value.device.type != "cuda":
+            return "the step returns a tensor on the CPU, which replays would not compute"
+        if isinstance(value, (int, float, complex)) and not isinstance(value, bool):
+            return (
+                f"the step returns the number {value!r}, which would be the same at each replay; "
+                "return a tensor"
+            )
+    return ""
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for each in value:
+            yield from _leaves(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _leaves(each)
+    else:
+        yield value
+
+
+def _where(error: BaseException) -> str:
+    """The error with the user's line that led to it: the last one outside of this package."""
+    line = ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if not name.startswith(_PACKAGE) or "/examples/" in name:
+            text = linecache.getline(name, number).strip()
+            line = f"{name}:{number}: `{text}`: "
+    return f"{line}{error}"

@@ -1,0 +1,81 @@
+"""What a captured step of an optimizer leaves to the host: counts, rates, and whether it still fits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vibetensor import _C
+from vibetensor.optim.block import Block
+
+if TYPE_CHECKING:
+    from vibetensor.optim.optimizer import Optimizer
+
+
+class _Update(NamedTuple):
+    """One captured update: parameters `start` to `end` of a block, whose constants are the live
+    values `numbers` of the graph.
+    """
+
+    group: dict[str, Any]
+    block: Block
+    start: int
+    end: int
+    numbers: range
+
+
+class CapturedStep:
+    """One `step()` inside a captured graph.
+
+    Nothing is counted while it is captured. A replay counts, and gives the graph the constants of
+    the update that comes next, from the options that the groups have then.
+    """
+
+    def __init__(self, optimizer: Optimizer, graph: _C.Graph, grad_scale: _C.Tensor | None) -> None:
+        self._optimizer = optimizer
+        self._blocks: dict[int, list[Block]] = {}
+        self._fixed: list[tuple[dict[str, Any], Any]] = []
+        self._updates: list[_Update] = []
+        for index, group in enumerate(optimizer.param_groups):
+            blocks = optimizer.blocks_for_capture(index)
+            self._blocks[index] = blocks
+            self._fixed.append((group, optimizer._fixed_options(group)))
+            for block in blocks:
+                self._capture(graph, group, block, grad_scale)
+        params = [param for block in self._all() for param in block.arena.params]
+        self._placed = _C.PlacedTensors(params)
+
+    def _capture(
+        self, graph: _C.Graph, group: dict[str, Any], block: Block, grad_scale: _C.Tensor | None
+    ) -> None:
+        with block.unfollowed():
+            for start, end, step in block.ranges():
+                first = graph.value_count
+                piece = block.piece(start, end)
+                self._optimizer._update(group, piece, step, grad_scale)
+                numbers = range(first, graph.value_count)
+                self._updates.append(_Update(group, block, start, end, numbers))
+
+    def _all(self) -> list[Block]:
+        return [block for blocks in self._blocks.values() for block in blocks]
+
+    def check(self) -> str:
+        """Why the captured updates are not those of a step now; "" if they are."""
+        name = type(self._optimizer).__name__
+        if self._optimizer._blocks != self._blocks:
+            return f"the state of {name} was replaced, as by load_state_dict"
+        if self._placed.moved():
+            return f"memory of parameters of {name} was replaced, as by `param.data = ...`"
+        for group, fixed in self._fixed:
+            if self._optimizer._fixed_options(group) != fixed:
+                return f"options of {name} changed that its kernels have built in"
+        return ""
+
+    def run(self, graph: _C.Graph) -> None:
+        """Counts one update, and gives the graph its constants."""
+        refresh = self._optimizer._refresh
+        for group, block, start, end, numbers in self._updates:
+            block.follow()
+            step = block.steps[start] + 1
+            block.steps[start:end] = [step] * (end - start)
+            for number in numbers:
+                refresh(graph, number, group, step)
