@@ -12,7 +12,6 @@ from vibetensor._C import (
     __version__,
     set_cpu_devices,
 )
-
 from vibetensor.captured import CapturedStep, capture
 from vibetensor.replay import StaleGraphError, on_replay
 

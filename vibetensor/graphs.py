@@ -135,7 +135,7 @@ class CUDAGraph:
         return self._graph
 
 
-class graph:  # noqa: N801 (the name is torch's)
+class graph:
     """Captures the work of a block.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a captured step of an optimizer leaves to the host: counts, rates, and whether it still fits."""
+"""What a captured step of an optimizer leaves to the host: counts, rates, and whether it fits."""
 
 from __future__ import annotations
 

@@ -150,8 +150,8 @@ class Optimizer:
         blocks = self._fitting_blocks(index)
         if blocks is None:
             raise RuntimeError(
-                f"{type(self).__name__}.step: the first step makes the optimizer's state and cannot "
-                "be captured; run one step before the capture"
+                f"{type(self).__name__}.step: the first step makes the optimizer's state and "
+                "cannot be captured; run one step before the capture"
             )
         return blocks
 

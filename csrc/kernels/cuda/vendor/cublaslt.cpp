@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "device/capture.h"
 #include "device/cuda/allocator.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
@@ -200,10 +201,17 @@ class Plan {
 
   Status run(int index, const Gemm& gemm, const void* alpha, const void* beta) {
     const cudaStream_t stream = current_stream(index);
-    void* workspace = heuristic.workspace ? workspace_of(index, stream) : nullptr;
-    return api().matmul(handle_of_device(index), desc_, alpha, gemm.b.data, a_, gemm.a.data, b_,
-                        beta, gemm.out.data, out_, gemm.out.data, out_, &heuristic.algorithm,
-                        workspace, heuristic.workspace, stream);
+    void* workspace = nullptr;
+    // A graph may run beside eager work or another graph, so its scratch is in its own memory.
+    const bool captured = heuristic.workspace && active_capture(gemm.device) != nullptr;
+    if (captured) workspace = allocate(index, heuristic.workspace);
+    else if (heuristic.workspace) workspace = workspace_of(index, stream);
+    const Status status =
+        api().matmul(handle_of_device(index), desc_, alpha, gemm.b.data, a_, gemm.a.data, b_, beta,
+                     gemm.out.data, out_, gemm.out.data, out_, &heuristic.algorithm, workspace,
+                     heuristic.workspace, stream);
+    if (captured) deallocate(index, workspace);
+    return status;
   }
 
   Heuristic heuristic{};
