@@ -226,7 +226,7 @@ class CapturedStep:
             with graph(entry.graph, self._pool, self._stream), recorder(self._fuse):
                 outputs = _map(Tensor.detach, self._step(*held, **held_named))
             problem = _problem_of(outputs)
-            if entry.graph.node_count == 0:
+            if not problem and entry.graph.node_count == 0:
                 problem = "the step queued no work on the GPU, so a replay would do nothing"
         except Exception as error:
             if self._strict:

@@ -102,8 +102,7 @@ Capture::Slot Capture::add_value(Device device, const void* value, size_t bytes)
   VT_CHECK(bytes > 0 && bytes <= kMaxValueBytes, kValue, "live value: ", bytes,
            " bytes are not 1 to ", kMaxValueBytes);
   uint64_t* host = nullptr;
-  const uint64_t* data =
-      take_words(part_of(device), static_cast<int>((bytes + 7) / 8), &host);
+  const uint64_t* data = take_words(part_of(device), static_cast<int>((bytes + 7) / 8), &host);
   std::memcpy(host, value, bytes);
   values_.push_back({host, bytes});
   return {static_cast<int>(values_.size()) - 1, data};
@@ -114,8 +113,8 @@ size_t Capture::value_bytes(int number) const {
 }
 
 void Capture::set_value(int number, const void* value, size_t bytes) {
-  VT_CHECK(value_bytes(number) == bytes && bytes > 0, kValue,
-           "live value: the graph has no value ", number, " of ", bytes, " bytes");
+  VT_CHECK(value_bytes(number) == bytes && bytes > 0, kValue, "live value: the graph has no value ",
+           number, " of ", bytes, " bytes");
   std::memcpy(values_[number].host, value, bytes);
 }
 

@@ -102,8 +102,8 @@ void bind_graph(pyb::module_& module) {
           "set_adamw",
           [](Graph& graph, int number, double lr, double beta1, double beta2, double eps,
              double weight_decay, int64_t step) {
-            set_constants<AdamWConstants>(
-                graph, number, AdamWConfig{lr, beta1, beta2, eps, weight_decay, step});
+            set_constants<AdamWConstants>(graph, number,
+                                          AdamWConfig{lr, beta1, beta2, eps, weight_decay, step});
           },
           pyb::arg("number"), pyb::arg("lr"), pyb::arg("beta1"), pyb::arg("beta2"), pyb::arg("eps"),
           pyb::arg("weight_decay"), pyb::arg("step"),
@@ -113,12 +113,10 @@ void bind_graph(pyb::module_& module) {
           [](Graph& graph, int number, double lr, double momentum, double dampening,
              double weight_decay, bool nesterov, bool first) {
             set_constants<SgdConstants>(
-                graph, number,
-                SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
+                graph, number, SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
           },
           pyb::arg("number"), pyb::arg("lr"), pyb::arg("momentum"), pyb::arg("dampening"),
-          pyb::arg("weight_decay"), pyb::arg("nesterov"), pyb::arg("first"),
-          "The same for sgd_.")
+          pyb::arg("weight_decay"), pyb::arg("nesterov"), pyb::arg("first"), "The same for sgd_.")
       .def_property_readonly(
           "value_count", [](Graph& graph) { return graph.values().value_count(); },
           "How many live values there are; the next one has this number.")
@@ -128,8 +126,7 @@ void bind_graph(pyb::module_& module) {
       .def_property_readonly("node_count", &Graph::node_count,
                              "How many kernels, copies and the like it has.");
 
-  pyb::class_<LeafLog>(module, "LeafLog",
-                       "The gradients that a captured step expects and leaves.")
+  pyb::class_<LeafLog>(module, "LeafLog", "The gradients that a captured step expects and leaves.")
       .def(pyb::init([](Graph& graph) { return std::make_unique<LeafLog>(graph.values()); }),
            pyb::arg("graph"), "Notes from now on what the capture does to gradients.")
       .def("stop", &LeafLog::stop, "Notes no more; the gradients of now are those that it leaves.")

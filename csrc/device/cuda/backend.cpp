@@ -68,7 +68,8 @@ class CudaBackend final : public Backend {
   void synchronize(int index) override {
     cuda::require_device(index);
     if (any_capture())
-      refuse_in_capture("synchronize", "it waits for the whole device, of which a stream is being "
+      refuse_in_capture("synchronize",
+                        "it waits for the whole device, of which a stream is being "
                         "captured; synchronize a stream or an event");
     cuda::DeviceGuard guard(index);
     VT_CUDA(cudaDeviceSynchronize());

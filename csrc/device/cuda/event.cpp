@@ -26,8 +26,9 @@ Pool& pool(int index) {
 // The driver drops a capture in which such an event is asked.
 void check_real(const char* op, const Event& event) {
   if (VT_UNLIKELY(event.captured))
-    refuse_in_capture(op, "the event was recorded while capturing, it marks no moment of a replay; "
-                          "record one around the replay");
+    refuse_in_capture(op,
+                      "the event was recorded while capturing, it marks no moment of a replay; "
+                      "record one around the replay");
 }
 
 }  // namespace

@@ -14,11 +14,11 @@ uint64_t capture_id(Stream stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   unsigned long long id = 0;
 #if CUDART_VERSION >= 13000
-  const cudaError_t code = cudaStreamGetCaptureInfo(handle_of(stream), &status, &id, nullptr,
-                                                    nullptr, nullptr, nullptr);
+  const cudaError_t code =
+      cudaStreamGetCaptureInfo(handle_of(stream), &status, &id, nullptr, nullptr, nullptr, nullptr);
 #else
-  const cudaError_t code = cudaStreamGetCaptureInfo_v2(handle_of(stream), &status, &id, nullptr,
-                                                       nullptr, nullptr);
+  const cudaError_t code =
+      cudaStreamGetCaptureInfo_v2(handle_of(stream), &status, &id, nullptr, nullptr, nullptr);
 #endif
   if (code != cudaSuccess) {  // a capture elsewhere forbids the question: this stream is in none
     (void)cudaGetLastError();

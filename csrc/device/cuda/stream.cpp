@@ -36,8 +36,9 @@ void check_stream(const char* op, Stream stream) {
 
 void check_not_captured(const char* op, Stream stream) {
   if (any_capture() && capture_id(stream) != 0)
-    refuse_in_capture(op, "the stream is being captured: its work runs at replays, so there is "
-                          "nothing to wait for");
+    refuse_in_capture(op,
+                      "the stream is being captured: its work runs at replays, so there is "
+                      "nothing to wait for");
 }
 
 }  // namespace

@@ -1,0 +1,267 @@
+"""vibetensor.capture: the bits of eager steps, other shapes, and reasons to run eagerly."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import steps
+
+import vibetensor
+import vibetensor.torch as torch
+from vibetensor import nn
+
+cuda = pytest.mark.cuda
+
+
+@cuda
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_twenty_captured_steps_have_the_bits_of_eager_ones(optimizer: str, dtype: Any) -> None:
+    def train(captured: bool) -> tuple[list[float], dict[str, np.ndarray]]:
+        run = steps.Run(optimizer, dtype=dtype)
+        step = vibetensor.capture(run.step) if captured else run.step
+        losses = [float(step(x.to(dtype), y)) for x, y in steps.batches(20)]
+        if captured:
+            assert (step.captures, step.replays) == (1, 18)
+        return losses, run.state()
+
+    eager, captured, again = train(False), train(True), train(True)
+    assert eager[0] == captured[0] == again[0]
+    steps.assert_same(eager[1], captured[1])
+    steps.assert_same(again[1], captured[1])
+
+
+@cuda
+def test_a_new_shape_is_captured_again_and_an_old_one_replayed() -> None:
+    sizes = [16, 16, 16, 16, 8, 8, 8, 16, 5, 5, 5, 8, 16]
+
+    def train(captured: bool) -> tuple[list[float], dict[str, np.ndarray], int]:
+        run = steps.Run()
+        step = vibetensor.capture(run.step) if captured else run.step
+        losses = [float(step(*steps.batches(i + 1, size)[-1])) for i, size in enumerate(sizes)]
+        return losses, run.state(), step.captures if captured else 0
+
+    eager, captured = train(False), train(True)
+    assert eager[0] == captured[0]
+    steps.assert_same(eager[1], captured[1])
+    assert captured[2] == 3
+
+
+@cuda
+def test_a_replay_allocates_nothing() -> None:
+    run = steps.Run()
+    step = vibetensor.capture(run.step)
+    data = steps.batches(30)
+    for x, y in data[:4]:
+        step(x, y)
+    before = torch.cuda.memory_stats()
+    for x, y in data[4:]:
+        step(x, y)
+    after = torch.cuda.memory_stats()
+    for name in ("allocations", "system_allocations", "allocated", "reserved"):
+        assert after[name] == before[name], name
+
+
+@cuda
+def test_seeds_rates_parameters_and_options_may_change_between_replays() -> None:
+    def train(captured: bool) -> tuple[list[float], dict[str, np.ndarray]]:
+        run = steps.Run(dtype=torch.bfloat16, schedule=False)
+        step: Any = vibetensor.capture(run.step) if captured else run.step
+        losses = []
+        for i, (x, y) in enumerate(steps.batches(16)):
+            group = run.optimizer.param_groups[0]
+            if i == 6:
+                torch.manual_seed(11)
+            if i == 8:
+                group["lr"], group["betas"], group["weight_decay"] = 0.02, (0.8, 0.99), 0.1
+            if i == 10:
+                with torch.no_grad():
+                    run.model.first.weight.mul_(0.5)
+            if i == 12:
+                run.optimizer.load_state_dict(run.optimizer.state_dict())
+            losses.append(float(step(x.bfloat16(), y)))
+        if captured:
+            assert (step.captures, step.replays) == (2, 14)
+        return losses, run.state()
+
+    eager, captured = train(False), train(True)
+    assert eager[0] == captured[0]
+    steps.assert_same(eager[1], captured[1])
+
+
+@cuda
+def test_gradients_that_come_or_go_between_calls_are_those_of_eager_calls() -> None:
+    def train(captured: bool) -> list[np.ndarray]:
+        torch.manual_seed(1)
+        model = steps.Mlp(0.0).to("cuda")
+
+        def passes(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        step: Any = vibetensor.capture(passes) if captured else passes
+        found = []
+        for i, (x, y) in enumerate(steps.batches(24)):
+            if i % 3 == 0:  # two of three calls add to gradients that are there
+                model.zero_grad()
+            step(x, y)
+            found.append(np.array(model.first.weight.grad.cpu()))
+        return found
+
+    for a, b in zip(train(False), train(True), strict=True):
+        assert np.array_equal(a, b)
+
+
+@cuda
+def test_arguments_may_be_nested_on_the_host_and_constants() -> None:
+    def step(batch: dict[str, Any], pair: tuple[Any, list[Any]], *, factor: float) -> Any:
+        total = batch["x"] * factor + pair[0] + pair[1][0].float()
+        return {"sum": total.sum(), "all": (total, None)}
+
+    captured = vibetensor.capture(step)
+    for i in range(8):
+        factor = 2.0 if i < 5 else 3.0
+        x = torch.full((4, 3), float(i))
+        where = [x, x.pin_memory(), x.cuda()][i % 3]
+        given = {"x": where}, (torch.ones(4, 3) * i, [torch.full((3,), i, dtype=torch.int64)])
+        found = captured(*given, factor=factor)
+        expected = np.array(x) * (factor + 2)
+        assert np.array_equal(np.array(found["all"][0].cpu()), expected)
+        assert float(found["sum"]) == expected.sum()
+        assert found["all"][1] is None
+    assert captured.captures == 2
+
+
+@cuda
+def test_what_cannot_be_captured_runs_eagerly_with_one_line_that_names_the_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    x = torch.arange(6, device="cuda", dtype=torch.float32)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        if float(x.sum()) > 3:  # here
+            return x * 2
+        return x
+
+    captured = vibetensor.capture(step)
+    with caplog.at_level(logging.WARNING, "vibetensor.capture"):
+        for i in range(6):
+            assert np.array_equal(np.array(captured(x + i).cpu()), np.array((x + i).cpu()) * 2)
+    assert captured.replays == 0
+    (record,) = caplog.records
+    for part in ("test_capture.py:", "if float(x.sum()) > 3", "item: cannot be captured"):
+        assert part in record.getMessage()
+    strict = vibetensor.capture(step, strict=True, warmup=1)
+    strict(x)
+    with pytest.raises(RuntimeError, match=r"test_capture.py:\d+: `if float\(x.sum"):
+        strict(x)
+
+
+@cuda
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (lambda x: x.nonzero(), "nonzero"),
+        (lambda x: x.cpu(), "copy to the host"),
+        (lambda x: 3.0, "returns the number 3.0"),
+        (lambda x: torch.ones(3), "on the CPU"),
+        (lambda x: torch.tensor([1.0, 2.0]).cuda() + x[0], "copy from the host"),
+        (lambda x: None, "queued no work"),
+    ],
+)
+def test_reasons(step: Any, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    captured = vibetensor.capture(step)
+    with caplog.at_level(logging.WARNING, "vibetensor.capture"):
+        for _ in range(5):
+            captured(torch.ones(4, device="cuda"))
+    assert len(caplog.records) == 1
+    assert reason in caplog.records[0].getMessage()
+
+
+@cuda
+def test_an_error_of_the_step_is_the_one_of_the_eager_step() -> None:
+    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+    captured = vibetensor.capture(step)
+    for _ in range(4):
+        captured(torch.ones(4, device="cuda"), torch.ones(4, device="cuda"))
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="broadcast"):
+            captured(torch.ones(4, device="cuda"), torch.ones(3, device="cuda"))
+    assert float(captured(torch.ones(4).cuda(), torch.ones(4).cuda()).sum()) == 8
+
+
+@cuda
+def test_memory_of_dropped_steps_goes_back() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    run: Any = steps.Run()
+    step: Any = vibetensor.capture(run.step)
+    for x, y in steps.batches(5):
+        step(x, y)
+    del run, step, x, y
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before
+
+
+@cuda
+def test_on_replay_runs_at_each_step() -> None:
+    calls: list[int] = []
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        vibetensor.on_replay(lambda: calls.append(1))
+        return x + 1
+
+    captured = vibetensor.capture(step)
+    for i in range(1, 8):
+        captured(torch.ones(4, device="cuda"))
+        assert len(calls) == i
+
+
+@cuda
+def test_arguments_that_always_change_are_not_captured_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    captured = vibetensor.capture(lambda x, rate: x * rate, max_graphs=2)
+    with caplog.at_level(logging.WARNING, "vibetensor.capture"):
+        for i in range(30):
+            captured(torch.ones(4, device="cuda"), float(i))
+    assert captured.captures == 0
+    assert "change with nearly each call" in caplog.records[0].getMessage()
+
+
+def test_without_a_gpu_steps_run_eagerly_and_say_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    captured = vibetensor.capture(step)
+    with caplog.at_level(logging.WARNING, "vibetensor.capture"):
+        losses = [float(captured(torch.ones(4, 3))) for _ in range(5)]
+    assert losses == sorted(losses, reverse=True)
+    assert len(caplog.records) == 1
+    assert captured.reason and captured.replays == 0
+    assert not captured(torch.ones(4, 3)).requires_grad
+
+
+def test_counts_out_of_range_are_errors() -> None:
+    with pytest.raises(ValueError, match="warmup"):
+        vibetensor.capture(lambda: None, warmup=0)
+    with pytest.raises(ValueError, match="max_graphs"):
+        vibetensor.capture(lambda: None, max_graphs=0)
