@@ -127,7 +127,7 @@ class CUDAGraph:
     @property
     def node_count(self) -> int:
         """How many kernels, copies and the like a replay queues."""
-        return self._captured("node_count").node_count
+        return int(self._captured("node_count").node_count)
 
     def _captured(self, what: str) -> _C.Graph:
         if self._graph is None:
