@@ -13,6 +13,11 @@ bool is_exclusive(const Tensor& t) {
   return t.impl()->use_count() == 1 && t.storage().use_count() == 1 && t.is_dense();
 }
 
+bool same_memory(const Tensor& a, const Tensor& b) {
+  return a.data() == b.data() && a.sizes() == b.sizes() && a.strides() == b.strides() &&
+         a.dtype() == b.dtype();
+}
+
 }  // namespace
 
 AccumulateGrad::AccumulateGrad(const Dims& sizes, DType dtype, Device device)
@@ -28,7 +33,8 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
       if (grad_.defined()) {
         raw::add_(grad_, incoming, 1);
       } else {
-        raw::copy_(place_, incoming, false);
+        if (same_memory(incoming, place_)) place_.bump_version();  // see gradient_place.h
+        else raw::copy_(place_, incoming, false);
         grad_ = place_;
       }
     } else if (!grad_.defined()) {
@@ -43,6 +49,11 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
     }
   }
   if (post_hook_) post_hook_();
+}
+
+Tensor AccumulateGrad::free_place() {
+  std::lock_guard lock(mutex_);
+  return grad_.defined() ? Tensor() : place_;
 }
 
 Tensor AccumulateGrad::grad() const {

@@ -16,13 +16,14 @@ class AccumulateGrad final : public Node {
   const char* name() const override { return "AccumulateGrad"; }
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override;
   void release_saved() override {}
+  Tensor free_place() override;
 
   Tensor grad() const;
   void set_grad(const Tensor& grad);  // undefined clears it
   // As set_grad, but takes the tensor itself, whatever place is bound: puts back what was there.
   void put_grad(Tensor grad);
   // A fixed place for the gradient, such as a piece of a flat arena: the first gradient after
-  // `clear` is copied there, later ones are added.
+  // `clear` is written or copied there, later ones are added.
   void bind(const Tensor& place);
   Tensor bound() const { return place_; }
   // Runs after each accumulation, on the thread that accumulated.

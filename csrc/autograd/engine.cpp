@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "autograd/grad_mode.h"
+#include "autograd/gradient_place.h"
 #include "autograd/node_table.h"
 #include "autograd/variable.h"
 #include "device/cpu/parallel.h"
@@ -172,12 +173,36 @@ class GraphTask {
     if (any && (state.needed || state.captured)) {
       if (VT_UNLIKELY(node.has_hooks())) node.run_hooks(state.grads);
       if (VT_UNLIKELY(state.captured)) capture(state);
-      if (state.needed) node.apply(state.grads, outputs);
+      if (state.needed) {
+        Places places(*this, state);
+        PlaceScope scope(options_.create_graph || !targets_.empty() ? nullptr : &places);
+        node.apply(state.grads, outputs);
+      }
     }
     state.grads.clear();
     if (!options_.keep_graph && targets_.empty()) node.release_saved();
     else if (!options_.keep_graph && state.needed) node.release_saved();
   }
+
+  // The bound memory of the leaf behind an edge, if the node that is being applied brings the only
+  // gradient of this pass and nobody has hooked it.
+  class Places final : public PlaceSource {
+   public:
+    Places(GraphTask& task, NodeState& state) : task_(task), state_(state) {}
+    Tensor place_of(int e) override {
+      const Edge& edge = state_.node->edge(e);
+      if (!edge.node || edge.node->has_hooks()) return {};
+      Tensor place = edge.node->free_place();
+      if (!place.defined()) return place;
+      NodeState* next = task_.table_.find(edge.node.get());
+      std::lock_guard lock(task_.stripe(next));
+      return next->waiting_for == 1 && !next->grads[edge.slot].defined() ? place : Tensor();
+    }
+
+   private:
+    GraphTask& task_;
+    NodeState& state_;
+  };
 
   void capture(NodeState& state) {
     for (size_t i = 0; i < targets_.size(); ++i)
