@@ -59,9 +59,12 @@ std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input,
                                         std::array<bool, 2> needs);
 // grad is that of the norm, sum_grad that of the sum; either may be undefined.
 std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_grad,
-                                        const Tensor& sum, const Tensor& weight,
-                                        const Tensor& bias, const Tensor& mean, const Tensor& rstd,
+                                        const Tensor& sum, const Tensor& weight, const Tensor& bias,
+                                        const Tensor& mean, const Tensor& rstd,
                                         std::array<bool, 4> needs);
+std::array<Tensor, 2> gated_gradients(const Tensor& grad, const Tensor& gate, const Tensor& up,
+                                      std::string_view activation);
+Tensor gated_halves_gradient(const Tensor& grad, const Tensor& input, std::string_view activation);
 
 bool any_requires_grad(const std::vector<Tensor>& tensors);
 [[noreturn]] void fail_no_derivative(const char* op);

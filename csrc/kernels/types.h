@@ -51,4 +51,17 @@ struct SgdConfig {
   const void* live = nullptr;
 };
 
+// The activation of a gated unit.
+enum class GateKind : uint8_t { kSilu, kGelu, kGeluTanh };
+
+// Rotary position embedding: pair i of a token's features turns by position * base^(-2i / features)
+// radians.
+struct RopeConfig {
+  int token_dim;   // the dimension of positions
+  int64_t offset;  // the first position
+  double base;
+  bool interleaved;  // pairs (2i, 2i + 1) instead of (i, i + features / 2)
+  bool inverse;      // turns back
+};
+
 }  // namespace vt

@@ -13,6 +13,7 @@ from vibetensor.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from vibetensor.nn.module import Module
 from vibetensor.nn.norm import LayerNorm, RMSNorm
 from vibetensor.nn.parameter import Parameter
+from vibetensor.nn.rotary import RotaryEmbedding
 
 __all__ = [
     "GELU",
@@ -34,6 +35,7 @@ __all__ = [
     "ParameterList",
     "RMSNorm",
     "ReLU",
+    "RotaryEmbedding",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -1,124 +1,191 @@
-// Softmax cross-entropy of rows of logits, forward and backward; the probabilities are never
-// stored.
+// Softmax cross-entropy of rows of logits: forward, backward, and both in one pass that leaves the
+// gradient in place of the logits. The probabilities are never stored.
 #include "device/cuda/fault.h"
+#include "kernels/cuda/held_row.h"
+#include "kernels/cuda/max_sum.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/math.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
 
-// -1 where the row does not count: its target is ignored, or out of range (which is noted).
-__device__ __forceinline__ int64_t counted_target(int64_t target, int64_t classes, int64_t ignored,
-                                                  FaultNote* note, bool report) {
-  if (target == ignored) return -1;
-  if (target >= 0 && target < classes) return target;
-  if (report) note_index_fault(note, "cross_entropy", target, classes);
-  return -1;
-}
+// What a row is compared with.
+template <class C>
+struct Labels {
+  const int64_t* targets;
+  int64_t rows, classes, ignored;
+  C smoothing;
+  FaultNote* note;
 
-template <class T, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads)
-    cross_entropy_kernel(compute_t<T>* loss, compute_t<T>* logsumexp, const T* logits,
-                         const int64_t* targets, int64_t rows, int64_t classes, int64_t ignored,
-                         compute_t<T> smoothing, FaultNote* note) {
-  using C = compute_t<T>;
-  const int64_t row = row_of_group<kWidth>();
-  if (row >= rows) return;
-  const int lane = threadIdx.x % kWidth;
-  logits += row * classes;
-  C max = -std::numeric_limits<C>::infinity();
-  for (int64_t i = lane * V; i < classes; i += kWidth * V) {
-    const auto pack = *reinterpret_cast<const Pack<T, V>*>(logits + i);
-#pragma unroll
-    for (int j = 0; j < V; ++j) max = MaxOp{}(convert<C>(pack.v[j]), max);
+  // -1 where the row does not count: its target is ignored, or out of range (which is noted).
+  __device__ __forceinline__ int64_t counted(int64_t row, bool report) const {
+    const int64_t target = targets[row];
+    if (target == ignored) return -1;
+    if (target >= 0 && target < classes) return target;
+    if (report) note_index_fault(note, "cross_entropy", target, classes);
+    return -1;
   }
-  max = group_reduce<kWidth>(max, MaxOp{});
-  C sum = 0, total = 0;
-  for (int64_t i = lane * V; i < classes; i += kWidth * V) {
-    const auto pack = *reinterpret_cast<const Pack<T, V>*>(logits + i);
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const C value = convert<C>(pack.v[j]);
-      sum += math::exp(value - max);
-      total += value;
-    }
-  }
-  sum = group_sum<kWidth>(sum);
-  if (smoothing != 0) total = group_sum<kWidth>(total);
-  if (lane != 0) return;
-  const C lse = max + math::log(sum);
-  const int64_t target = counted_target(targets[row], classes, ignored, note, true);
-  C result = 0;
-  if (target >= 0) {
-    result = lse - (C(1) - smoothing) * convert<C>(logits[target]);
+  __device__ __forceinline__ C loss(C logsumexp, C target_logit, C total) const {
+    C result = logsumexp - (C(1) - smoothing) * target_logit;
     if (smoothing != 0) result -= smoothing * (total / static_cast<C>(classes));
+    return result;
   }
-  loss[row] = result;
-  logsumexp[row] = lse;
+};
+
+// A row's logsumexp and, where labels are smoothed, the sum of its logits.
+template <class T, class Row>
+__device__ __forceinline__ void normalisers(Row& row, int lane, const Labels<compute_t<T>>& labels,
+                                            compute_t<T>& logsumexp, compute_t<T>& total) {
+  using C = compute_t<T>;
+  constexpr int V = Row::V, kWidth = Row::kWidth;
+  auto state = MaxSum<C>::empty();
+  C sum = 0;
+  row.each(labels.classes, lane, [&](int64_t, const Pack<T, V>& pack, int) {
+    C values[V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) values[j] = convert<C>(pack.v[j]);
+    state.template add<T>(values);
+    if (labels.smoothing != 0) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += values[j];
+    }
+  });
+  state = group_reduce<kWidth>(state, MergeMaxSum<T>{});
+  total = labels.smoothing != 0 ? group_sum<kWidth>(sum) : C(0);
+  logsumexp = state.max + math::log(state.sum);
 }
 
-template <class T, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads)
-    cross_entropy_backward_kernel(T* dlogits, const compute_t<T>* grad, const T* logits,
-                                  const int64_t* targets, const compute_t<T>* logsumexp,
-                                  int64_t rows, int64_t classes, int64_t ignored,
-                                  compute_t<T> smoothing) {
+// dlogits = (softmax - what the label wants) * scale; 0 where the target is -1. dlogits may be the
+// memory that the row was loaded from.
+template <class T, class Row>
+__device__ __forceinline__ void store_gradient(Row& row, int lane, T* dlogits,
+                                               const Labels<compute_t<T>>& labels, int64_t target,
+                                               compute_t<T> logsumexp, compute_t<T> scale) {
   using C = compute_t<T>;
-  const int64_t row = row_of_group<kWidth>();
-  if (row >= rows) return;
-  const int lane = threadIdx.x % kWidth;
-  dlogits += row * classes;
-  logits += row * classes;
-  const int64_t target = counted_target(targets[row], classes, ignored, nullptr, false);
-  const C scale = target < 0 ? C(0) : grad[row], lse = logsumexp[row];
-  const C everywhere = smoothing / static_cast<C>(classes);
-  for (int64_t i = lane * V; i < classes; i += kWidth * V) {
-    const auto pack = *reinterpret_cast<const Pack<T, V>*>(logits + i);
+  constexpr int V = Row::V;
+  const C everywhere = labels.smoothing / static_cast<C>(labels.classes);
+  row.each(labels.classes, lane, [&](int64_t i, const Pack<T, V>& pack, int) {
     Pack<T, V> result;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      C value = math::exp(convert<C>(pack.v[j]) - lse) - everywhere;
-      if (i + j == target) value -= C(1) - smoothing;
+      C value = row_exp<T>(convert<C>(pack.v[j]) - logsumexp) - everywhere;
+      if (i + j == target) value -= C(1) - labels.smoothing;
       result.v[j] = convert<T>(target < 0 ? C(0) : value * scale);
     }
     *reinterpret_cast<Pack<T, V>*>(dlogits + i) = result;
-  }
+  });
+}
+
+template <class T, class Row>
+__global__ void __launch_bounds__(held_block(Row::kWidth))
+    cross_entropy_kernel(compute_t<T>* loss, compute_t<T>* logsumexps, const T* logits,
+                         Labels<compute_t<T>> labels) {
+  using C = compute_t<T>;
+  const int64_t number = held_row_number<Row>();
+  if (number >= labels.rows) return;
+  const int lane = threadIdx.x % Row::kWidth;
+  logits += number * labels.classes;
+  Row row;
+  row.load(logits, labels.classes, lane);
+  C logsumexp, total;
+  normalisers<T>(row, lane, labels, logsumexp, total);
+  if (lane != 0) return;
+  const int64_t target = labels.counted(number, true);
+  loss[number] = target < 0 ? C(0) : labels.loss(logsumexp, convert<C>(logits[target]), total);
+  logsumexps[number] = logsumexp;
+}
+
+template <class T, class Row>
+__global__ void __launch_bounds__(held_block(Row::kWidth))
+    cross_entropy_backward_kernel(T* dlogits, const compute_t<T>* grad, const T* logits,
+                                  const compute_t<T>* logsumexps, Labels<compute_t<T>> labels) {
+  const int64_t number = held_row_number<Row>();
+  if (number >= labels.rows) return;
+  const int lane = threadIdx.x % Row::kWidth;
+  Row row;
+  row.load(logits + number * labels.classes, labels.classes, lane);
+  store_gradient<T>(row, lane, dlogits + number * labels.classes, labels,
+                    labels.counted(number, false), logsumexps[number], grad[number]);
+}
+
+// Loss and gradient while the row is at hand. dlogits may be logits.
+template <class T, class Row>
+__global__ void __launch_bounds__(held_block(Row::kWidth))
+    cross_entropy_both_kernel(compute_t<T>* loss, T* dlogits, const compute_t<T>* grad,
+                              const T* logits, Labels<compute_t<T>> labels) {
+  using C = compute_t<T>;
+  const int64_t number = held_row_number<Row>();
+  if (number >= labels.rows) return;
+  const int lane = threadIdx.x % Row::kWidth;
+  logits += number * labels.classes;
+  Row row;
+  row.load(logits, labels.classes, lane);
+  const int64_t target = labels.counted(number, lane == 0);
+  const C target_logit = target < 0 ? C(0) : convert<C>(logits[target]);
+  C logsumexp, total;
+  normalisers<T>(row, lane, labels, logsumexp, total);
+  if constexpr (Row::kWidth == kWarp) __syncwarp();  // from here on the row may be overwritten
+  else __syncthreads();
+  if (lane == 0) loss[number] = target < 0 ? C(0) : labels.loss(logsumexp, target_logit, total);
+  store_gradient<T>(row, lane, dlogits + number * labels.classes, labels, target, logsumexp,
+                    grad[number]);
+}
+
+template <class C>
+Labels<C> labels_of(const Queue& queue, const Tensor& logits, const Tensor& target,
+                    int64_t ignore_index, double smoothing) {
+  return {target.data<int64_t>(), logits.sizes()[0],         logits.sizes()[1],
+          ignore_index,           static_cast<C>(smoothing), fault_note(queue.index())};
 }
 
 }  // namespace
 
 void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits,
                    const Tensor& target, int64_t ignore_index, double label_smoothing) {
-  const int64_t rows = logits.sizes()[0], classes = logits.sizes()[1];
+  const int64_t classes = logits.sizes()[1];
   const Queue queue("cross_entropy", logits.device());
   visit_float("cross_entropy", logits.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    for_row_shape<T>(classes, {&logits},
-                     [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-                       queue.launch(&cross_entropy_kernel<T, kWidth, V>, row_blocks<kWidth>(rows),
-                                    kThreads, loss.data<C>(), logsumexp.data<C>(), logits.data<T>(),
-                                    target.data<int64_t>(), rows, classes, ignore_index,
-                                    label_smoothing, fault_note(queue.index()));
-                     });
+    const auto labels = labels_of<C>(queue, logits, target, ignore_index, label_smoothing);
+    auto run = [&]<class Row>(RowTag<Row>) {
+      launch_held<Row>(queue, &cross_entropy_kernel<T, Row>, labels.rows, 0, loss.data<C>(),
+                       logsumexp.data<C>(), logits.data<T>(), labels);
+    };
+    visit_walked_row<T>(classes, rows_are_packed<T>(classes, {&logits}), run);
   });
 }
 
 void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits,
                             const Tensor& target, const Tensor& logsumexp, int64_t ignore_index,
                             double label_smoothing) {
-  const int64_t rows = logits.sizes()[0], classes = logits.sizes()[1];
+  const int64_t classes = logits.sizes()[1];
   const Queue queue("cross_entropy_backward", logits.device());
   visit_float("cross_entropy_backward", logits.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    for_row_shape<T>(classes, {&dlogits, &logits},
-                     [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-                       queue.launch(&cross_entropy_backward_kernel<T, kWidth, V>,
-                                    row_blocks<kWidth>(rows), kThreads, dlogits.data<T>(),
-                                    grad.data<C>(), logits.data<T>(), target.data<int64_t>(),
-                                    logsumexp.data<C>(), rows, classes, ignore_index,
-                                    label_smoothing);
-                     });
+    const auto labels = labels_of<C>(queue, logits, target, ignore_index, label_smoothing);
+    auto run = [&]<class Row>(RowTag<Row>) {
+      launch_held<Row>(queue, &cross_entropy_backward_kernel<T, Row>, labels.rows, 0,
+                       dlogits.data<T>(), grad.data<C>(), logits.data<T>(), logsumexp.data<C>(),
+                       labels);
+    };
+    visit_walked_row<T>(classes, rows_are_packed<T>(classes, {&dlogits, &logits}), run);
+  });
+}
+
+void cross_entropy_both(const Tensor& loss, const Tensor& dlogits, const Tensor& grad,
+                        const Tensor& logits, const Tensor& target, int64_t ignore_index,
+                        double label_smoothing) {
+  const int64_t classes = logits.sizes()[1];
+  const Queue queue("cross_entropy", logits.device());
+  visit_float("cross_entropy", logits.dtype(), [&]<class T>(TypeTag<T>) {
+    using C = compute_t<T>;
+    const auto labels = labels_of<C>(queue, logits, target, ignore_index, label_smoothing);
+    choose_held_row<T>(queue, classes, rows_are_packed<T>(classes, {&dlogits, &logits}),
+                       [&]<class Row>(RowTag<Row>, size_t shared) {
+                         launch_held<Row>(queue, &cross_entropy_both_kernel<T, Row>, labels.rows,
+                                          shared, loss.data<C>(), dlogits.data<T>(), grad.data<C>(),
+                                          logits.data<T>(), labels);
+                       });
   });
 }
 

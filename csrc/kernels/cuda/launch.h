@@ -44,6 +44,17 @@ class Queue {
     launch_copies(kernel, grid, block, shared_bytes,
                   static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   }
+  // The most dynamic shared memory a block may have, once allow_shared() has asked for it.
+  int64_t shared_limit() const {
+    int bytes = 0;
+    VT_CUDA(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index_));
+    return bytes;
+  }
+  // Needed in front of launches with more than 48 KiB.
+  void allow_shared(const void* kernel, size_t bytes) const {
+    VT_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(bytes)));
+  }
   // `arguments` points to the kernel's parameters, in order.
   void launch_erased(const void* kernel, dim3 grid, dim3 block, void** arguments,
                      size_t shared_bytes = 0) const {

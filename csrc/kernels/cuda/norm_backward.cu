@@ -5,8 +5,8 @@
 // once walk over the rows; each thread keeps its columns of dweight and dbias in registers from row
 // to row, so grad and x are read once. Blocks write their sums, a second kernel adds those up. The
 // order of every sum depends on the shape and the GPU only.
+#include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
-#include "kernels/cuda/register_row.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/structured_cuda.h"
 
@@ -51,8 +51,7 @@ __device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn)
 template <class T, int kWidth, int kPacks, bool kExtra>
 struct RowInputs {
   using C = compute_t<T>;
-  static constexpr int V = 16 / sizeof(T);
-  RegisterRow<T, V, kWidth, kPacks> grad, x, extra;  // extra: only where kExtra
+  RegisterRow<T, kWidth, kPacks> grad, x, extra;  // extra: only where kExtra
   C mean, rstd;
 
   __device__ __forceinline__ void load(const NormBackward<T>& a, int64_t row, int lane) {
@@ -75,7 +74,7 @@ __global__ void __launch_bounds__(block_of(kPacks), 1)
   extern __shared__ __align__(16) char shared[];
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
   const int n = static_cast<int>(a.n);
-  using Row = RegisterRow<T, V, kWidth, kPacks>;
+  using Row = RegisterRow<T, kWidth, kPacks>;
   Row weight;
   if (a.weight) weight.load(a.weight, n, lane);
   C dw[kPacks][V] = {}, db[kPacks][V] = {};

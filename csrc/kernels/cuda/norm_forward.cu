@@ -1,6 +1,6 @@
 // Layer norm and RMS norm, with the sum of a residual before it.
+#include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
-#include "kernels/cuda/register_row.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/structured_cuda.h"
 
@@ -37,21 +37,19 @@ __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_
   a.rstds[row] = rstd;
 }
 
-constexpr int block_of(int width) { return width > kThreads ? width : kThreads; }
-
 // kWidth threads a row, each with kPacks packs of it.
 template <class T, int kWidth, int kPacks>
-__global__ void __launch_bounds__(block_of(kWidth)) norm_kernel(NormForward<T> a) {
+__global__ void __launch_bounds__(held_block(kWidth)) norm_kernel(NormForward<T> a) {
   using C = compute_t<T>;
   constexpr int V = 16 / sizeof(T);
-  const int64_t row = int64_t{blockIdx.x} * (block_of(kWidth) / kWidth) + threadIdx.x / kWidth;
+  const int64_t row = int64_t{blockIdx.x} * (held_block(kWidth) / kWidth) + threadIdx.x / kWidth;
   if (row >= a.rows) return;  // a whole warp, or the whole block
   const int lane = threadIdx.x % kWidth, n = static_cast<int>(a.n);
   const int64_t at = row * a.n;
-  RegisterRow<T, V, kWidth, kPacks> x;
+  RegisterRow<T, kWidth, kPacks> x;
   x.load(a.x + at, n, lane);
   if (a.residual) {
-    RegisterRow<T, V, kWidth, kPacks> residual;
+    RegisterRow<T, kWidth, kPacks> residual;
     residual.load(a.residual + at, n, lane);
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
     x.store(a.sum + at, n, lane);
@@ -125,7 +123,7 @@ bool in_registers(const Queue& queue, const NormForward<T>& a) {
   return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>, RowShape<256, 1>,
                           RowShape<256, 2>, RowShape<256, 4>, RowShape<1024, 2>, RowShape<1024, 4>>(
       a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
-        constexpr int block = block_of(Shape::width);
+        constexpr int block = held_block(Shape::width);
         queue.launch(&norm_kernel<T, Shape::width, Shape::packs>,
                      ceil_div(a.rows, block / Shape::width), block, a);
       });

@@ -15,8 +15,9 @@
 namespace vt::cuda {
 namespace {
 
-constexpr int64_t kWantedBlocks = 1024;
+constexpr int64_t kWantedBlocks = 1056;        // a few for each multiprocessor
 constexpr int kColumns = 32, kColumnRows = 8;  // a block in column order
+constexpr int64_t kManyRows = 4096;            // enough for one warp each
 
 // Where results go: to the output, or as accumulators to partial[chunk][output].
 template <class Op>
@@ -60,39 +61,55 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int j = 0; j < V; ++j) sums[u] = op(sums[u], op.map(packs[u].v[j]));
     }
-    for (; i < end; i += kStep)
-      for (int j = 0; j < V && i + j < end; ++j)
-        sums[0] = op(sums[0], op.map(base[reduced.at(i + j)]));
+    for (; i + V <= end; i += kStep) {
+      const auto pack = *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i));
+#pragma unroll
+      for (int j = 0; j < V; ++j) sums[0] = op(sums[0], op.map(pack.v[j]));
+    }
+    for (; i < end; ++i) sums[1] = op(sums[1], op.map(base[reduced.at(i)]));
   }
   Acc total = op(op(sums[0], sums[1]), op(sums[2], sums[3]));
   total = kWidth == kWarp ? warp_reduce(total, op) : block_reduce<kThreads>(total, op);
   if (active && threadIdx.x % kWidth == 0) target.store(op, output, total);
 }
 
-template <class T, class Op>
+// Each thread keeps V neighbouring outputs, whose elements it reads in one go.
+template <class T, class Op, int V>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
     reduce_columns_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced,
                           int64_t count) {
   using Acc = typename Op::Acc;
-  __shared__ alignas(16) char storage[kColumnRows * kColumns * sizeof(Acc)];
-  Acc(*parts)[kColumns] = reinterpret_cast<Acc(*)[kColumns]>(storage);
-  const int64_t output = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  constexpr int kHeld = V < 4 ? V : 4;  // outputs that meet in shared memory at once
+  __shared__ alignas(16) char storage[kHeld * kColumnRows * kColumns * sizeof(Acc)];
+  Acc(*parts)[kColumnRows][kColumns] = reinterpret_cast<Acc(*)[kColumnRows][kColumns]>(storage);
+  const int64_t output = (int64_t{blockIdx.x} * kColumns + threadIdx.x) * V;
   const bool active = output < target.outputs;
   const int64_t begin = int64_t{blockIdx.y} * target.chunk;
   const int64_t end = begin + target.chunk < count ? begin + target.chunk : count;
   const T* base = x + (active ? kept.at(output) : 0);
-  Acc sum = op.identity();
+  Acc sums[V];
+#pragma unroll
+  for (Acc& sum : sums) sum = op.identity();
   if (active) {
 #pragma unroll 4
-    for (int64_t i = begin + threadIdx.y; i < end; i += kColumnRows)
-      sum = op(sum, op.map(base[reduced.at(i)]));
-  }
-  parts[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y != 0 || !active) return;
+    for (int64_t i = begin + threadIdx.y; i < end; i += kColumnRows) {
+      const auto pack = *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i));
 #pragma unroll
-  for (int row = 1; row < kColumnRows; ++row) sum = op(sum, parts[row][threadIdx.x]);
-  target.store(op, output, sum);
+      for (int j = 0; j < V; ++j) sums[j] = op(sums[j], op.map(pack.v[j]));
+    }
+  }
+#pragma unroll
+  for (int first = 0; first < V; first += kHeld) {
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) parts[j][threadIdx.y][threadIdx.x] = sums[first + j];
+    __syncthreads();
+    if (threadIdx.y >= kHeld || !active) continue;
+    Acc sum = parts[threadIdx.y][0][threadIdx.x];
+#pragma unroll
+    for (int row = 1; row < kColumnRows; ++row) sum = op(sum, parts[threadIdx.y][row][threadIdx.x]);
+    target.store(op, output + first + threadIdx.y, sum);
+  }
 }
 
 // partial is [chunks][outputs].
@@ -118,10 +135,24 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   out[output] = op.finish(sum);
 }
 
+// The same where there are few outputs: a block each.
+template <class Op>
+__global__ void __launch_bounds__(kThreads)
+    reduce_few_chunks_kernel(const typename Op::Acc* partial, Op op, typename Op::Out* out,
+                             int64_t outputs, int chunks) {
+  typename Op::Acc sum = op.identity();
+#pragma unroll 4
+  for (int c = threadIdx.x; c < chunks; c += kThreads)
+    sum = op(sum, partial[c * outputs + blockIdx.x]);
+  sum = block_reduce<kThreads>(sum, op);
+  if (threadIdx.x == 0) out[blockIdx.x] = op.finish(sum);
+}
+
 struct Shape {
   Walk kept, reduced;
   bool rows;    // walk along the reduced elements
   bool packed;  // 16 bytes at a time
+  bool warps;   // rows: a warp each
   int64_t chunks, chunk;
 };
 
@@ -140,16 +171,21 @@ Shape shape_of(const Tensor& x, uint32_t dims) {
 
   const auto vector = static_cast<int64_t>(16 / x.item_size());
   shape.rows = shape.reduced.inner_stride() <= shape.kept.inner_stride();
-  shape.packed = shape.rows && shape.reduced.ndim == 1 && shape.reduced.strides[0] == 1 &&
-                 is_aligned(x.data(), 16);
-  for (int d = 0; d < shape.kept.ndim; ++d) shape.packed &= shape.kept.strides[d] % vector == 0;
+  const Walk &along = shape.rows ? shape.reduced : shape.kept,
+             &across = shape.rows ? shape.kept : shape.reduced;
+  shape.packed = along.ndim == 1 && along.strides[0] == 1 && is_aligned(x.data(), 16) &&
+                 (shape.rows || along.count % vector == 0);
+  for (int d = 0; d < across.ndim; ++d) shape.packed &= across.strides[d] % vector == 0;
 
   const int64_t n = shape.reduced.count, outputs = shape.kept.count;
-  const int64_t blocks = shape.rows ? (n <= 1024 ? ceil_div(outputs, kThreads / kWarp) : outputs)
-                                    : ceil_div(outputs, kColumns);
+  shape.warps = n <= 1024 || outputs >= kManyRows;
+  const int64_t columns = kColumns * (shape.packed ? vector : 1);
+  const int64_t blocks = !shape.rows   ? ceil_div(outputs, columns)
+                         : shape.warps ? ceil_div(outputs, kThreads / kWarp)
+                                       : outputs;
   const int64_t least = shape.rows ? 8192 : 64;  // elements that a chunk should have
   shape.chunks = std::clamp<int64_t>(
-      std::min(kWantedBlocks / std::max<int64_t>(blocks, 1), n / least), 1, 512);
+      std::min(kWantedBlocks / std::max<int64_t>(blocks, 1), n / least), 1, kWantedBlocks);
   shape.chunk = ceil_div(ceil_div(n, shape.chunks), 16) * 16;  // keeps packs aligned
   shape.chunks = std::max<int64_t>(ceil_div(n, std::max<int64_t>(shape.chunk, 1)), 1);
   return shape;
@@ -170,21 +206,29 @@ void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
                  kThreads, x.data<T>(), op, target, kept, reduced, count);
   };
   constexpr int V = 16 / sizeof(T);
-  if (!shape.rows) {
-    queue.launch(&reduce_columns_kernel<T, Op>,
-                 dim3(static_cast<unsigned>(ceil_div(outputs, kColumns)), chunks),
+  auto columns = [&]<int kVector>(std::integral_constant<int, kVector>) {
+    queue.launch(&reduce_columns_kernel<T, Op, kVector>,
+                 dim3(static_cast<unsigned>(ceil_div(outputs, kColumns * kVector)), chunks),
                  dim3(kColumns, kColumnRows), x.data<T>(), op, target, kept, reduced, count);
-  } else if (count <= 1024) {
+  };
+  if (!shape.rows) {
+    if (shape.packed) columns(std::integral_constant<int, V>{});
+    else columns(std::integral_constant<int, 1>{});
+  } else if (shape.warps) {
     if (shape.packed) rows(std::integer_sequence<int, kWarp, V>{});
     else rows(std::integer_sequence<int, kWarp, 1>{});
   } else {
     if (shape.packed) rows(std::integer_sequence<int, kThreads, V>{});
     else rows(std::integer_sequence<int, kThreads, 1>{});
   }
-  if (chunks > 1)
-    queue.launch(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns),
-                 dim3(kColumns, kColumnRows), partial.get(), op, out.data<typename Op::Out>(),
+  if (chunks == 1) return;
+  auto* out_data = out.data<typename Op::Out>();
+  if (outputs < kThreads)
+    queue.launch(&reduce_few_chunks_kernel<Op>, outputs, kThreads, partial.get(), op, out_data,
                  outputs, chunks);
+  else
+    queue.launch(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns),
+                 dim3(kColumns, kColumnRows), partial.get(), op, out_data, outputs, chunks);
 }
 
 }  // namespace

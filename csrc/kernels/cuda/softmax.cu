@@ -1,38 +1,14 @@
 // Softmax and log-softmax forward and backward, with the scale and causal mask of attention.
 //
-// One warp a row up to 1024 elements, one block beyond: a first walk finds maximum and sum together
-// (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), a second writes; the
-// row is then still in the cache.
+// A row is held in registers or shared memory: one walk finds maximum and sum together, a second
+// writes.
+#include "kernels/cuda/held_row.h"
+#include "kernels/cuda/max_sum.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/math.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
-
-template <class C>
-struct MaxSum {
-  C max, sum;  // sum of exp(x - max)
-  __device__ static MaxSum empty() { return {-std::numeric_limits<C>::infinity(), 0}; }
-  __device__ void add(C x) {
-    if (x == -std::numeric_limits<C>::infinity()) return;
-    if (x <= max) {
-      sum += math::exp(x - max);
-    } else {  // also for NaN; x - x makes the sum NaN for plus infinity, as the definition does
-      sum = sum * math::exp(max - x) + (C(1) + (x - x));
-      max = x;
-    }
-  }
-};
-struct MergeMaxSum {
-  template <class C>
-  __device__ MaxSum<C> operator()(MaxSum<C> a, MaxSum<C> b) const {
-    const C max = MaxOp{}(a.max, b.max);
-    const C left = a.max == max ? a.sum : a.sum * math::exp(a.max - max);
-    const C right = b.max == max ? b.sum : b.sum * math::exp(b.max - max);
-    return {max, left + right};
-  }
-};
 
 struct SoftmaxShape {
   int64_t rows, n;
@@ -45,69 +21,77 @@ struct SoftmaxShape {
   }
 };
 
-template <class T, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads)
+template <class T, class Row>
+__global__ void __launch_bounds__(held_block(Row::kWidth))
     softmax_rows_kernel(T* out, const T* x, SoftmaxShape shape, compute_t<T> scale, bool log) {
   using C = compute_t<T>;
-  const int64_t row = row_of_group<kWidth>();
-  if (row >= shape.rows) return;  // a whole warp, or the whole block
+  constexpr int V = Row::V, kWidth = Row::kWidth;
+  const int64_t number = held_row_number<Row>();
+  if (number >= shape.rows) return;  // a whole warp, or the whole block
   const int lane = threadIdx.x % kWidth;
-  const int64_t visible = shape.visible(row);
-  x += row * shape.n;
-  out += row * shape.n;
-  auto state = MaxSum<C>::empty();
-  for (int64_t i = lane * V; i < visible; i += kWidth * V) {
-    const auto pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
+  const int64_t visible = shape.visible(number), n = shape.n;
+  out += number * n;
+  Row row;
+  row.load(x + number * n, n, lane);
+  auto scaled = [&](int64_t i, const Pack<T, V>& pack, C(&values)[V]) {
 #pragma unroll
     for (int j = 0; j < V; ++j)
-      if (i + j < visible) state.add(convert<C>(pack.v[j]) * scale);
-  }
-  state = group_reduce<kWidth>(state, MergeMaxSum{});
-  const C inverse = C(1) / state.sum, log_sum = math::log(state.sum);
-  for (int64_t i = lane * V; i < shape.n; i += kWidth * V) {
-    const auto pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
+      values[j] =
+          i + j < visible ? convert<C>(pack.v[j]) * scale : -std::numeric_limits<C>::infinity();
+  };
+  auto state = MaxSum<C>::empty();
+  row.each(n, lane, [&](int64_t i, const Pack<T, V>& pack, int) {
+    C values[V];
+    scaled(i, pack, values);
+    state.template add<T>(values);
+  });
+  state = group_reduce<kWidth>(state, MergeMaxSum<T>{});
+  const C inverse = C(1) / state.sum, shift = state.max + math::log(state.sum);
+  row.each(n, lane, [&](int64_t i, const Pack<T, V>& pack, int) {
+    C values[V];
+    scaled(i, pack, values);
     Pack<T, V> result;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const C centred = convert<C>(pack.v[j]) * scale - state.max;
-      const C value = log ? centred - log_sum : math::exp(centred) * inverse;
+      const C value = log ? values[j] - shift : row_exp<T>(values[j] - state.max) * inverse;
       result.v[j] = convert<T>(i + j < visible ? value : C(0));
     }
     *reinterpret_cast<Pack<T, V>*>(out + i) = result;
-  }
+  });
 }
 
 // Softmax: dx = scale * out * (grad - sum(grad * out)). Log: dx = grad - exp(out) * sum(grad).
-template <class T, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads)
+template <class T, class Row, class GradRow>
+__global__ void __launch_bounds__(held_block(Row::kWidth))
     softmax_rows_backward_kernel(T* dx, const T* grad, const T* out, int64_t rows, int64_t n,
                                  compute_t<T> scale, bool log) {
   using C = compute_t<T>;
-  const int64_t row = row_of_group<kWidth>();
-  if (row >= rows) return;
+  constexpr int V = Row::V, kWidth = Row::kWidth;
+  const int64_t number = held_row_number<Row>();
+  if (number >= rows) return;
   const int lane = threadIdx.x % kWidth;
-  dx += row * n;
-  grad += row * n;
-  out += row * n;
+  dx += number * n;
+  GradRow grads;
+  grads.load(grad + number * n, n, lane);
+  Row row;
+  row.load(out + number * n, n, lane);
   C sum = 0;
-  for (int64_t i = lane * V; i < n; i += kWidth * V) {
-    const auto g = *reinterpret_cast<const Pack<T, V>*>(grad + i);
-    const auto o = *reinterpret_cast<const Pack<T, V>*>(out + i);
+  row.each(n, lane, [&](int64_t i, const Pack<T, V>& o, int p) {
+    const Pack<T, V> g = grads.at(i, p);
 #pragma unroll
     for (int j = 0; j < V; ++j) sum += convert<C>(g.v[j]) * (log ? C(1) : convert<C>(o.v[j]));
-  }
-  sum = group_reduce<kWidth>(sum, AddOp{});
-  for (int64_t i = lane * V; i < n; i += kWidth * V) {
-    const auto g = *reinterpret_cast<const Pack<T, V>*>(grad + i);
-    const auto o = *reinterpret_cast<const Pack<T, V>*>(out + i);
+  });
+  sum = group_sum<kWidth>(sum);
+  row.each(n, lane, [&](int64_t i, const Pack<T, V>& o, int p) {
+    const Pack<T, V> g = grads.at(i, p);
     Pack<T, V> result;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
       const C gj = convert<C>(g.v[j]), oj = convert<C>(o.v[j]);
-      result.v[j] = convert<T>(log ? gj - math::exp(oj) * sum : scale * oj * (gj - sum));
+      result.v[j] = convert<T>(log ? gj - row_exp<T>(oj) * sum : scale * oj * (gj - sum));
     }
     *reinterpret_cast<Pack<T, V>*>(dx + i) = result;
-  }
+  });
 }
 
 // Along a dimension that is not the last: one thread a line, neighbours in memory beside each
@@ -120,11 +104,14 @@ __global__ void __launch_bounds__(kThreads)
   if (line >= lines) return;
   const int64_t base = line / inner * n * inner + line % inner;
   auto state = MaxSum<C>::empty();
-  for (int64_t i = 0; i < n; ++i) state.add(convert<C>(x[base + i * inner]));
+  for (int64_t i = 0; i < n; ++i) {
+    const C value[] = {convert<C>(x[base + i * inner])};
+    state.template add<T>(value);
+  }
   const C log_sum = math::log(state.sum);
   for (int64_t i = 0; i < n; ++i) {
     const C centred = convert<C>(x[base + i * inner]) - state.max;
-    out[base + i * inner] = convert<T>(log ? centred - log_sum : math::exp(centred) / state.sum);
+    out[base + i * inner] = convert<T>(log ? centred - log_sum : row_exp<T>(centred) / state.sum);
   }
 }
 
@@ -141,18 +128,18 @@ __global__ void __launch_bounds__(kThreads)
     sum += convert<C>(grad[base + i * inner]) * (log ? C(1) : convert<C>(out[base + i * inner]));
   for (int64_t i = 0; i < n; ++i) {
     const C g = convert<C>(grad[base + i * inner]), o = convert<C>(out[base + i * inner]);
-    dx[base + i * inner] = convert<T>(log ? g - math::exp(o) * sum : o * (g - sum));
+    dx[base + i * inner] = convert<T>(log ? g - row_exp<T>(o) * sum : o * (g - sum));
   }
 }
 
 void forward_rows(const Queue& queue, const Tensor& out, const Tensor& x, SoftmaxShape shape,
                   double scale, bool log) {
   visit_float("softmax", x.dtype(), [&]<class T>(TypeTag<T>) {
-    for_row_shape<T>(
-        shape.n, {&out, &x}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-          queue.launch(&softmax_rows_kernel<T, kWidth, V>, row_blocks<kWidth>(shape.rows), kThreads,
-                       out.data<T>(), x.data<T>(), shape, scale, log);
-        });
+    choose_held_row<T>(queue, shape.n, rows_are_packed<T>(shape.n, {&out, &x}),
+                       [&]<class Row>(RowTag<Row>, size_t shared) {
+                         launch_held<Row>(queue, &softmax_rows_kernel<T, Row>, shape.rows, shared,
+                                          out.data<T>(), x.data<T>(), shape, scale, log);
+                       });
   });
 }
 
@@ -160,10 +147,14 @@ void backward_rows(const Queue& queue, const Tensor& dx, const Tensor& grad, con
                    int64_t n, double scale, bool log) {
   const int64_t rows = out.numel() / n;
   visit_float("softmax_backward", out.dtype(), [&]<class T>(TypeTag<T>) {
-    for_row_shape<T>(
-        n, {&dx, &grad, &out}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-          queue.launch(&softmax_rows_backward_kernel<T, kWidth, V>, row_blocks<kWidth>(rows),
-                       kThreads, dx.data<T>(), grad.data<T>(), out.data<T>(), rows, n, scale, log);
+    choose_held_row<T>(
+        queue, n, rows_are_packed<T>(n, {&dx, &grad, &out}),
+        [&]<class Row>(RowTag<Row>, size_t shared) {
+          // Two rows in shared memory would leave room for one block: grad is read
+          // again, from the cache.
+          using GradRow = std::conditional_t<Row::kShared, WalkedRow<T, Row::kWidth, Row::V>, Row>;
+          launch_held<Row>(queue, &softmax_rows_backward_kernel<T, Row, GradRow>, rows, shared,
+                           dx.data<T>(), grad.data<T>(), out.data<T>(), rows, n, scale, log);
         });
   });
 }

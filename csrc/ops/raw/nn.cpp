@@ -57,8 +57,7 @@ Tensor scaled_softmax_backward(const Tensor& grad_output, const Tensor& output, 
   return dx;
 }
 
-std::tuple<Tensor, Tensor> cross_entropy_rows(const Tensor& input, const Tensor& target,
-                                              int64_t ignore_index, double label_smoothing) {
+static void check_labels(const Tensor& input, const Tensor& target, double label_smoothing) {
   check_float("cross_entropy", input);
   check_same_device("cross_entropy", input, target);
   VT_CHECK(input.dim() == 2 && target.dim() == 1 && input.sizes()[0] == target.sizes()[0], kValue,
@@ -68,12 +67,39 @@ std::tuple<Tensor, Tensor> cross_entropy_rows(const Tensor& input, const Tensor&
            "cross_entropy: expected class indices of int64, got ", target);
   VT_CHECK(label_smoothing >= 0 && label_smoothing <= 1, kRuntime,
            "cross_entropy: label_smoothing must be between 0.0 and 1.0, got ", label_smoothing);
+}
+
+std::tuple<Tensor, Tensor> cross_entropy_rows(const Tensor& input, const Tensor& target,
+                                              int64_t ignore_index, double label_smoothing) {
+  check_labels(input, target, label_smoothing);
   Tensor loss = empty(target.sizes(), statistics_type(input), input.device()),
          logsumexp = empty_like(loss);
   if (loss.numel() > 0)
     kernels(input.device())
         .cross_entropy(loss, logsumexp, dense(input), dense(target), ignore_index, label_smoothing);
   return {loss, logsumexp};
+}
+
+std::tuple<Tensor, Tensor> cross_entropy_both(const Tensor& input, const Tensor& target,
+                                              const Tensor& grad_output, int64_t ignore_index,
+                                              double label_smoothing, bool in_place) {
+  check_labels(input, target, label_smoothing);
+  check_same_device("cross_entropy", input, grad_output);
+  VT_CHECK(grad_output.sizes() == target.sizes(), kValue,
+           "cross_entropy: expected a gradient for each target, got ", grad_output, " and ",
+           target);
+  VT_CHECK(!in_place || input.is_dense(), kRuntime,
+           "cross_entropy: only contiguous logits can become their gradient, got strides ",
+           input.strides());
+  const Tensor x = dense(input);
+  Tensor loss = empty(target.sizes(), statistics_type(x), x.device());
+  Tensor gradient = in_place ? alias(input) : empty_like(x);
+  if (x.numel() > 0)
+    kernels(x.device())
+        .cross_entropy_both(loss, gradient, dense(raw::to_dtype(grad_output, loss.dtype())), x,
+                            dense(target), ignore_index, label_smoothing);
+  if (in_place) input.bump_version();
+  return {loss, gradient};
 }
 
 Tensor cross_entropy_backward(const Tensor& grad_output, const Tensor& input, const Tensor& target,

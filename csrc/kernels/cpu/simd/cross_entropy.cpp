@@ -55,6 +55,23 @@ void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& lo
   });
 }
 
+namespace {
+
+// dst = (softmax - what the label wants) * g; dst may be the row's own memory.
+template <class T>
+void store_gradient(T* dst, const compute_t<T>* x, compute_t<T>* scratch, int64_t n, int64_t label,
+                    compute_t<T> lse, compute_t<T> g, double smoothing) {
+  using C = compute_t<T>;
+  C* d = target(dst, scratch);
+  const C share = static_cast<C>(smoothing / static_cast<double>(n));
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) d[i] = (math::exp(x[i] - lse) - share) * g;
+  d[label] -= static_cast<C>(1 - smoothing) * g;
+  store(dst, d, n);
+}
+
+}  // namespace
+
 void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits,
                             const Tensor& target, const Tensor& logsumexp, int64_t ignore_index,
                             double label_smoothing) {
@@ -72,16 +89,19 @@ void cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Ten
           continue;
         }
         const C* x = load(logits.data<T>() + r * n, from.get(), n);
-        C* d = vt::cpu::VT_ISA::target(dst, to.get());
-        const C lse = logsumexp.data<C>()[r], g = grad.data<C>()[r];
-        const C share = static_cast<C>(label_smoothing / static_cast<double>(n));
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) d[i] = (math::exp(x[i] - lse) - share) * g;
-        d[classes[r]] -= static_cast<C>(1 - label_smoothing) * g;
-        store(dst, d, n);
+        store_gradient(dst, x, to.get(), n, classes[r], logsumexp.data<C>()[r], grad.data<C>()[r],
+                       label_smoothing);
       }
     });
   });
+}
+
+void cross_entropy_both(const Tensor& loss, const Tensor& dlogits, const Tensor& grad,
+                        const Tensor& logits, const Tensor& target, int64_t ignore_index,
+                        double label_smoothing) {
+  const Tensor logsumexp = empty_like(loss);
+  cross_entropy(loss, logsumexp, logits, target, ignore_index, label_smoothing);
+  cross_entropy_backward(dlogits, grad, logits, target, logsumexp, ignore_index, label_smoothing);
 }
 
 }  // namespace vt::cpu::VT_ISA

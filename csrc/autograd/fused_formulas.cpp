@@ -1,4 +1,5 @@
-// Derivatives of layer norm and RMS norm, alone and behind a residual sum.
+// Derivatives of fused layers: layer norm and RMS norm, alone and behind a residual sum, and gated
+// activations.
 #include "autograd/formulas.h"
 #include "ops/ops.h"
 
@@ -59,6 +60,18 @@ std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_gr
   auto [dx, dweight, dbias] =
       gradients(op, grad, sum_grad, sum, weight, bias, mean, rstd, needs[2], needs[3]);
   return {dx, dx, dweight, dbias};
+}
+
+std::array<Tensor, 2> gated_gradients(const Tensor& grad, const Tensor& gate, const Tensor& up,
+                                      std::string_view activation) {
+  check_once_only("gated activation", grad);
+  auto [dgate, dup] = raw::gated_backward(grad, gate, up, activation);
+  return {dgate, dup};
+}
+
+Tensor gated_halves_gradient(const Tensor& grad, const Tensor& input, std::string_view activation) {
+  check_once_only("gated activation", grad);
+  return raw::gated_halves_backward(grad, input, activation);
 }
 
 }  // namespace vt

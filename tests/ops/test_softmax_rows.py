@@ -1,0 +1,105 @@
+"""Softmax and cross-entropy over rows of many lengths, against float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch as pt
+from operator_cases import to_ours, to_torch
+from test_norm_rows import close, given, on, places
+from vibetensor.torch.nn import functional as F
+
+import vibetensor.torch as vt
+from vibetensor import _C
+
+LENGTHS = [1, 7, 96, 256, 1000, 1024, 1032, 4096, 8192, 12000, 32768, 50304, 130000]
+DTYPES = ["float32", "bfloat16"]
+
+
+def twice(run: Any) -> list[Any]:
+    """The results of two runs, which must be the same to the bit."""
+    first, second = run(), run()
+    for a, b in zip(first, second, strict=True):
+        assert pt.equal(to_torch(a), to_torch(b)), "two runs differ"
+    return list(first)
+
+
+@places
+@pytest.mark.parametrize("log", [False, True], ids=["softmax", "log_softmax"])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_softmax(place: str, n: int, log: bool) -> None:
+    for dtype, offset in ((DTYPES[0], 0), (DTYPES[1], 0), (DTYPES[0], 1)):
+        x, seed = (given(5, n, dtype=dtype, seed=s, offset=offset) for s in (1, 2))
+
+        def run(x: Any = x, seed: Any = seed, offset: int = offset) -> list[Any]:
+            mine = on(place, x, offset)
+            out = (vt.log_softmax if log else vt.softmax)(mine, dim=-1)
+            vt.autograd.backward([out], [to_ours(seed).to(place)])
+            return [out, mine.grad]
+
+        exact = x.double().requires_grad_()
+        out = (pt.log_softmax if log else pt.softmax)(exact, dim=-1)
+        out.backward(seed.double())
+        got = twice(run)
+        close(got[0], out.detach(), dtype)
+        assert exact.grad is not None
+        close(got[1], exact.grad, dtype)
+
+
+def labels(rows: int, n: int) -> pt.Tensor:
+    """Class numbers, of which one is ignored."""
+    target = pt.randint(0, n, (rows,), generator=pt.Generator().manual_seed(n))
+    target[rows // 2] = -100
+    return target
+
+
+@places
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_cross_entropy(place: str, n: int, smoothing: float) -> None:
+    for dtype, offset in ((DTYPES[0], 0), (DTYPES[1], 0), (DTYPES[1], 3)):
+        x, target = given(6, n, dtype=dtype, seed=n, offset=offset) * 3, labels(6, n)
+
+        def run(x: Any = x, target: Any = target, offset: int = offset) -> list[Any]:
+            mine = on(place, x, offset)
+            loss = F.cross_entropy(mine, to_ours(target).to(place), label_smoothing=smoothing)
+            loss.backward()
+            return [loss, mine.grad]
+
+        exact = x.double().requires_grad_()
+        loss = pt.nn.functional.cross_entropy(exact, target, label_smoothing=smoothing)
+        loss.backward()
+        got = twice(run)
+        close(got[0], loss.detach(), dtype)
+        assert exact.grad is not None
+        close(got[1], exact.grad, dtype)
+
+
+@places
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_loss_and_gradient_in_one_pass(place: str, n: int, in_place: bool) -> None:
+    for dtype in DTYPES:
+        x, target = given(6, n, dtype=dtype, seed=n) * 3, labels(6, n)
+        rate = pt.linspace(0.5, 1.5, 6)
+        exact = x.double().requires_grad_()
+        loss = pt.nn.functional.cross_entropy(exact, target, reduction="none", label_smoothing=0.1)
+        loss.backward(rate.double())
+        logits = on(place, x, 0).detach()
+        before = logits.clone()
+        got, gradient = _C.ops.cross_entropy_both(
+            logits, to_ours(target).to(place), to_ours(rate).to(place), -100, 0.1, in_place
+        )
+        close(got, loss.detach(), dtype)
+        assert exact.grad is not None
+        close(gradient, exact.grad, dtype)
+        changed = logits if not in_place else gradient
+        assert pt.equal(to_torch(logits), to_torch(before if not in_place else changed))
+
+
+@places
+def test_a_target_out_of_range_is_an_error(place: str) -> None:
+    logits, target = vt.zeros(4, 10, device=place), vt.full((4,), 10, device=place)
+    with pytest.raises(IndexError, match="cross_entropy"):
+        F.cross_entropy(logits, target).item()
