@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "device/cuda/device.h"
+#include "device/deferred.h"
 
 namespace vt::collectives::gpu {
 namespace {
@@ -30,6 +31,7 @@ RankStreams::~RankStreams() {
 
 void* RankStreams::mark(int rank) const {
   const Device device = mesh_.device(rank);
+  run_deferred();
   cuda::Event* event = cuda::create_event(device.index, false);
   cuda::record_event(*event, {device, cuda::current_stream(device.index)});
   return event;

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/macros.h"
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) && !defined(__CUDACC_RTC__)
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #endif
@@ -32,13 +32,42 @@ VT_HD float float_of_bits(uint32_t bits) {
 #endif
 }
 
+#if defined(__CUDACC_RTC__)
+// Kernels compiled at run time have no CUDA headers: the instructions that the intrinsics become.
+__device__ __forceinline__ uint16_t rounded_to_bfloat16(float value) {
+  uint16_t bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+__device__ __forceinline__ uint16_t rounded_to_half(float value) {
+  uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+__device__ __forceinline__ float half_to_float(uint16_t bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+#elif defined(__CUDA_ARCH__)
+__device__ __forceinline__ uint16_t rounded_to_bfloat16(float value) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(value));
+}
+__device__ __forceinline__ uint16_t rounded_to_half(float value) {
+  return __half_as_ushort(__float2half_rn(value));
+}
+__device__ __forceinline__ float half_to_float(uint16_t bits) {
+  return __half2float(__ushort_as_half(bits));
+}
+#endif
+
 struct alignas(2) BFloat16 {
   uint16_t bits;
 
   BFloat16() = default;
   VT_HD explicit BFloat16(float value) {
 #if defined(__CUDA_ARCH__)
-    bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+    bits = rounded_to_bfloat16(value);
 #else
     const uint32_t x = bits_of(value);
     const uint32_t rounded = (x + 0x7fffu + ((x >> 16) & 1u)) >> 16;
@@ -54,7 +83,7 @@ struct alignas(2) Half {
   Half() = default;
   VT_HD explicit Half(float value) {
 #if defined(__CUDA_ARCH__)
-    bits = __half_as_ushort(__float2half_rn(value));
+    bits = rounded_to_half(value);
 #else
     // Branch-free so that loops over it vectorise: scale into the subnormal range by a float
     // multiply where needed.
@@ -73,7 +102,7 @@ struct alignas(2) Half {
   }
   VT_HD operator float() const {
 #if defined(__CUDA_ARCH__)
-    return __half2float(__ushort_as_half(bits));
+    return half_to_float(bits);
 #else
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
     const uint32_t magnitude = bits & 0x7fffu;

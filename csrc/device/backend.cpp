@@ -6,8 +6,12 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "device/deferred.h"
 
 namespace vt {
+
+std::atomic<void (*)()> g_run_deferred{nullptr};
+
 namespace {
 
 std::atomic<int>& cpu_count() {
@@ -55,6 +59,7 @@ void set_current_cuda_index(int index) {
 void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
                 bool non_blocking) {
   if (bytes == 0) return;
+  run_deferred();
   if (dst_device.is_cpu() && src_device.is_cpu()) {
     cpu_backend().copy(dst, dst_device, src, src_device, bytes, non_blocking);
   } else {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "device/capture.h"
+#include "device/deferred.h"
 #include "ops/ops.h"
 #include "python/bind_device.h"
 #include "python/bind_dtype.h"
@@ -164,6 +165,7 @@ PyObject* tolist_method(PyObject* self, PyObject*) {
 Scalar item(const Tensor& t) {
   VT_CHECK(t.numel() == 1, kRuntime, "a Tensor with ", t.numel(),
            " elements cannot be converted to Scalar: ", t);
+  run_deferred();
   if (VT_LIKELY(t.device().is_cpu())) return read_scalar(t.dtype(), t.data());
   check_not_capturing("item", t.device(),
                       "Python would wait for a value that only a replay computes (float(), bool() "
@@ -182,6 +184,7 @@ PyObject* wrap_scalar(Scalar value) {
 }
 
 PyObject* tolist(const Tensor& t) {
+  run_deferred();
   const Tensor host = t.device().is_cpu() ? t : moved(alias(t), {.device = Device{}});
   return list_of(host, 0, host.data<char>());
 }

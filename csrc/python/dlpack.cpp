@@ -3,6 +3,7 @@
 
 #include "autograd/variable.h"
 #include "device/backend.h"
+#include "device/deferred.h"
 #include "ops/ops.h"
 #include "python/conversion.h"
 #include "python/parse.h"
@@ -63,6 +64,7 @@ PyObject* export_method(PyObject* self, PyObject* args, PyObject* kwargs) {
                                      &stream, &max_version, &dl_device, &copy)) {
       return nullptr;
     }
+    run_deferred();
     Tensor t = unwrap(self);
     VT_CHECK(!t.requires_grad(), kRuntime,
              "__dlpack__: can't export tensors that require gradient, use tensor.detach()");

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 
 #include "autograd/variable.h"
+#include "device/deferred.h"
 #include "ops/ops.h"
 #include "python/conversion.h"
 #include "python/gil.h"
@@ -88,6 +89,7 @@ bool is_ndarray(PyObject* object) {
 }
 
 PyObject* numpy_from_tensor(const Tensor& t) {
+  run_deferred();
   static constexpr const char* kNames[kDTypeCount] = {
       "bool", "uint8", "int8", "int32", "int64", "float16", nullptr, "float32", "float64"};
   const auto item_size = static_cast<pyb::ssize_t>(t.item_size());

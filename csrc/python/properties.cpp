@@ -1,5 +1,6 @@
 // What one can ask a tensor, and the few things that one can set.
 #include "autograd/variable.h"
+#include "device/deferred.h"
 #include "ops/ops.h"
 #include "python/bind_autograd.h"
 #include "python/bind_device.h"
@@ -154,7 +155,10 @@ PyObject* element_size(PyObject* self, PyObject*) {
 PyObject* storage_offset(PyObject* self, PyObject*) {
   return PyLong_FromLongLong(unwrap(self).offset());
 }
-PyObject* data_ptr(PyObject* self, PyObject*) { return PyLong_FromVoidPtr(unwrap(self).data()); }
+PyObject* data_ptr(PyObject* self, PyObject*) {
+  run_deferred();  // whoever has the address may read what lies there
+  return PyLong_FromVoidPtr(unwrap(self).data());
+}
 PyObject* is_contiguous(PyObject* self, PyObject*) { return wrap(unwrap(self).is_dense()); }
 PyObject* is_floating_point(PyObject* self, PyObject*) {
   return wrap(is_float(unwrap(self).dtype()));

@@ -5,6 +5,13 @@
 
 namespace vt {
 
+std::atomic<Storage::FreeObserver> Storage::g_free_observer{nullptr};
+
+void Storage::give_back(Device device, void* data, size_t bytes) {
+  if (device.is_cpu()) cpu::deallocate(data, bytes);
+  else backend(device).deallocate(device.index, data, bytes);
+}
+
 Ref<Storage> Storage::create(Device device, size_t bytes) {
   void* data = nullptr;
   if (VT_LIKELY(bytes > 0))
@@ -23,9 +30,10 @@ void Storage::destroy(Storage* storage) {
     if (*storage->release_) (*storage->release_)();
     delete storage->release_;
   } else if (storage->data_ != nullptr) {
-    if (storage->device_.is_cpu()) cpu::deallocate(storage->data_, storage->bytes_);
-    else
-      backend(storage->device_).deallocate(storage->device_.index, storage->data_, storage->bytes_);
+    const FreeObserver observer = g_free_observer.load(std::memory_order_relaxed);
+    if (VT_LIKELY(observer == nullptr) ||
+        !observer(storage->device_, storage->data_, storage->bytes_))
+      give_back(storage->device_, storage->data_, storage->bytes_);
   }
   delete storage;
 }

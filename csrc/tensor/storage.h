@@ -25,10 +25,19 @@ class Storage : public RefCounted<Storage>, public Pooled<Storage> {
 
   static void destroy(Storage* storage);
 
+  // Asked before memory goes back to the allocator: true where the observer keeps it, and gives it
+  // back by itself later. Null by default.
+  using FreeObserver = bool (*)(Device device, void* data, size_t bytes);
+  static void observe_frees(FreeObserver observer) {
+    g_free_observer.store(observer, std::memory_order_relaxed);
+  }
+  static void give_back(Device device, void* data, size_t bytes);
+
  private:
   Storage(Device device, void* data, size_t bytes) : data_(data), bytes_(bytes), device_(device) {}
   ~Storage() = default;
   friend class Pooled<Storage>;
+  static std::atomic<FreeObserver> g_free_observer;
 
   void* data_;
   size_t bytes_;

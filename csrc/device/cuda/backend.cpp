@@ -10,6 +10,7 @@
 #include "device/cuda/graph.h"
 #include "device/cuda/pinned.h"
 #include "device/cuda/stream.h"
+#include "device/deferred.h"
 
 namespace vt {
 namespace {
@@ -44,28 +45,36 @@ class CudaBackend final : public Backend {
 
   void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
             bool non_blocking) override {
+    run_deferred();
     cuda::copy_memory(dst, dst_device, src, src_device, bytes, non_blocking);
   }
   void zero(int index, void* data, size_t bytes) override {
+    run_deferred();
     cuda::DeviceGuard guard(index);
     VT_CUDA(cudaMemsetAsync(data, 0, bytes, cuda::current_stream(index)));
   }
 
   Stream current_stream(int index) override {
+    run_deferred();  // the caller is about to queue work behind what was put off
     cuda::require_device(index);
     return {cuda::device_at(index), cuda::current_stream(index)};
   }
-  void set_current_stream(Stream stream) override { cuda::set_current_stream(stream); }
+  void set_current_stream(Stream stream) override {
+    run_deferred();
+    cuda::set_current_stream(stream);
+  }
   Stream create_stream(int index, int priority) override {
     return cuda::create_stream(index, priority);
   }
   void destroy_stream(Stream stream) override { cuda::destroy_stream(stream); }
   bool query_stream(Stream stream) override { return cuda::query_stream(stream); }
   void synchronize_stream(Stream stream) override {
+    run_deferred();
     cuda::synchronize_stream(stream);
     cuda::check_faults(stream.device.index);
   }
   void synchronize(int index) override {
+    run_deferred();
     cuda::require_device(index);
     if (any_capture())
       refuse_in_capture("synchronize",
@@ -78,7 +87,10 @@ class CudaBackend final : public Backend {
 
   void* create_event(int index, bool timing) override { return cuda::create_event(index, timing); }
   void destroy_event(void* event) override { cuda::destroy_event(of(event)); }
-  void record_event(void* event, Stream stream) override { cuda::record_event(*of(event), stream); }
+  void record_event(void* event, Stream stream) override {
+    run_deferred();
+    cuda::record_event(*of(event), stream);
+  }
   void wait_event(Stream stream, void* event) override { cuda::wait_event(stream, *of(event)); }
   bool query_event(void* event) override { return cuda::query_event(*of(event)); }
   void synchronize_event(void* event) override {
