@@ -69,6 +69,11 @@ int num_threads() {
 std::string cuda_library_path() { return lookup("VIBETENSOR_CUDA_LIBRARY_PATH").value_or(""); }
 double fabric_timeout_seconds() { return number("VIBETENSOR_FABRIC_TIMEOUT", 0.01, 86400, 30); }
 std::string fabric_p2p() { return choice("VIBETENSOR_P2P", {"auto", "off", "force"}); }
+std::string cache_folder() {
+  if (const auto folder = lookup("XDG_CACHE_HOME")) return *folder + "/vibetensor";
+  if (const auto home = lookup("HOME")) return *home + "/.cache/vibetensor";
+  return "";
+}
 std::string cpu_isa() { return choice("VIBETENSOR_CPU_ISA", {"auto", "base", "avx2", "avx512"}); }
 
 }  // namespace vt::env

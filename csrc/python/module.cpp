@@ -6,6 +6,7 @@
 #include "python/bind_device.h"
 #include "python/bind_dtype.h"
 #include "python/bind_fabric.h"
+#include "python/bind_fuse.h"
 #include "python/bind_graph.h"
 #include "python/bind_parallel.h"
 #include "python/bind_runtime.h"
@@ -76,6 +77,7 @@ PYBIND11_MODULE(_C, module) {
   bind_runtime(module);
   bind_streams(module);
   bind_graph(module);
+  bind_fuse(module);
   bind_fabric(module);
   bind_collectives(module);
   bind_parallel(module);

@@ -15,6 +15,7 @@ LEVELS = [
     ["tensor"],
     ["interop", "iter"],
     ["kernels"],
+    ["fuse"],
     ["ops"],
     ["autograd", "plugin"],
     ["fabric"],

@@ -27,6 +27,8 @@ def files() -> dict[str, Emit]:
         "kernels/cuda/table.cpp": lambda t: emit_kernels.table_cpp(
             t, cuda, "kernels/structured_cuda.h"
         ),
+        "fuse/functors.cpp": emit_kernels.functors_cpp,
+        "fuse/structured.cpp": emit_kernels.recorded_cpp,
         "python/generated.h": emit_python.generated_h,
         "python/index.cpp": emit_python.index_cpp,
     }

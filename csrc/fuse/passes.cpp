@@ -1,0 +1,16 @@
+// The passes by name.
+#include "fuse/passes.h"
+
+namespace vt::fuse {
+
+const std::vector<PassInfo>& passes() {
+  static const std::vector<PassInfo> instance = {
+      {kPointwise, "pointwise", "chains of elementwise operators become one generated kernel"},
+      {kCasts, "casts", "conversions of type and copies join such chains"},
+      {kFills, "fills", "tensors of one number join such chains instead of being written first"},
+      {kDeadWork, "dead_work", "what is never read again is not written, or not computed at all"},
+  };
+  return instance;
+}
+
+}  // namespace vt::fuse

@@ -1,0 +1,23 @@
+// The switches of the step compiler: one bit a pass.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace vt::fuse {
+
+enum Pass : unsigned {
+  kPointwise = 1u << 0,  // chains of elementwise operators become one kernel
+  kCasts = 1u << 1,      // conversions of type join such chains
+  kFills = 1u << 2,      // tensors of one number join them
+  kDeadWork = 1u << 3,   // what nobody reads again is not stored, or not computed
+};
+inline constexpr unsigned kAllPasses = kPointwise | kCasts | kFills | kDeadWork;
+
+struct PassInfo {
+  Pass pass;
+  const char* name;
+  const char* doc;
+};
+const std::vector<PassInfo>& passes();
+
+}  // namespace vt::fuse

@@ -1,0 +1,77 @@
+// The recording: operators of one thread are put off and run, fused, when something needs them. It
+// stands between operators and kernels (kernels/table.h, g_stand_in), so it sees forward, backward
+// and optimizer as one list.
+#pragma once
+#include <mutex>
+#include <optional>
+
+#include "fuse/passes.h"
+#include "fuse/program.h"
+#include "fuse/report.h"
+
+namespace vt::fuse {
+
+// Note [Putting work off]
+// Results have memory from the start; only the launch is put off, so no tensor is of a special
+// kind. What can see that memory otherwise runs the list first (device/deferred.h): copies to the
+// host, events, other streams, an address handed out. A block that is freed while the list names it
+// is kept until the list has run, and known to be dead: what would be written there last is not.
+class Recorder {
+ public:
+  // Starts recording the calling thread's operators; one recording at a time in the process.
+  void begin(unsigned passes);
+  // Runs what is pending and stops. Says what happened.
+  Report end();
+  bool active() const { return active_; }
+  // The source of each kernel that the last recording made; for CPU programs, what a GPU would get.
+  std::vector<std::string> sources() const { return sources_; }
+
+  // Is the calling thread the one that records, outside a flush?
+  bool here() const;
+  bool enabled(Pass pass) const { return (passes_ & pass) != 0; }
+
+  void add(Node node);
+  // Counts an operator of this thread that is not put off.
+  void pass_by() {
+    if (here()) ++report_.passed_by;
+  }
+  void flush();
+  bool keep(Device device, void* data, size_t bytes) noexcept;
+
+ private:
+  struct Kept {
+    Device device;
+    void* data;
+    size_t bytes;
+  };
+
+  void run(const std::vector<Node>& nodes, const DeadRanges& dead);
+  void run_group(const std::vector<Node>& nodes, const Group& group, const DeadRanges& dead);
+  void stop() noexcept;
+  void release() noexcept;
+
+  std::recursive_mutex mutex_;
+  bool active_ = false;
+  unsigned passes_ = 0;
+  std::vector<Node> pending_;
+  std::vector<Kept> kept_;
+  size_t kept_bytes_ = 0;
+  Report report_;
+  std::vector<std::string> sources_;
+};
+
+Recorder& recorder();
+
+// The kernels that run for real.
+inline const Kernels& actual(Device device) {
+  return device.is_cpu() ? cpu_kernels() : cuda_kernels();
+}
+
+// A handle on memory that keeps nothing alive.
+Tensor unowned(const Tensor& t);
+
+// The table that records; generated entries plus those of table.cpp.
+const Kernels& recording_table();
+void fill_structured(Kernels& table);  // generated
+
+}  // namespace vt::fuse

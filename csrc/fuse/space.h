@@ -1,0 +1,41 @@
+// The space that an elementwise kernel runs over: sizes, innermost first, without dimensions of one
+// element. Two kernels may become one where their spaces have a common refinement.
+#pragma once
+#include "iter/elementwise.h"
+
+namespace vt::fuse {
+
+struct Space {
+  int ndim = 0;
+  int64_t sizes[kMaxDims];
+
+  int64_t numel() const {
+    int64_t result = 1;
+    for (int d = 0; d < ndim; ++d) result *= sizes[d];
+    return result;
+  }
+};
+
+// A window of memory as an element walks it: byte strides for each dimension of a space.
+struct Window {
+  char* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t strides[kMaxDims] = {};
+
+  // The bytes from the first element to the end of the last.
+  const char* end(const Space& space) const;
+  bool same(const Window& other, const Space& space) const;
+};
+
+inline bool overlap(const char* a, const char* a_end, const char* b, const char* b_end) {
+  return a < b_end && b < a_end;
+}
+
+// The coarsest space that both are made of by merging neighbours: [12] and [4, 3] give [4, 3].
+// False where there is none, as for [6, 2] and [4, 3].
+bool refine(const Space& a, const Space& b, Space& fine);
+
+// `window` of the space `coarse` as seen from its refinement `fine`.
+Window spread(const Window& window, const Space& coarse, const Space& fine);
+
+}  // namespace vt::fuse
