@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vibetensor import _C, replay
+from vibetensor.fuse import Choice, Report, chosen, recording
 from vibetensor.graphs import CUDAGraph, graph
 
 __all__ = ["CapturedStep", "capture"]
@@ -27,7 +28,7 @@ def capture(
     step: Callable[..., Any],
     *,
     warmup: int = 2,
-    fuse: bool = False,
+    fuse: Choice = False,
     device: _C.device | str | None = None,
     max_graphs: int = 8,
     strict: bool = False,
@@ -45,7 +46,8 @@ def capture(
             CPU reach it as tensors on the GPU; those that require grad reach it as they are.
         warmup: how many eager calls precede the first capture, at least 1: the first one makes
             what lives on, as an optimizer's state. Later captures, for other shapes, take one.
-        fuse: let the step compiler join kernels of the captured step.
+        fuse: let the step compiler join kernels of the captured step: True, or {name: False} to
+            leave passes out, or names for just those (`vibetensor.fuse.passes()`).
         device: the GPU; the current one if None.
         max_graphs: how many graphs are kept, for different arguments; the one used longest ago
             goes. They share their memory.
@@ -56,7 +58,7 @@ def capture(
         stay. Returned tensors have no history for backward.
 
     Raises:
-        ValueError: a count out of range.
+        ValueError: a count out of range, or a pass that does not exist.
     """
     return CapturedStep(
         step, warmup=warmup, fuse=fuse, device=device, max_graphs=max_graphs, strict=strict
@@ -86,7 +88,7 @@ class CapturedStep:
         step: Callable[..., Any],
         *,
         warmup: int = 2,
-        fuse: bool = False,
+        fuse: Choice = False,
         device: _C.device | str | None = None,
         max_graphs: int = 8,
         strict: bool = False,
@@ -109,6 +111,8 @@ class CapturedStep:
         self._stream: _C.Stream | None = None
         self._pool: _C.MemoryPool | None = None
         self._logged: set[str] = set()
+        self._report: Report | None = None
+        chosen(fuse)  # a wrong name is an error here, not at the first capture
         self.reason = ""
         self.captures = 0
         self.replays = 0
@@ -223,7 +227,7 @@ class CapturedStep:
         if self._pool is None or not self._entries:
             self._pool = _C.MemoryPool(device)
         try:
-            with graph(entry.graph, self._pool, self._stream), recorder(self._fuse):
+            with graph(entry.graph, self._pool, self._stream), recording(self._fuse) as made:
                 outputs = _map(Tensor.detach, self._step(*held, **held_named))
             problem = _problem_of(outputs)
             if not problem and entry.graph.node_count == 0:
@@ -239,6 +243,7 @@ class CapturedStep:
                 raise RuntimeError(f"capture: {problem}")
             return problem
         entry.outputs = outputs
+        self._report = made.report
         self._entries[key] = entry
         self.captures += 1
         return entry
@@ -251,6 +256,10 @@ class CapturedStep:
         outputs = entry.outputs
         return outputs if isinstance(outputs, Tensor) else _map(_itself, outputs)
 
+    def report(self) -> Report | None:
+        """What the step compiler did in the last capture; None where there was none."""
+        return self._report
+
     def reset(self) -> None:
         """Drops all graphs; the next calls warm up and capture again."""
         self._entries.clear()
@@ -258,21 +267,6 @@ class CapturedStep:
         self._missing.clear()
         self._pool = None
         self._eager_calls = self._misses = 0
-
-
-def recorder(fuse: bool) -> Any:
-    """What listens to the operators of a step while it is captured."""
-    if fuse:
-        raise RuntimeError("this build has no step compiler; use fuse=False")
-    return _Silent()
-
-
-class _Silent:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def _itself(tensor: Tensor) -> Tensor:

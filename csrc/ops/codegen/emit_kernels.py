@@ -108,8 +108,8 @@ def _parameters(text: str) -> list[tuple[str, str]]:
 def _recorded(kernel: Kernel) -> str:
     parameters = _parameters(kernel.parameters)
     names = ", ".join(name for _, name in parameters)
-    first = next(name for kind, name in parameters if kind in ("const Tensor&", "const Gemm&"))
-    device = f"{first}.device" + ("" if first == "gemm" else "()")
+    tensors = [name for kind, name in parameters if kind == "const Tensor&"]
+    device = f"{tensors[0]}.device()" if tensors else f"{parameters[0][1]}.device"
     return (
         f"void {kernel.name}({kernel.parameters}) {{\n  run_deferred();\n  recorder().pass_by();\n"
         f"  actual({device}).{kernel.name}({names});\n}}\n"
