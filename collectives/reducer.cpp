@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "device/backend.h"
 #include "device/cpu/parallel.h"
+#include "device/deferred.h"
 #include "ops/ops.h"
 
 namespace vt::collectives {
@@ -148,6 +149,7 @@ void GradientReducer::run_backward(std::span<const Tensor> losses, std::span<con
   const int threads = std::max(1, num_threads() / static_cast<int>(devices.size()));
   for (size_t d = 0; d < devices.size(); ++d) {
     const Device device = devices[d];
+    run_deferred();
     const Stream stream = backend(device).current_stream(device.index);
     workers_[d]->submit([&, device, stream] {
       ThreadLimit limit(threads);

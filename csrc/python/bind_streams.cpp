@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "device/backend.h"
+#include "device/deferred.h"
 #include "python/bind_runtime.h"
 #include "python/gil.h"
 #include "python/pybind_tensor.h"
@@ -35,6 +36,7 @@ Device cuda_device() { return {DeviceType::kCUDA, static_cast<uint8_t>(current_c
 StreamPointer create_stream(const std::optional<Device>& device, int priority) {
   const Device place = device.value_or(cuda_device());
   check_device(place);
+  run_deferred();  // whoever asks for a stream may queue work of its own
   return std::make_shared<StreamObject>(backend(place).create_stream(place.index, priority), true);
 }
 

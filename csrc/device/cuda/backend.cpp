@@ -55,7 +55,6 @@ class CudaBackend final : public Backend {
   }
 
   Stream current_stream(int index) override {
-    run_deferred();  // the caller is about to queue work behind what was put off
     cuda::require_device(index);
     return {cuda::device_at(index), cuda::current_stream(index)};
   }
