@@ -1,10 +1,11 @@
 // The gradients of layer norm and RMS norm.
 //
 // Note [Norm gradients in one pass]
-// dweight and dbias are sums over rows, dx needs sums along them. As many blocks as the GPU runs at
-// once walk over the rows; each thread keeps its columns of dweight and dbias in registers from row
-// to row, so grad and x are read once. Blocks write their sums, a second kernel adds those up. The
-// order of every sum depends on the shape and the GPU only.
+// dweight and dbias are sums over rows, dx needs sums along them. One block a multiprocessor walks
+// over the rows; each thread keeps its columns of dweight and dbias in registers from row to row,
+// so grad and x are read once. The rows ahead are on their way into shared memory meanwhile. Blocks
+// write their sums, a second kernel adds those up. The order of every sum depends on the shape and
+// the GPU only.
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
@@ -13,9 +14,7 @@
 namespace vt::cuda {
 namespace {
 
-// Threads a block: as many as leave each the registers for its columns.
-constexpr int block_of(int packs) { return packs > 2 ? 384 : 512; }
-constexpr int kMostThreads = 512;
+constexpr int kBlock = 512;
 
 template <class C>
 struct TwoSums {
@@ -36,7 +35,7 @@ __device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn)
   value = warp_reduce(value, AddTwo{});
   if constexpr (kWidth == kWarp) return value;
   constexpr int kWarps = kWidth / kWarp;
-  __shared__ TwoSums<C> storage[2][kMostThreads / kWarp];
+  __shared__ TwoSums<C> storage[2][kBlock / kWarp];
   const int group = threadIdx.x / kWidth, warp = threadIdx.x / kWarp;
   if (threadIdx.x % kWarp == 0) storage[turn][warp] = value;
   asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kWidth) : "memory");
@@ -47,79 +46,118 @@ __device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn)
   return result;
 }
 
-// What a group reads of one row.
+// The rows that a thread works on next, on their way into shared memory. It reads what it copied
+// itself, so that no barrier is needed.
 template <class T, int kWidth, int kPacks, bool kExtra>
-struct RowInputs {
-  using C = compute_t<T>;
-  RegisterRow<T, kWidth, kPacks> grad, x, extra;  // extra: only where kExtra
-  C mean, rstd;
+struct RowsAhead {
+  static constexpr int V = 16 / sizeof(T), kTensors = kExtra ? 3 : 2;
+  static constexpr int kStages = kPacks * kTensors > 6 ? 3 : 4;
+  static constexpr size_t kBytes = size_t{kStages} * kTensors * kPacks * kBlock * 16;
+  using Held = Pack<T, V>;
+  Held* memory;  // [stage][tensor][pack][thread]
 
-  __device__ __forceinline__ void load(const NormBackward<T>& a, int64_t row, int lane) {
-    const int n = static_cast<int>(a.n);
-    grad.load(a.grad + row * a.n, n, lane);
-    x.load(a.x + row * a.n, n, lane);
-    if constexpr (kExtra) extra.load(a.extra + row * a.n, n, lane);
-    mean = a.means ? a.means[row] : C(0);
-    rstd = a.rstds[row];
+  __device__ __forceinline__ Held* place(int stage, int tensor, int pack) const {
+    return memory + ((stage * kTensors + tensor) * kPacks + pack) * kBlock + threadIdx.x;
+  }
+  __device__ __forceinline__ void copy(int stage, int tensor, const T* row, int n, int lane) const {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (const int i = RegisterRow<T, kWidth, kPacks>::start(p, lane); i < n)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                         static_cast<unsigned>(__cvta_generic_to_shared(place(stage, tensor, p)))),
+                     "l"(row + i)
+                     : "memory");
+  }
+  // Starts the copy of a row, of none past the last one.
+  __device__ __forceinline__ void start(const NormBackward<T>& a, int64_t row, int stage,
+                                        int lane) const {
+    if (row < a.rows) {
+      const int n = static_cast<int>(a.n);
+      copy(stage, 0, a.grad + row * a.n, n, lane);
+      copy(stage, 1, a.x + row * a.n, n, lane);
+      if constexpr (kExtra) copy(stage, 2, a.extra + row * a.n, n, lane);
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  // Waits for all copies but the latest kStages - 1.
+  __device__ __forceinline__ void wait() const {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 1) : "memory");
   }
 };
 
 // See Note [Norm gradients in one pass]. partial is [2][blocks][n], dbias after dweight, or null.
 template <class T, int kWidth, int kPacks, bool kExtra>
-__global__ void __launch_bounds__(block_of(kPacks), 1)
+__global__ void __launch_bounds__(kBlock, 1)
     norm_backward_kernel(NormBackward<T> a, compute_t<T>* partial) {
   using C = compute_t<T>;
-  constexpr int V = 16 / sizeof(T), kGroups = block_of(kPacks) / kWidth;
-  constexpr bool kAhead = kPacks * (kExtra ? 3 : 2) <= 4;  // registers for the next row too
+  using Row = RegisterRow<T, kWidth, kPacks>;
+  using Ahead = RowsAhead<T, kWidth, kPacks, kExtra>;
+  constexpr int V = Row::V, kGroups = kBlock / kWidth, kStages = Ahead::kStages;
   extern __shared__ __align__(16) char shared[];
+  const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
   const int n = static_cast<int>(a.n);
-  using Row = RegisterRow<T, kWidth, kPacks>;
+  const int64_t step = int64_t{gridDim.x} * kGroups;
+  int64_t row = int64_t{blockIdx.x} * kGroups + group;
+#pragma unroll
+  for (int s = 0; s < kStages - 1; ++s) ahead.start(a, row + s * step, s, lane);
   Row weight;
   if (a.weight) weight.load(a.weight, n, lane);
   C dw[kPacks][V] = {}, db[kPacks][V] = {};
   const C inverse = C(1) / static_cast<C>(n);
-  const int64_t step = int64_t{gridDim.x} * kGroups;
-  int64_t row = int64_t{blockIdx.x} * kGroups + group;
-  RowInputs<T, kWidth, kPacks, kExtra> now, next;
-  if (row < a.rows) now.load(a, row, lane);
-  for (int turn = 0; row < a.rows; row += step, turn ^= 1) {
-    if constexpr (kAhead)
-      if (row + step < a.rows) next.load(a, row + step, lane);
-    const C mean = now.mean, rstd = now.rstd;
-    TwoSums<C> sums{0, 0};
-    now.grad.each(n, lane, [&](int, const auto& grad, int p) {
+  C next_mean = 0, next_rstd = 0;
+  auto load_statistics = [&](int64_t of) {
+    if (of >= a.rows) return;
+    if (a.means) next_mean = a.means[of];
+    next_rstd = a.rstds[of];
+  };
+  load_statistics(row);
+  for (int stage = 0, turn = 0; row < a.rows; row += step, turn ^= 1) {
+    const C mean = next_mean, rstd = next_rstd;
+    load_statistics(row + step);
+    ahead.start(a, row + (kStages - 1) * step, stage == 0 ? kStages - 1 : stage - 1, lane);
+    ahead.wait();
+    // f(element number, p, j, grad, grad * weight, xhat)
+    auto each = [&](int p, auto&& f) {
+      const Pack<T, V> grad = *ahead.place(stage, 0, p), x = *ahead.place(stage, 1, p);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         const C g = convert<C>(grad.v[j]);
-        const C xhat = (convert<C>(now.x.packs[p].v[j]) - mean) * rstd;
-        const C h = a.weight ? g * convert<C>(weight.packs[p].v[j]) : g;
-        sums.g += h;
-        sums.gx += h * xhat;
-        dw[p][j] += g * xhat;
-        db[p][j] += g;
+        const C xhat = (convert<C>(x.v[j]) - mean) * rstd;
+        f(j, g, a.weight ? g * convert<C>(weight.packs[p].v[j]) : g, xhat);
       }
-    });
+    };
+    TwoSums<C> sums{0, 0};
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (Row::start(p, lane) < n)
+        each(p, [&](int j, C g, C h, C xhat) {
+          sums.g += h;
+          sums.gx += h * xhat;
+          dw[p][j] += g * xhat;
+          db[p][j] += g;
+        });
     sums = sum_over_group<kWidth>(sums, turn);
     const C mean_g = a.means ? sums.g * inverse : C(0), mean_gx = sums.gx * inverse;
-    now.grad.each(n, lane, [&](int i, const auto& grad, int p) {
-      Pack<T, V> result;
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const C g = convert<C>(grad.v[j]);
-        const C xhat = (convert<C>(now.x.packs[p].v[j]) - mean) * rstd;
-        const C h = a.weight ? g * convert<C>(weight.packs[p].v[j]) : g;
+    for (int p = 0; p < kPacks; ++p) {
+      const int i = Row::start(p, lane);
+      if (i >= n) continue;
+      Pack<T, V> result, extra;
+      if constexpr (kExtra) extra = *ahead.place(stage, 2, p);
+      each(p, [&](int j, C, C h, C xhat) {
         C value = rstd * (h - mean_g - xhat * mean_gx);
-        if constexpr (kExtra) value += convert<C>(now.extra.packs[p].v[j]);
+        if constexpr (kExtra) value += convert<C>(extra.v[j]);
         result.v[j] = convert<T>(value);
-      }
+      });
       *reinterpret_cast<Pack<T, V>*>(a.dx + row * a.n + i) = result;
-    });
-    if constexpr (kAhead) now = next;
-    else if (row + step < a.rows) now.load(a, row + step, lane);
+    }
+    stage = stage == kStages - 1 ? 0 : stage + 1;
   }
   if (!partial) return;
-  // The groups add to shared memory one after the other.
+  // The groups add to shared memory one after the other, where the rows were.
+  asm volatile("cp.async.wait_all;" ::: "memory");
+  __syncthreads();
   C* block_sums = kGroups > 1 ? reinterpret_cast<C*>(shared) : nullptr;
   for (int turn = 0; turn < kGroups; ++turn) {
     if (turn == group) {
@@ -249,23 +287,31 @@ void finish(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
 }
 
 template <class T>
-bool in_registers(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
-                  const NormBackward<T>& a) {
-  auto run = [&]<class Shape>(Shape) {
-    constexpr int block = block_of(Shape::packs), groups = block / Shape::width;
+bool in_one_pass(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
+                 const NormBackward<T>& a) {
+  bool done = false;
+  auto launch = [&]<class Shape, bool kExtra>() {
+    constexpr int groups = kBlock / Shape::width;
+    constexpr size_t bytes = RowsAhead<T, Shape::width, Shape::packs, kExtra>::kBytes;
+    const int64_t limit = queue.shared_limit();
+    if (static_cast<int64_t>(bytes) + 1024 > limit) return;  // the static part comes on top
+    const auto kernel = &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra>;
     const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
     const bool sums = dweight.defined() || dbias.defined();
     const Scratch<compute_t<T>> partial(queue, sums ? 2 * blocks * a.n : 0);
-    const size_t shared =
-        sums && groups > 1 ? static_cast<size_t>(2 * a.n) * sizeof(compute_t<T>) : 0;
-    const auto kernel = a.extra ? &norm_backward_kernel<T, Shape::width, Shape::packs, true>
-                                : &norm_backward_kernel<T, Shape::width, Shape::packs, false>;
-    queue.launch_shared(kernel, blocks, block, shared, a, partial.get());
+    queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
+    queue.launch_shared(kernel, blocks, kBlock, bytes, a, partial.get());
     if (sums) finish<T>(queue, dweight, dbias, partial.get(), a.n, blocks);
+    done = true;
+  };
+  auto run = [&]<class Shape>(Shape) {
+    if (a.extra) launch.template operator()<Shape, true>();
+    else launch.template operator()<Shape, false>();
   };
   const int64_t packs = a.n * static_cast<int64_t>(sizeof(T)) / 16;
-  return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<128, 1>,
-                          RowShape<128, 2>, RowShape<256, 2>, RowShape<512, 2>>(packs, run);
+  choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<128, 1>,
+                   RowShape<128, 2>, RowShape<256, 2>, RowShape<512, 2>>(packs, run);
+  return done;
 }
 
 template <class T>
@@ -303,7 +349,7 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
         data_or_null<C>(mean), rstd.data<C>(), data_or_null<T>(weight), x.sizes()[0],
         x.sizes()[1]};
     if (rows_are_packed<T>(a.n, {&dx, &grad, &extra, &x, &weight}) &&
-        in_registers(queue, dweight, dbias, a))
+        in_one_pass(queue, dweight, dbias, a))
       return;
     in_walks(queue, dx, dweight, dbias, grad, extra, x, weight, a);
   });
