@@ -1,6 +1,6 @@
 // What a hit in the caching allocator costs: nanoseconds a pair of allocate and free, of one size,
-// of mixed sizes, and with other tensors alive. Over memory that is only book-keeping, and on cuda:0
-// where there is one. One JSON line a case.
+// of mixed sizes, and with other tensors alive. Over memory that is only book-keeping, and on
+// cuda:0 where there is one. One JSON line a case.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -20,6 +20,12 @@ class PaperMemory final : public MemorySource {
   void* take(size_t bytes) override { return std::exchange(next_, next_ + bytes); }
   void give_back(void*, size_t) noexcept override {}
   Capacity capacity() override { return {size_t{1} << 36, size_t{1} << 37}; }
+  std::string other_users() override { return ""; }
+  size_t page() override { return 0; }
+  void* reserve(size_t) override { return nullptr; }
+  bool map(void*, size_t) override { return false; }
+  void unmap(void*, size_t) noexcept override {}
+  void unreserve(void*, size_t) noexcept override {}
   void* make_fence(void*) noexcept override { return nullptr; }
   bool passed(void*) noexcept override { return true; }
   void wait(void*) noexcept override {}
@@ -78,8 +84,10 @@ void run(const char* memory, Allocate&& allocate, Free&& free) {
                         {"mixed to 64 MiB, 16 alive", mixed, 16},
                         {"mixed to 64 MiB, 200 alive", mixed, 200}};
   for (const Case& each : cases)
-    std::printf("{\"bench\": \"allocator-hit\", \"memory\": \"%s\", \"case\": \"%s\", \"ns_per_pair\": %.1f}\n",
-                memory, each.name, pair_ns(each.sizes, each.alive, allocate, free));
+    std::printf(
+        "{\"bench\": \"allocator-hit\", \"memory\": \"%s\", \"case\": \"%s\", \"ns_per_pair\": "
+        "%.1f}\n",
+        memory, each.name, pair_ns(each.sizes, each.alive, allocate, free));
 }
 
 }  // namespace
@@ -89,10 +97,12 @@ int main() {
   using namespace vt;
   PaperMemory memory;
   CachingAllocator allocator({DeviceType::kCUDA, 0}, memory);
-  run("paper", [&](size_t bytes) { return allocator.allocate(bytes, nullptr); },
+  run(
+      "paper", [&](size_t bytes) { return allocator.allocate(bytes, nullptr); },
       [&](void* data, size_t) { allocator.deallocate(data); });
   if (cuda_backend().count() == 0) return 0;
   Backend& gpu = cuda_backend();
-  run(gpu.properties(0).name.c_str(), [&](size_t bytes) { return gpu.allocate(0, bytes); },
+  run(
+      gpu.properties(0).name.c_str(), [&](size_t bytes) { return gpu.allocate(0, bytes); },
       [&](void* data, size_t bytes) { gpu.deallocate(0, data, bytes); });
 }

@@ -18,6 +18,9 @@ constexpr const char* kSwitches[][2] = {
      "auto, base, avx2 or avx512: which build of the CPU kernels runs (default auto)"},
     {"VIBETENSOR_CUDA_LIBRARY_PATH",
      "folders, separated by ':', searched first for cuBLASLt and other NVIDIA libraries"},
+    {"VIBETENSOR_CUDA_ALLOCATOR",
+     "segments (default), expandable (GPU memory in ranges of addresses that grow), or driver "
+     "(cudaMallocAsync; no graph capture)"},
     {"VIBETENSOR_P2P", "auto (verify each GPU pair), off, or force (trust what the driver says)"},
     {"VIBETENSOR_FABRIC_TIMEOUT",
      "seconds a collective waits for a missing device before it fails (default 30)"},
@@ -73,6 +76,8 @@ std::string cache_folder() {
   if (const auto folder = lookup("XDG_CACHE_HOME")) return *folder + "/vibetensor";
   if (const auto home = lookup("HOME")) return *home + "/.cache/vibetensor";
   return "";
+std::string cuda_allocator() {
+  return choice("VIBETENSOR_CUDA_ALLOCATOR", {"segments", "expandable", "driver"});
 }
 std::string cpu_isa() { return choice("VIBETENSOR_CPU_ISA", {"auto", "base", "avx2", "avx512"}); }
 

@@ -36,6 +36,7 @@ struct Stream {
 };
 
 class Graph;
+class DeviceAllocator;
 
 class Backend {
  public:
@@ -46,6 +47,14 @@ class Backend {
   virtual MemoryStats memory_stats(int index) = 0;
   virtual void reset_peak_memory(int index) = 0;
   virtual void empty_cache(int index) = 0;
+  // Counters, snapshots, history and limits of a device's memory. Throws on a CPU.
+  virtual DeviceAllocator& device_allocator(int index) = 0;
+  struct FreeMemory {
+    size_t free, total;  // bytes, of the whole device
+  };
+  virtual FreeMemory free_memory(int index) = 0;
+  // May kernels of one device use the memory of the other?
+  virtual bool can_access_peer(int index, int other) = 0;
 
   // Memory, ordered on the calling thread's current stream of the device: a freed block may be
   // handed out again to later work of the same stream at once. `bytes` is never 0 and is given back

@@ -2,12 +2,13 @@
 #include "device/caching_allocator.h"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "base/error.h"
 
 namespace vt {
 namespace {
+
+using Action = MemoryEvent::Action;
 
 constexpr size_t kMiB = size_t{1} << 20;
 constexpr size_t kSmallLimit = kMiB;  // requests up to this are small
@@ -21,77 +22,24 @@ size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * 
 
 }  // namespace
 
-std::string readable_bytes(size_t bytes) {
-  static constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-  if (bytes < 1024) return str(bytes, " B");
-  double value = static_cast<double>(bytes) / 1024;
-  int unit = 0;
-  for (; value >= 1024 && unit < 5; ++unit) value /= 1024;
-  char text[32];
-  std::snprintf(text, sizeof text, "%.2f %s", value, kUnits[unit]);
-  return text;
-}
-
-size_t CachingAllocator::LiveBlocks::slot_of(const void* data) const {
-  const uint64_t key = reinterpret_cast<uintptr_t>(data) / FreeBins::kUnit;
-  return (key * 0x9E3779B97F4A7C15u >> 20) & (slots_.size() - 1);
-}
-
-void CachingAllocator::LiveBlocks::insert(Block* block) {
-  if (VT_UNLIKELY(++count_ * 2 > slots_.size())) grow();
-  size_t slot = slot_of(block->data);
-  while (slots_[slot]) slot = (slot + 1) & (slots_.size() - 1);
-  slots_[slot] = block;
-}
-
-void CachingAllocator::LiveBlocks::grow() {
-  std::vector<Block*> old(slots_.size() * 2);
-  old.swap(slots_);
-  for (Block* block : old) {
-    if (!block) continue;
-    size_t slot = slot_of(block->data);
-    while (slots_[slot]) slot = (slot + 1) & (slots_.size() - 1);
-    slots_[slot] = block;
-  }
-}
-
-Block* CachingAllocator::LiveBlocks::find(const void* data) const {
-  for (size_t slot = slot_of(data); slots_[slot]; slot = (slot + 1) & (slots_.size() - 1))
-    if (slots_[slot]->data == data) return slots_[slot];
-  return nullptr;
-}
-
-Block* CachingAllocator::LiveBlocks::take(const void* data) {
-  const size_t mask = slots_.size() - 1;
-  size_t hole = slot_of(data);
-  while (slots_[hole] && slots_[hole]->data != data) hole = (hole + 1) & mask;
-  Block* block = slots_[hole];
-  if (!block) return nullptr;
-  // Close the gap, so that a probe never stops before the block it looks for.
-  for (size_t slot = (hole + 1) & mask; slots_[slot]; slot = (slot + 1) & mask) {
-    const size_t home = slot_of(slots_[slot]->data);
-    if (((slot - home) & mask) >= ((slot - hole) & mask)) {
-      slots_[hole] = slots_[slot];
-      hole = slot;
-    }
-  }
-  slots_[hole] = nullptr;
-  --count_;
-  return block;
+CachingAllocator::CachingAllocator(Device device, MemorySource& source, bool expandable)
+    : device_(device), source_(source), expandable_(expandable) {
+  VT_CHECK(!expandable || source.page() > 0, kRuntime, "allocator: the driver of ", device,
+           " has no virtual memory management; choose another VIBETENSOR_CUDA_ALLOCATOR");
 }
 
 CachingAllocator::~CachingAllocator() {
   begun_.clear();
   process_fences(true);
   release_segments();
+  forget_ranges(shared_);
 }
 
 Block* CachingAllocator::new_block() {
   if (VT_UNLIKELY(unused_.empty())) {
-    constexpr size_t kChunk = 256;
-    chunks_.push_back(std::make_unique<Block[]>(kChunk));
-    unused_.reserve(chunks_.size() * kChunk);  // so that recycling never allocates
-    for (size_t i = 0; i < kChunk; ++i) unused_.push_back(&chunks_.back()[i]);
+    chunks_.push_back(std::make_unique<Block[]>(kBlocksOfChunk));
+    unused_.reserve(chunks_.size() * kBlocksOfChunk);  // so that recycling never allocates
+    for (size_t i = 0; i < kBlocksOfChunk; ++i) unused_.push_back(&chunks_.back()[i]);
   }
   Block* block = unused_.back();
   unused_.pop_back();
@@ -110,61 +58,97 @@ StreamCache& CachingAllocator::cache_of(MemoryPool& pool, void* stream) {
 
 void* CachingAllocator::allocate(size_t bytes, void* stream) {
   std::lock_guard lock(mutex_);
-  if (VT_UNLIKELY(bytes > kLargestRequest)) out_of_memory(bytes);
+  if (VT_UNLIKELY(bytes > kLargestRequest)) out_of_memory(bytes, nullptr);
   const size_t size = round_up(std::max<size_t>(bytes, 1), FreeBins::kUnit);
   const bool is_small = size <= kSmallLimit;
   StreamCache& cache = cache_of(VT_LIKELY(!capturing()) ? shared_ : pool_for(stream), stream);
   Block* block = from_cache(cache, size, is_small);
   if (VT_UNLIKELY(!block)) block = from_system(cache, size, is_small);
-  if (VT_UNLIKELY(!block)) out_of_memory(bytes);
+  if (VT_UNLIKELY(!block)) out_of_memory(bytes, &cache);
   live_.insert(block);
-  ++stats_.allocations;
-  stats_.allocated += block->size;
-  stats_.peak_allocated = std::max(stats_.peak_allocated, stats_.allocated);
+  block->requested = bytes;
+  const auto taken = static_cast<int64_t>(block->size);
+  stats_.allocated.add(is_small, taken);
+  stats_.active.add(is_small, taken);
+  stats_.requested[0].add(static_cast<int64_t>(bytes));
+  stats_.requested[is_small ? 1 : 2].add(static_cast<int64_t>(bytes));
+  note(Action::kAllocate, block->data, block->size, stream);
   return block->data;
 }
 
 Block* CachingAllocator::from_cache(StreamCache& cache, size_t size, bool is_small) {
-  FreeBins& bins = cache.bins(is_small);
-  Block* block = bins.best_fit(size);
+  Block* block = cache.bins(is_small).best_fit(size);
   if (!block) return nullptr;
-  bins.remove(block);
-  // Small blocks are cut to the byte; of a large one up to 1 MiB stays unused rather than becoming
-  // a crumb.
+  remove_free(block);
+  // Small blocks are cut to the byte, and those of ranges, which merge over any length. Of another
+  // large one up to 1 MiB stays unused rather than becoming a crumb.
   const size_t rest = block->size - size;
-  if (is_small ? rest >= FreeBins::kUnit : rest > kSmallLimit) split(block, size);
+  if (is_small || block->range ? rest >= FreeBins::kUnit : rest > kSmallLimit) split(block, size);
   return block;
 }
 
-void CachingAllocator::split(Block* block, size_t size) {
+// Into the bins as it is.
+void CachingAllocator::insert_free(Block* block) {
+  block->owner->bins(block->small).insert(block);
+  if (block->part_of_segment())
+    stats_.inactive_split.add(block->small, static_cast<int64_t>(block->size));
+}
+
+void CachingAllocator::remove_free(Block* block) {
+  block->owner->bins(block->small).remove(block);
+  if (block->part_of_segment())
+    stats_.inactive_split.subtract(block->small, static_cast<int64_t>(block->size));
+}
+
+// Cuts a block that is in no bin after `size` bytes. Returns the upper part.
+Block* CachingAllocator::cut(Block* block, size_t size) {
   Block* rest = new_block();
   rest->data = block->data + size;
   rest->size = block->size - size;
   rest->owner = block->owner;
+  rest->range = block->range;
   rest->small = block->small;
+  rest->hole = block->hole;
+  rest->free = false;
   rest->lower = block;
   rest->upper = block->upper;
   if (rest->upper) rest->upper->lower = rest;
   block->upper = rest;
   block->size = size;
-  rest->owner->bins(rest->small).insert(rest);
+  return rest;
 }
 
-Block* CachingAllocator::new_segment(StreamCache& cache, size_t bytes, bool is_small) {
+void CachingAllocator::split(Block* block, size_t size) { insert_free(cut(block, size)); }
+
+bool CachingAllocator::within_limit(size_t bytes) const {
+  const auto reserved = static_cast<size_t>(stats_.reserved.bytes[0].current);
+  return bytes <= limit_ && reserved <= limit_ - bytes;
+}
+
+// A segment of its own in the cache. False: the system has not so much left.
+bool CachingAllocator::new_segment(StreamCache& cache, size_t bytes, bool is_small) {
+  if (!within_limit(bytes)) return false;
   void* data = source_.take(bytes);
-  if (!data) return nullptr;
+  if (!data) return false;
   Block* block = new_block();
   block->data = static_cast<char*>(data);
   block->size = bytes;
   block->owner = &cache;
+  block->range = nullptr;
   block->small = is_small;
+  block->hole = false;
   block->lower = block->upper = nullptr;
   ++cache.pool->segments;
   ++stats_.system_allocations;
-  stats_.reserved += bytes;
-  stats_.peak_reserved = std::max(stats_.peak_reserved, stats_.reserved);
-  cache.bins(is_small).insert(block);
-  return block;
+  stats_.reserved.add(is_small, static_cast<int64_t>(bytes));
+  note(Action::kSegmentTake, data, bytes, cache.stream);
+  insert_free(block);
+  return true;
+}
+
+bool CachingAllocator::grow(StreamCache& cache, size_t size, size_t segment, bool is_small) {
+  return expandable_ && !is_small ? grow_ranges(cache, size)
+                                  : new_segment(cache, segment, is_small);
 }
 
 // What to try, in order of price, when the stream's own cache has no fitting block.
@@ -174,14 +158,15 @@ Block* CachingAllocator::from_system(StreamCache& cache, size_t size, bool is_sm
   const size_t segment = is_small              ? kSmallSegment
                          : size < kMediumLimit ? kMediumSegment
                                                : round_up(size, kLargeRound);
-  if (new_segment(cache, segment, is_small)) return from_cache(cache, size, is_small);
+  if (grow(cache, size, segment, is_small)) return from_cache(cache, size, is_small);
+  ++stats_.retries;
   if (process_fences(true))
     if (Block* block = from_cache(cache, size, is_small)) return block;
-  if (release_segments() > 0 && new_segment(cache, segment, is_small))
+  if (release_segments() > 0 && grow(cache, size, segment, is_small))
     return from_cache(cache, size, is_small);
-  const size_t least =
-      round_up(size, kLargeRound);  // near the limit a shared segment may be too generous
-  if (least < segment && new_segment(cache, least, is_small))
+  // Near the limit a shared segment, or a page, may be too generous.
+  const size_t least = round_up(size, kLargeRound);
+  if ((least < segment || expandable_) && new_segment(cache, least, is_small))
     return from_cache(cache, size, is_small);
   return nullptr;
 }
@@ -190,7 +175,10 @@ void CachingAllocator::deallocate(void* data) noexcept {
   std::lock_guard lock(mutex_);
   Block* block = live_.take(data);
   if (VT_UNLIKELY(!block)) return;  // not ours: nothing can be done in a destructor
-  stats_.allocated -= block->size;
+  stats_.allocated.subtract(block->small, static_cast<int64_t>(block->size));
+  stats_.requested[0].subtract(static_cast<int64_t>(block->requested));
+  stats_.requested[block->small ? 1 : 2].subtract(static_cast<int64_t>(block->requested));
+  note(Action::kFreeRequested, data, block->size, block->owner->stream);
   if (VT_LIKELY(block->streams.empty())) return to_cache(block);
   if (capturing()) deferred_.push_back(block);
   else fence(block);
@@ -207,10 +195,22 @@ void CachingAllocator::fence(Block* block) {
   if (block->fences == 0) to_cache(block);
 }
 
+// From use to the bins.
 void CachingAllocator::to_cache(Block* block) {
-  FreeBins& bins = block->owner->bins(block->small);
+  stats_.active.subtract(block->small, static_cast<int64_t>(block->size));
+  note(Action::kFreeCompleted, block->data, block->size, block->owner->stream);
+  block = merge(block);
+  // Nobody will ask this pool again.
+  if (VT_UNLIKELY(block->owner->pool->references == 0) && !capturing()) {
+    if (block->range) release_pages(*block->range, *block->owner->pool);
+    else if (block->whole_segment()) release_segment(block);
+  }
+}
+
+// Into the bins as one with the free neighbours.
+Block* CachingAllocator::merge(Block* block) {
   if (Block* lower = block->lower; lower && lower->free) {
-    bins.remove(lower);
+    remove_free(lower);
     lower->size += block->size;
     lower->upper = block->upper;
     if (block->upper) block->upper->lower = lower;
@@ -218,16 +218,14 @@ void CachingAllocator::to_cache(Block* block) {
     block = lower;
   }
   if (Block* upper = block->upper; upper && upper->free) {
-    bins.remove(upper);
+    remove_free(upper);
     block->size += upper->size;
     block->upper = upper->upper;
     if (upper->upper) upper->upper->lower = block;
     recycle(upper);
   }
-  bins.insert(block);
-  // Nobody will ask this pool again.
-  if (VT_UNLIKELY(block->owner->pool->references == 0) && block->whole_segment() && !capturing())
-    release_segment(block);
+  insert_free(block);
+  return block;
 }
 
 void CachingAllocator::record_stream(void* data, void* stream) {
@@ -243,9 +241,10 @@ void CachingAllocator::record_stream(void* data, void* stream) {
 // Gives freed blocks back whose other streams are done with them. True if there was one.
 bool CachingAllocator::process_fences(bool wait) {
   if (pending_.empty() || capturing()) return false;
+  if (wait) ++stats_.waits;
   bool any = false;
-  std::vector<void*>
-      busy;  // streams whose oldest fence is not passed: their later ones are not either
+  // Streams whose oldest fence is not passed: their later ones are not either.
+  std::vector<void*> busy;
   std::erase_if(pending_, [&](const Pending& entry) {
     if (std::find(busy.begin(), busy.end(), entry.stream) != busy.end()) return false;
     if (wait) {
@@ -267,9 +266,11 @@ bool CachingAllocator::process_fences(bool wait) {
 // Gives a free block that is a whole segment back to the system. Returns its size.
 size_t CachingAllocator::release_segment(Block* block) {
   const size_t size = block->size;
-  block->owner->bins(block->small).remove(block);
+  remove_free(block);
+  note(Action::kSegmentGiveBack, block->data, size, block->owner->stream);
   source_.give_back(block->data, size);
-  stats_.reserved -= size;
+  stats_.reserved.subtract(block->small, static_cast<int64_t>(size));
+  ++stats_.system_frees;
   --block->owner->pool->segments;
   recycle(block);
   return size;
@@ -277,11 +278,13 @@ size_t CachingAllocator::release_segment(Block* block) {
 
 size_t CachingAllocator::release_segments(MemoryPool& pool) {
   size_t released = 0;
-  for (auto& cache : pool.caches)
+  for (auto& cache : pool.caches) {
     for (bool is_small : {true, false})
       cache->bins(is_small).for_each([&](Block* block) {
         if (block->whole_segment()) released += release_segment(block);
       });
+    for (auto& range : cache->ranges) released += release_pages(*range, pool);
+  }
   return released;
 }
 
@@ -299,43 +302,13 @@ void CachingAllocator::empty_cache() {
   release_segments();
 }
 
-MemoryStats CachingAllocator::stats() const {
+void CachingAllocator::set_limit(double fraction) {
+  VT_CHECK(fraction > 0 && fraction <= 1, kValue,
+           "set_per_process_memory_fraction: expected a fraction above 0, at most 1, got ",
+           fraction);
+  const size_t total = source_.capacity().total;
   std::lock_guard lock(mutex_);
-  return stats_;
-}
-
-void CachingAllocator::reset_peak() {
-  std::lock_guard lock(mutex_);
-  stats_.peak_allocated = stats_.allocated;
-  stats_.peak_reserved = stats_.reserved;
-}
-
-void CachingAllocator::out_of_memory(size_t bytes) {
-  const MemorySource::Capacity capacity = source_.capacity();
-  const size_t used = capacity.total - std::min(capacity.free, capacity.total);
-  const size_t others = used - std::min(stats_.reserved, used);
-  const size_t idle = stats_.reserved - stats_.allocated;
-  std::string advice;
-  if (bytes > capacity.total)
-    advice = "; the request is larger than the device: are the sizes right?";
-  else if (capturing())
-    advice =
-        "; a graph is being captured, so cached memory cannot be given back now: call empty_cache "
-        "before the capture, or let graphs that never run at the same time share a pool";
-  else if (idle >= bytes)
-    advice = str("; ", readable_bytes(idle),
-                 " of the reserved memory is unused but lies between live tensors: free "
-                 "short-lived tensors before long-lived ones are made, or keep shapes constant "
-                 "between steps");
-  else if (others > stats_.reserved)
-    advice = str("; other processes or libraries hold ", readable_bytes(others),
-                 " of it, nvidia-smi lists them");
-  else advice = "; use a smaller batch or fewer live tensors";
-  fail(ErrorKind::kOutOfMemory, to_string(device_), " is out of memory: cannot allocate ",
-       readable_bytes(bytes), "; ", readable_bytes(capacity.free), " of ",
-       readable_bytes(capacity.total), " are free, live tensors hold ",
-       readable_bytes(stats_.allocated), ", the allocator has reserved ",
-       readable_bytes(stats_.reserved), advice);
+  limit_ = fraction == 1 ? ~size_t{0} : static_cast<size_t>(fraction * static_cast<double>(total));
 }
 
 }  // namespace vt

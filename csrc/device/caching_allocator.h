@@ -1,50 +1,42 @@
-// The stream-ordered caching allocator of one device. Where memory comes from and how streams are
-// waited for is behind MemorySource, so that this logic is tested without a GPU.
+// The stream-ordered caching allocator of one device.
 //
 // Requests are rounded to 512 bytes. Up to 1 MiB they are cut from 2 MiB segments; up to 10 MiB
-// from segments of 20 MiB; larger ones get a segment of their own, rounded to 2 MiB. A freed block
-// merges with its free neighbours and waits for the next request of the same stream; segments go
-// back to the system when memory runs out or on request. Note [Private pools] is about graphs.
+// from segments of 20 MiB; larger ones get a segment of their own, rounded to 2 MiB. With
+// expandable ranges, what is above 1 MiB comes from a range of addresses that is filled page by
+// page instead. A freed block merges with its free neighbours and waits for the next request of the
+// same stream; memory goes back to the system when it runs out or on request. Note [Private pools]
+// is about graphs.
 #pragma once
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
-#include "device/backend.h"
+#include "base/device.h"
+#include "device/device_allocator.h"
 #include "device/free_bins.h"
+#include "device/live_blocks.h"
+#include "device/memory_source.h"
 
 namespace vt {
 
-class MemorySource {
- public:
-  virtual ~MemorySource() = default;
-  virtual void* take(size_t bytes) = 0;  // null: there is not so much left
-  virtual void give_back(void* data,
-                         size_t bytes) noexcept = 0;  // waits for work that may still use it
-  struct Capacity {
-    size_t free, total;
-  };
-  virtual Capacity capacity() = 0;
-
-  // A fence is passed once the work that was queued on the stream when it was made is done. Null
-  // counts as passed.
-  virtual void* make_fence(void* stream) noexcept = 0;
-  virtual bool passed(void* fence) noexcept = 0;
-  virtual void wait(void* fence) noexcept = 0;
-  virtual void drop_fence(void* fence) noexcept = 0;
-
-  // Which graph capture the stream is part of, 0 for none. Streams that joined a capture through
-  // events have its number too.
-  virtual uint64_t capture_of(void* stream) noexcept = 0;
-};
-
 struct MemoryPool;
+
+// Addresses that a stream of a pool fills with memory where it needs some. Its blocks, chained by
+// address, cover all of it; those without memory are holes.
+struct AddressRange {
+  char* data = nullptr;
+  size_t size = 0;
+  size_t mapped = 0;  // bytes that have memory
+  Block* first = nullptr;
+};
 
 // The free memory of one pool that work of one stream may take at once.
 struct StreamCache {
   void* stream;
   MemoryPool* pool;
   FreeBins small, large;
+  std::vector<std::unique_ptr<AddressRange>> ranges;
   FreeBins& bins(bool is_small) { return is_small ? small : large; }
 };
 
@@ -68,50 +60,39 @@ struct MemoryPool {
   StreamCache* last = nullptr;  // the cache used last
 };
 
-class CachingAllocator {
+class CachingAllocator final : public DeviceAllocator {
  public:
-  CachingAllocator(Device device, MemorySource& source) : device_(device), source_(source) {}
-  ~CachingAllocator();
+  CachingAllocator(Device device, MemorySource& source, bool expandable = false);
+  ~CachingAllocator() override;
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
 
-  void* allocate(size_t bytes, void* stream);
-  void deallocate(void* data) noexcept;
-  void record_stream(void* data, void* stream);
-  void empty_cache();
-  MemoryStats stats() const;
-  void reset_peak();
+  void* allocate(size_t bytes, void* stream) override;
+  void deallocate(void* data) noexcept override;
+  void record_stream(void* data, void* stream) override;
+  void empty_cache() override;
+  void set_limit(double fraction) override;
 
-  // Private pools: a new one has one reference. An unknown pool is an error.
-  uint64_t create_pool();
-  void retain_pool(uint64_t id);
-  void release_pool(uint64_t id);
-  // Between the two, allocations of the stream and of those that joined its capture come from the
-  // pool. Begin it before the capture starts, end it when the capture has ended.
-  void begin_pool(uint64_t id, void* stream);
-  void end_pool(uint64_t id, void* stream);
+  MemoryStats stats() const override;
+  NamedCounters counters() const override;
+  void reset_peak() override;
+  void reset_sums() override;
+  MemorySnapshot snapshot() const override;
+  void record_history(size_t capacity, MemoryHistory::StackSource stacks) override;
+  void stop_history() override;
+
+  uint64_t create_pool() override;
+  void retain_pool(uint64_t id) override;
+  void release_pool(uint64_t id) override;
+  void begin_pool(uint64_t id, void* stream) override;
+  void end_pool(uint64_t id, void* stream) override;
 
  private:
-  // Live blocks by address: open addressing, no allocation on the hot path.
-  class LiveBlocks {
-   public:
-    void insert(Block* block);
-    Block* find(const void* data) const;
-    Block* take(const void* data);  // null when the address is not one of ours
-
-   private:
-    size_t slot_of(const void* data) const;
-    void grow();
-    std::vector<Block*> slots_ = std::vector<Block*>(1024);
-    size_t count_ = 0;
-  };
-
   struct Pending {
     void* stream;
     void* fence;
     Block* block;
   };
-
   struct Begun {
     MemoryPool* pool;
     void* stream;
@@ -122,23 +103,49 @@ class CachingAllocator {
   MemoryPool& pool_of(const char* op, uint64_t id);
   void drop_reference(MemoryPool& pool);
   size_t release_dropped_pools();
+
   Block* from_cache(StreamCache& cache, size_t size, bool is_small);
   Block* from_system(StreamCache& cache, size_t size, bool is_small);
-  Block* new_segment(StreamCache& cache, size_t bytes, bool is_small);
+  bool grow(StreamCache& cache, size_t size, size_t segment, bool is_small);
+  bool new_segment(StreamCache& cache, size_t bytes, bool is_small);
+  bool within_limit(size_t bytes) const;
   void split(Block* block, size_t size);
+  Block* cut(Block* block, size_t size);
+  void insert_free(Block* block);
+  void remove_free(Block* block);
   void to_cache(Block* block);
+  Block* merge(Block* block);
   void fence(Block* block);
   bool process_fences(bool wait);
   bool capturing() const { return !begun_.empty(); }
   size_t release_segment(Block* block);
   size_t release_segments(MemoryPool& pool);
   size_t release_segments();
-  [[noreturn]] void out_of_memory(size_t bytes);
+
+  AddressRange& new_range(StreamCache& cache);
+  enum class Filling { kDone, kNoRoom, kNoMemory };
+  Filling fill(AddressRange& range, size_t size);
+  bool grow_ranges(StreamCache& cache, size_t size);
+  size_t release_pages(AddressRange& range, MemoryPool& pool);
+  Block* unmap_middle(Block* block, char* begin, char* end);
+  void forget_ranges(MemoryPool& pool);
+
+  [[noreturn]] void out_of_memory(size_t bytes, const StreamCache* cache);
+  std::string advice(size_t bytes, const MemorySource::Capacity& capacity, size_t others) const;
+  void note(MemoryEvent::Action action, const void* data, size_t size, void* stream) {
+    if (VT_UNLIKELY(history_.has_value())) history_->record(action, data, size, stream);
+  }
+  static constexpr size_t kBlocksOfChunk = 256;
   Block* new_block();
-  void recycle(Block* block) { unused_.push_back(block); }
+  void recycle(Block* block) {
+    block->data = nullptr;
+    unused_.push_back(block);
+  }
 
   Device device_;
   MemorySource& source_;
+  bool expandable_;
+  size_t limit_ = ~size_t{0};  // bytes that may be reserved
   mutable std::mutex mutex_;
   MemoryPool shared_;
   std::vector<std::unique_ptr<MemoryPool>> pools_;  // private ones
@@ -148,7 +155,8 @@ class CachingAllocator {
   std::vector<Block*> deferred_;  // freed during a capture, fences to be made
   std::vector<Block*> unused_;    // Block objects for reuse
   std::vector<std::unique_ptr<Block[]>> chunks_;
-  MemoryStats stats_;
+  AllocatorStats stats_;
+  std::optional<MemoryHistory> history_;
 };
 
 // "512 B", "1.50 GiB": sizes as error messages show them.

@@ -10,21 +10,27 @@
 namespace vt {
 
 struct StreamCache;
+struct AddressRange;
 
-// A run of bytes inside one segment that came from the system in one piece.
+// A run of bytes inside one segment that came from the system in one piece, or inside one range of
+// addresses.
 struct Block {
   char* data = nullptr;
   size_t size = 0;
+  size_t requested = 0;          // of a live block: the size before rounding
   StreamCache* owner = nullptr;  // the stream whose work may use the block again without waiting
   Block* lower = nullptr;        // neighbours in the segment
   Block* upper = nullptr;
   Block* bin_previous = nullptr;
   Block* bin_next = nullptr;
-  int fences = 0;  // of freed blocks: recorded streams that are not done yet
+  AddressRange* range = nullptr;  // null: in a segment
+  int fences = 0;                 // of freed blocks: recorded streams that are not done yet
   bool small = false;
   bool free = false;           // in a bin
+  bool hole = false;           // addresses of a range that have no memory now
   std::vector<void*> streams;  // further streams that use the block
-  bool whole_segment() const { return lower == nullptr && upper == nullptr; }
+  bool whole_segment() const { return !range && lower == nullptr && upper == nullptr; }
+  bool part_of_segment() const { return !range && (lower != nullptr || upper != nullptr); }
 };
 
 class FreeBins {
@@ -55,6 +61,17 @@ class FreeBins {
     for (int bin = next_used(bin_of(size)); bin < kBins; bin = next_used(bin + 1))
       if (Block* block = smallest(heads_[bin], size)) return block;
     return nullptr;
+  }
+
+  size_t largest() const {
+    for (int bin = kBins - 1; bin >= 0; --bin)
+      if (heads_[bin]) {
+        size_t size = 0;
+        for (Block* block = heads_[bin]; block; block = block->bin_next)
+          size = block->size > size ? block->size : size;
+        return size;
+      }
+    return 0;
   }
 
   template <class F>

@@ -81,7 +81,11 @@ size_t CachingAllocator::release_dropped_pools() {
   size_t released = 0;
   for (auto& pool : pools_)
     if (pool->references == 0) released += release_segments(*pool);
-  std::erase_if(pools_, [](auto& pool) { return pool->references == 0 && pool->segments == 0; });
+  std::erase_if(pools_, [&](auto& pool) {
+    if (pool->references > 0 || pool->segments > 0) return false;
+    forget_ranges(*pool);
+    return true;
+  });
   return released;
 }
 

@@ -105,6 +105,7 @@ TEST(CachingAllocator, RunsOutInSteps) {
 TEST(CachingAllocator, OutOfMemorySaysHowMuchIsWhere) {
   FakeMemory memory(100 * kMiB);
   CachingAllocator allocator(kDevice, memory);
+  memory.users = "process 17 (1.00 GiB)";
   void* a = allocator.allocate(80 * kMiB, kDefault);
   try {
     allocator.allocate(40 * kMiB, kDefault);
@@ -114,7 +115,8 @@ TEST(CachingAllocator, OutOfMemorySaysHowMuchIsWhere) {
     const std::string text = error.what();
     for (const char* part :
          {"cuda:0", "cannot allocate 40.00 MiB", "20.00 MiB of 100.00 MiB are free",
-          "live tensors hold 80.00 MiB", "reserved 80.00 MiB", "smaller batch"})
+          "live tensors hold 80.00 MiB", "reserved 80.00 MiB",
+          "free block it has for this stream is 0 B", "also used by process 17", "smaller batch"})
       EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
   }
   EXPECT_THROW(allocator.allocate(~size_t{0}, kDefault), Error);

@@ -31,6 +31,33 @@ class FakeMemory : public MemorySource {
     used -= bytes;
   }
   Capacity capacity() override { return {total - used, total}; }
+  std::string other_users() override { return users; }
+
+  size_t page() override { return kPage; }
+  void* reserve(size_t bytes) override {
+    char* data = next;
+    next += bytes + kPage;
+    ranges[data] = bytes;
+    return data;
+  }
+  bool map(void* data, size_t bytes) override {
+    EXPECT_EQ(bytes % kPage, 0u);
+    if (used + bytes > total) return false;
+    used += bytes;
+    for (size_t at = 0; at < bytes; at += kPage)
+      EXPECT_TRUE(pages.insert(static_cast<char*>(data) + at).second);
+    return true;
+  }
+  void unmap(void* data, size_t bytes) noexcept override {
+    EXPECT_EQ(bytes % kPage, 0u);
+    used -= bytes;
+    for (size_t at = 0; at < bytes; at += kPage)
+      EXPECT_EQ(pages.erase(static_cast<char*>(data) + at), 1u);
+  }
+  void unreserve(void* data, size_t bytes) noexcept override {
+    EXPECT_EQ(ranges.at(static_cast<char*>(data)), bytes);
+    ranges.erase(static_cast<char*>(data));
+  }
 
   struct Fence {
     bool done = false;
@@ -53,6 +80,7 @@ class FakeMemory : public MemorySource {
     return found == captures.end() ? 0 : found->second;
   }
 
+  static constexpr size_t kPage = 20 * kMiB;
   size_t total, used = 0;
   int takes = 0, waits = 0;
   bool all_passed = false;
@@ -60,6 +88,9 @@ class FakeMemory : public MemorySource {
   std::map<char*, size_t> segments;
   std::set<Fence*> fences;
   std::map<void*, uint64_t> captures;
+  std::map<char*, size_t> ranges;
+  std::set<char*> pages;
+  std::string users;
 };
 
 inline constexpr Device kDevice{DeviceType::kCUDA, 0};

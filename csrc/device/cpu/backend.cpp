@@ -23,13 +23,18 @@ using Clock = std::chrono::steady_clock;
        "memory pool: private pools serve graph capture, which needs a CUDA device");
 }
 
+struct sysinfo memory_of_machine() {
+  struct sysinfo info{};
+  sysinfo(&info);
+  return info;
+}
+
 class CpuBackend final : public Backend {
  public:
   int count() override { return device_count(DeviceType::kCPU); }
 
   DeviceProperties properties(int) override {
-    struct sysinfo info{};
-    sysinfo(&info);
+    const struct sysinfo info = memory_of_machine();
     DeviceProperties result;
     result.name = "CPU";
     result.total_memory = static_cast<size_t>(info.totalram) * info.mem_unit;
@@ -40,6 +45,16 @@ class CpuBackend final : public Backend {
   MemoryStats memory_stats(int) override { return cpu::memory_stats(); }
   void reset_peak_memory(int) override { cpu::reset_peak_memory(); }
   void empty_cache(int) override { cpu::empty_cache(); }
+  DeviceAllocator& device_allocator(int) override {
+    fail(ErrorKind::kRuntime,
+         "memory: counters by size, snapshots, history and limits are of CUDA devices");
+  }
+  FreeMemory free_memory(int) override {
+    const struct sysinfo info = memory_of_machine();
+    return {static_cast<size_t>(info.freeram) * info.mem_unit,
+            static_cast<size_t>(info.totalram) * info.mem_unit};
+  }
+  bool can_access_peer(int, int) override { return true; }  // all are the host's memory
   void* allocate(int, size_t bytes) override { return cpu::allocate(bytes); }
   void deallocate(int, void* data, size_t bytes) override { cpu::deallocate(data, bytes); }
   void record_stream(int, void*, Stream) override {}  // CPU work is done when the call returns

@@ -1,118 +1,41 @@
-// CUDA as the caching allocator's source of memory.
+// Making the allocators, at the first use of a device.
 #include "device/cuda/allocator.h"
 
 #include <array>
 #include <atomic>
+#include <memory>
 #include <mutex>
 
+#include "base/env.h"
 #include "base/error.h"
 #include "device/caching_allocator.h"
-#include "device/cuda/capture_mode.h"
-#include "device/cuda/check.h"
 #include "device/cuda/device.h"
-#include "device/cuda/event.h"
+#include "device/cuda/driver_allocator.h"
+#include "device/cuda/memory_source.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/unit_lock.h"
 
-namespace vt {
-namespace cuda {
+namespace vt::cuda {
 namespace {
 
-class CudaMemory final : public MemorySource {
- public:
-  explicit CudaMemory(int index) : index_(index) {}
-
-  void* take(size_t bytes) override {
-    DeviceGuard guard(index_);
-    RelaxedCapture relaxed;
-    std::lock_guard unit(launch_unit_mutex());
-    void* data = nullptr;
-    const cudaError_t code = cudaMalloc(&data, bytes);
-    if (code == cudaErrorMemoryAllocation) {
-      (void)cudaGetLastError();
-      return nullptr;
-    }
-    VT_CUDA(code);
-    return data;
-  }
-
-  void give_back(void* data, size_t) noexcept override {
-    try {
-      DeviceGuard guard(index_);
-      RelaxedCapture relaxed;
-      std::lock_guard unit(launch_unit_mutex());
-      if (cudaFree(data) != cudaSuccess) (void)cudaGetLastError();
-    } catch (const Error&) {  // the context is lost, and the memory with it
-    }
-  }
-
-  Capacity capacity() override {
-    DeviceGuard guard(index_);
-    RelaxedCapture relaxed;
-    Capacity result{};
-    VT_CUDA(cudaMemGetInfo(&result.free, &result.total));
-    return result;
-  }
-
-  void* make_fence(void* stream) noexcept override {
-    try {
-      Event* event = create_event(index_, false);
-      record_event(*event, {device_at(index_), stream});
-      return event;
-    } catch (const Error&) {  // the context is lost: nothing runs that the fence could wait for
-      return nullptr;
-    }
-  }
-  bool passed(void* fence) noexcept override {
-    try {
-      RelaxedCapture relaxed;  // a stream of another device may be capturing
-      return query_event(*static_cast<Event*>(fence));
-    } catch (const Error&) { return true; }
-  }
-  void wait(void* fence) noexcept override {
-    try {
-      RelaxedCapture relaxed;
-      synchronize_event(*static_cast<Event*>(fence));
-    } catch (const Error&) {}
-  }
-  void drop_fence(void* fence) noexcept override { destroy_event(static_cast<Event*>(fence)); }
-
-  uint64_t capture_of(void* stream) noexcept override {
-    if (stream == nullptr) return 0;  // the default stream cannot be captured
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    unsigned long long id = 0;
-    if (cudaStreamGetCaptureInfo(static_cast<cudaStream_t>(stream), &status, &id) != cudaSuccess) {
-      (void)cudaGetLastError();
-      return 0;
-    }
-    return status == cudaStreamCaptureStatusActive ? id : 0;
-  }
-
- private:
-  int index_;
-};
-
-struct PerDevice {
-  explicit PerDevice(int index) : source(index), allocator(device_at(index), source) {}
-  CudaMemory source;
-  CachingAllocator allocator;
-};
-
 // Never destroyed: tensors may be freed while the process ends.
-std::array<std::atomic<PerDevice*>, kMaxDevices> g_devices{};
+std::array<std::atomic<DeviceAllocator*>, kMaxDevices> g_allocators{};
 
-VT_NOINLINE CachingAllocator& make_allocator(int index) {
+VT_NOINLINE DeviceAllocator& make_allocator(int index) {
   require_device(index);
   static std::mutex mutex;
   std::lock_guard lock(mutex);
-  if (g_devices[index] == nullptr) g_devices[index] = new PerDevice(index);
-  return g_devices[index].load()->allocator;
-}
-
-CachingAllocator& allocator(int index) {
-  if (PerDevice* own = g_devices[index].load(std::memory_order_acquire); VT_LIKELY(own != nullptr))
-    return own->allocator;
-  return make_allocator(index);
+  if (g_allocators[index] == nullptr) {
+    const std::string kind = env::cuda_allocator();
+    if (kind == "driver") {
+      g_allocators[index] = new DriverAllocator(index);
+    } else {
+      auto source = std::make_unique<CudaMemory>(index);
+      g_allocators[index] = new CachingAllocator(device_at(index), *source, kind == "expandable");
+      (void)source.release();
+    }
+  }
+  return *g_allocators[index].load();
 }
 
 }  // namespace
@@ -122,28 +45,16 @@ std::mutex& launch_unit_mutex() {
   return *mutex;
 }
 
+DeviceAllocator& allocator(int index) {
+  if (DeviceAllocator* own = g_allocators[index].load(std::memory_order_acquire);
+      VT_LIKELY(own != nullptr))
+    return *own;
+  return make_allocator(index);
+}
+
 void* allocate(int index, size_t bytes) {
   return allocator(index).allocate(bytes, current_stream(index));
 }
 void deallocate(int index, void* data) noexcept { allocator(index).deallocate(data); }
-void record_stream(int index, void* data, Stream stream) {
-  allocator(index).record_stream(data, stream.handle);
-}
-MemoryStats memory_stats(int index) { return allocator(index).stats(); }
-void reset_peak_memory(int index) { allocator(index).reset_peak(); }
-void empty_cache(int index) { allocator(index).empty_cache(); }
 
-uint64_t create_memory_pool(int index) { return allocator(index).create_pool(); }
-void retain_memory_pool(int index, uint64_t pool) { allocator(index).retain_pool(pool); }
-void release_memory_pool(int index, uint64_t pool) { allocator(index).release_pool(pool); }
-void begin_memory_pool(uint64_t pool, Stream stream) {
-  VT_CHECK(stream.handle != nullptr, kRuntime, "begin_pool: the default stream of ", stream.device,
-           " cannot be captured; use a created stream");
-  allocator(stream.device.index).begin_pool(pool, stream.handle);
-}
-void end_memory_pool(uint64_t pool, Stream stream) {
-  allocator(stream.device.index).end_pool(pool, stream.handle);
-}
-
-}  // namespace cuda
-}  // namespace vt
+}  // namespace vt::cuda

@@ -8,6 +8,7 @@
 #include "device/cuda/event.h"
 #include "device/cuda/fault.h"
 #include "device/cuda/graph.h"
+#include "device/cuda/memory_source.h"
 #include "device/cuda/pinned.h"
 #include "device/cuda/stream.h"
 #include "device/deferred.h"
@@ -19,28 +20,46 @@ class CudaBackend final : public Backend {
  public:
   int count() override { return cuda::count(); }
   DeviceProperties properties(int index) override { return cuda::properties(index); }
-  MemoryStats memory_stats(int index) override { return cuda::memory_stats(index); }
-  void reset_peak_memory(int index) override { cuda::reset_peak_memory(index); }
-  void empty_cache(int index) override { cuda::empty_cache(index); }
+  MemoryStats memory_stats(int index) override { return cuda::allocator(index).stats(); }
+  void reset_peak_memory(int index) override { cuda::allocator(index).reset_peak(); }
+  void empty_cache(int index) override { cuda::allocator(index).empty_cache(); }
+  DeviceAllocator& device_allocator(int index) override { return cuda::allocator(index); }
+  FreeMemory free_memory(int index) override {
+    cuda::require_device(index);
+    const MemorySource::Capacity found = cuda::CudaMemory(index).capacity();
+    return {found.free, found.total};
+  }
+  bool can_access_peer(int index, int other) override {
+    cuda::require_device(index);
+    cuda::require_device(other);
+    int can = 0;
+    if (index != other) VT_CUDA(cudaDeviceCanAccessPeer(&can, index, other));
+    return can != 0;
+  }
 
   void* allocate(int index, size_t bytes) override { return cuda::allocate(index, bytes); }
   void deallocate(int index, void* data, size_t) override { cuda::deallocate(index, data); }
   void record_stream(int index, void* data, Stream stream) override {
-    cuda::record_stream(index, data, stream);
+    VT_CHECK(stream.device == cuda::device_at(index), kRuntime, "record_stream: the memory is on ",
+             cuda::device_at(index), ", the stream on ", stream.device,
+             "; name the stream of the memory's device that uses it");
+    cuda::allocator(index).record_stream(data, stream.handle);
   }
 
-  uint64_t create_memory_pool(int index) override { return cuda::create_memory_pool(index); }
+  uint64_t create_memory_pool(int index) override { return cuda::allocator(index).create_pool(); }
   void retain_memory_pool(int index, uint64_t pool) override {
-    cuda::retain_memory_pool(index, pool);
+    cuda::allocator(index).retain_pool(pool);
   }
   void release_memory_pool(int index, uint64_t pool) override {
-    cuda::release_memory_pool(index, pool);
+    cuda::allocator(index).release_pool(pool);
   }
   void begin_memory_pool(uint64_t pool, Stream stream) override {
-    cuda::begin_memory_pool(pool, stream);
+    VT_CHECK(stream.handle != nullptr, kRuntime, "begin_pool: the default stream of ",
+             stream.device, " cannot be captured; use a created stream");
+    cuda::allocator(stream.device.index).begin_pool(pool, stream.handle);
   }
   void end_memory_pool(uint64_t pool, Stream stream) override {
-    cuda::end_memory_pool(pool, stream);
+    cuda::allocator(stream.device.index).end_pool(pool, stream.handle);
   }
 
   void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,

@@ -17,6 +17,9 @@ class NoCudaBackend final : public Backend {
   MemoryStats memory_stats(int) override { unavailable(); }
   void reset_peak_memory(int) override { unavailable(); }
   void empty_cache(int) override { unavailable(); }
+  DeviceAllocator& device_allocator(int) override { unavailable(); }
+  FreeMemory free_memory(int) override { unavailable(); }
+  bool can_access_peer(int, int) override { unavailable(); }
   void* allocate(int, size_t) override { unavailable(); }
   void deallocate(int, void*, size_t) override { unavailable(); }
   void record_stream(int, void*, Stream) override { unavailable(); }
