@@ -86,6 +86,7 @@ class Backend {
   virtual Stream create_stream(int index,
                                int priority) = 0;  // priority: 0 normal, negative is more urgent
   virtual void destroy_stream(Stream stream) = 0;
+  virtual int stream_priority(Stream stream) = 0;
   virtual bool query_stream(Stream stream) = 0;  // is its work done?
   virtual void synchronize_stream(Stream stream) = 0;
   virtual void synchronize(int index) = 0;

@@ -22,18 +22,6 @@ DeviceType device_type(const std::string& text) {
   return text == "cpu" ? DeviceType::kCPU : DeviceType::kCUDA;
 }
 
-pyb::dict memory_stats(Device device) {
-  const MemoryStats stats = backend(device).memory_stats(device.index);
-  pyb::dict result;
-  result["allocated"] = stats.allocated;
-  result["reserved"] = stats.reserved;
-  result["peak_allocated"] = stats.peak_allocated;
-  result["peak_reserved"] = stats.peak_reserved;
-  result["allocations"] = stats.allocations;
-  result["system_allocations"] = stats.system_allocations;
-  return result;
-}
-
 void synchronize(Device device) {
   ReleaseGil release(ReleaseGil::kAlways);
   backend(device).synchronize(device.index);
@@ -122,15 +110,6 @@ void bind_runtime(pyb::module_& module) {
       pyb::arg("device"), "Name, memory and size of a device.");
   module.def("synchronize", &synchronize, pyb::arg("device"),
              "Waits until all work queued on a device is done.");
-
-  module.def("memory_stats", &memory_stats, pyb::arg("device"),
-             "What the allocator of a device holds and held.");
-  module.def(
-      "reset_peak_memory", [](Device device) { backend(device).reset_peak_memory(device.index); },
-      pyb::arg("device"), "Peaks start again from what is held now.");
-  module.def(
-      "empty_cache", [](Device device) { backend(device).empty_cache(device.index); },
-      pyb::arg("device"), "Gives memory that no tensor uses back to the system.");
 
   module.def("get_num_threads", &num_threads, "How many threads one CPU operation may use.");
   module.def("set_num_threads", &set_num_threads, pyb::arg("count"),

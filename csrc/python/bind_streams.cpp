@@ -100,6 +100,9 @@ void bind_stream_class(pyb::module_& module) {
           "cuda_stream",
           [](const StreamObject& s) { return reinterpret_cast<uintptr_t>(s.get().handle); },
           "The cudaStream_t as a number.")
+      .def_property_readonly(
+          "priority", [](const StreamObject& s) { return s.device().stream_priority(s.get()); },
+          "0 is normal, negative more urgent.")
       .def(
           "query", [](const StreamObject& s) { return s.device().query_stream(s.get()); },
           "Is its work done?")
@@ -162,6 +165,9 @@ void bind_event_class(pyb::module_& module) {
 
 void record_stream(const Tensor& t, const StreamObject& stream) {
   VT_CHECK(t.defined(), kType, "record_stream: expected a Tensor");
+  VT_CHECK(t.device() == stream.get().device, kRuntime, "record_stream: the tensor is on ",
+           t.device(), ", the stream on ", stream.get().device,
+           "; name the stream of the tensor's device that uses it");
   if (t.storage().data())
     backend(t.device()).record_stream(t.device().index, t.storage().data(), stream.get());
 }
@@ -181,6 +187,13 @@ void bind_streams(pyb::module_& module) {
         return std::make_shared<StreamObject>(Stream{place, nullptr});
       },
       pyb::arg("device") = pyb::none(), "The stream that every thread starts with.");
+  module.def(
+      "external_stream",
+      [](uintptr_t handle, Device place) {
+        VT_CHECK(place.is_cuda(), kValue, "ExternalStream: expected a CUDA device, got ", place);
+        return std::make_shared<StreamObject>(Stream{place, reinterpret_cast<void*>(handle)});
+      },
+      pyb::arg("handle"), pyb::arg("device"), "A stream of another library, by its cudaStream_t.");
   module.def(
       "set_stream", [](const StreamObject& s) { s.device().set_current_stream(s.get()); },
       pyb::arg("stream"), "Makes it the stream that this thread queues work of its device on.");

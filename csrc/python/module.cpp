@@ -9,6 +9,7 @@
 #include "python/bind_fuse.h"
 #include "python/bind_graph.h"
 #include "python/bind_parallel.h"
+#include "python/bind_profiler.h"
 #include "python/bind_runtime.h"
 #include "python/conversion.h"
 #include "python/generated.h"
@@ -75,9 +76,11 @@ PYBIND11_MODULE(_C, module) {
 
   bind_autograd(module);
   bind_runtime(module);
+  bind_memory(module);
   bind_streams(module);
   bind_graph(module);
   bind_fuse(module);
+  bind_profiler(module);
   bind_fabric(module);
   bind_collectives(module);
   bind_parallel(module);

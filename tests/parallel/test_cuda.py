@@ -93,7 +93,7 @@ def test_a_step_allocates_nothing_new_once_warm() -> None:
     batches = [tuple(torch.from_numpy(a) for a in batch) for batch in case.batches(30)]
     for batch in batches[:10]:
         trainer.step(batch)
-    before = cuda.memory_stats(0)["system_allocations"]
+    before = cuda.memory_stats(0)["num_device_alloc"]
     for batch in batches[10:]:
         trainer.step(batch)
-    assert cuda.memory_stats(0)["system_allocations"] == before
+    assert cuda.memory_stats(0)["num_device_alloc"] == before

@@ -80,6 +80,7 @@ class CpuBackend final : public Backend {
   void set_current_stream(Stream) override {}
   Stream create_stream(int index, int) override { return current_stream(index); }
   void destroy_stream(Stream) override {}
+  int stream_priority(Stream) override { return 0; }
   bool query_stream(Stream) override { return true; }
   void synchronize_stream(Stream) override {}
   void synchronize(int) override {}

@@ -85,6 +85,7 @@ class CudaBackend final : public Backend {
     return cuda::create_stream(index, priority);
   }
   void destroy_stream(Stream stream) override { cuda::destroy_stream(stream); }
+  int stream_priority(Stream stream) override { return cuda::stream_priority(stream); }
   bool query_stream(Stream stream) override { return cuda::query_stream(stream); }
   void synchronize_stream(Stream stream) override {
     run_deferred();

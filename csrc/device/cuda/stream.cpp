@@ -80,6 +80,14 @@ void destroy_stream(Stream stream) {
   pool().idle[{stream.device.index, found->second}].push_back(handle_of(stream));
 }
 
+int stream_priority(Stream stream) {
+  check_stream("stream.priority", stream);
+  DeviceGuard guard(stream.device.index);
+  int priority = 0;
+  VT_CUDA(cudaStreamGetPriority(handle_of(stream), &priority));
+  return priority;
+}
+
 bool query_stream(Stream stream) {
   check_stream("stream.query", stream);
   check_not_captured("stream.query", stream);

@@ -17,6 +17,7 @@ inline Device device_at(int index) { return {DeviceType::kCUDA, static_cast<uint
 // devices, and the allocators keep memory by stream.
 Stream create_stream(int index, int priority);
 void destroy_stream(Stream stream);
+int stream_priority(Stream stream);
 bool query_stream(Stream stream);
 void synchronize_stream(Stream stream);
 

@@ -34,6 +34,7 @@ class NoCudaBackend final : public Backend {
   void set_current_stream(Stream) override { unavailable(); }
   Stream create_stream(int, int) override { unavailable(); }
   void destroy_stream(Stream) override { unavailable(); }
+  int stream_priority(Stream) override { unavailable(); }
   bool query_stream(Stream) override { unavailable(); }
   void synchronize_stream(Stream) override { unavailable(); }
   void synchronize(int) override { unavailable(); }
