@@ -1,4 +1,4 @@
-"""Named ranges of host time for NVIDIA's profilers (Nsight Systems); free unless one is attached."""
+"""Named ranges of host time for NVIDIA's profilers (Nsight Systems); free unless one listens."""
 
 from __future__ import annotations
 
