@@ -76,6 +76,7 @@ std::string cache_folder() {
   if (const auto folder = lookup("XDG_CACHE_HOME")) return *folder + "/vibetensor";
   if (const auto home = lookup("HOME")) return *home + "/.cache/vibetensor";
   return "";
+}
 std::string cuda_allocator() {
   return choice("VIBETENSOR_CUDA_ALLOCATOR", {"segments", "expandable", "driver"});
 }

@@ -24,9 +24,8 @@ cuda_library_path();  // VIBETENSOR_CUDA_LIBRARY_PATH: folders searched first fo
 double fabric_timeout_seconds();  // VIBETENSOR_FABRIC_TIMEOUT, default 30
 std::string fabric_p2p();         // VIBETENSOR_P2P: "auto" (verify), "off", "force"
 std::string
-cache_folder();         // of this user: XDG_CACHE_HOME or ~/.cache, then vibetensor; "" if none
-std::string cpu_isa();  // VIBETENSOR_CPU_ISA: "auto", "base", "avx2", "avx512"
-std::string cuda_allocator();     // VIBETENSOR_CUDA_ALLOCATOR: "segments", "expandable", "driver"
-std::string cpu_isa();            // VIBETENSOR_CPU_ISA: "auto", "base", "avx2", "avx512"
+cache_folder();  // of this user: XDG_CACHE_HOME or ~/.cache, then vibetensor; "" if none
+std::string cuda_allocator();  // VIBETENSOR_CUDA_ALLOCATOR: "segments", "expandable", "driver"
+std::string cpu_isa();         // VIBETENSOR_CPU_ISA: "auto", "base", "avx2", "avx512"
 
 }  // namespace vt::env
