@@ -96,3 +96,48 @@ function(vt_cutlass)
     target_link_libraries(${user} PRIVATE cutlass_headers)
   endforeach()
 endfunction()
+
+# cuDNN is opened at run time; building needs its C headers (the wheel nvidia-cudnn-cu13 has them) and NVIDIA's
+# header-only frontend. Where the headers are not found, kernels/cuda/vendor/no_cudnn stands in.
+set(VIBETENSOR_CUDNN_INCLUDE_DIR "" CACHE PATH "Folder of cudnn.h; empty: looked for")
+set(VIBETENSOR_CUDNN_FRONTEND_DIR "" CACHE PATH "Folder of cudnn_frontend.h; empty: looked for, else fetched")
+set(VT_CUDNN OFF)
+function(vt_find_cudnn)
+  if(NOT VT_CUDA)
+    return()
+  endif()
+  # Wheels put the first in site-packages/nvidia/cudnn/include and the second in site-packages/include.
+  execute_process(COMMAND ${Python_EXECUTABLE} -c "import sys; print(';'.join(p for p in sys.path if p))"
+                  OUTPUT_VARIABLE site OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  list(TRANSFORM site APPEND /nvidia/cudnn/include OUTPUT_VARIABLE wheels)
+  list(TRANSFORM site APPEND /include)
+  set(hints ${VIBETENSOR_CUDNN_INCLUDE_DIR} ${wheels} ${CUDAToolkit_INCLUDE_DIRS})
+  find_path(VT_CUDNN_INCLUDE cudnn.h HINTS ${hints})
+  if(NOT VT_CUDNN_INCLUDE)
+    message(STATUS "cuDNN: no cudnn.h (pip install nvidia-cudnn-cu13, or -DVIBETENSOR_CUDNN_INCLUDE_DIR); built without")
+    return()
+  endif()
+  find_path(VT_CUDNN_FRONTEND cudnn_frontend.h
+            HINTS ${VIBETENSOR_CUDNN_FRONTEND_DIR} ${site} ${CMAKE_BINARY_DIR}/cudnn_frontend/include)
+  if(NOT VT_CUDNN_FRONTEND)
+    message(STATUS "Fetching the cuDNN frontend headers")
+    execute_process(
+      COMMAND ${Python_EXECUTABLE} -m pip install --quiet --no-deps --disable-pip-version-check
+              --target ${CMAKE_BINARY_DIR}/cudnn_frontend nvidia-cudnn-frontend==1.18.0
+      RESULT_VARIABLE code)
+    unset(VT_CUDNN_FRONTEND CACHE)
+    find_path(VT_CUDNN_FRONTEND cudnn_frontend.h HINTS ${CMAKE_BINARY_DIR}/cudnn_frontend/include)
+    if(NOT code EQUAL 0 OR NOT VT_CUDNN_FRONTEND)
+      message(FATAL_ERROR "pip could not install nvidia-cudnn-frontend==1.18.0; name the folder of cudnn_frontend.h with -DVIBETENSOR_CUDNN_FRONTEND_DIR")
+    endif()
+  endif()
+  message(STATUS "cuDNN headers: ${VT_CUDNN_INCLUDE}, frontend: ${VT_CUDNN_FRONTEND}")
+  set(VT_CUDNN ON PARENT_SCOPE)
+endfunction()
+
+# After the floors: the floor named includes cuDNN's headers.
+function(vt_use_cudnn floor)
+  if(VT_CUDNN)
+    target_include_directories(vt_${floor} SYSTEM PRIVATE ${VT_CUDNN_FRONTEND} ${VT_CUDNN_INCLUDE})
+  endif()
+endfunction()

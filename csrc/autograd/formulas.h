@@ -66,6 +66,11 @@ std::array<Tensor, 2> gated_gradients(const Tensor& grad, const Tensor& gate, co
                                       std::string_view activation);
 Tensor gated_halves_gradient(const Tensor& grad, const Tensor& input, std::string_view activation);
 
+std::array<Tensor, 3> attention_gradients(const Tensor& grad, const Tensor& query,
+                                          const Tensor& key, const Tensor& value,
+                                          const Tensor& output, const Tensor& stats, double scale,
+                                          bool causal);
+
 bool any_requires_grad(const std::vector<Tensor>& tensors);
 [[noreturn]] void fail_no_derivative(const char* op);
 

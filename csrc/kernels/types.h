@@ -37,6 +37,26 @@ struct Gemm {
   const void* bias = nullptr;  // n elements added to each row, or null
 };
 
+// Attention of `heads` query heads in `batch` sequences; heads / kv_heads neighbouring query heads
+// share a key and a value head. Element (b, h, t, d) of a tensor is at data[b * batch_stride +
+// h * head_stride + t * token_stride + d]. Strides in elements. Causal: query i sees keys 0 to i.
+struct HeadedTensor {
+  void* data;
+  int64_t batch_stride, head_stride, token_stride;
+};
+struct Attention {
+  Device device;
+  DType dtype;
+  int64_t batch, heads, kv_heads, queries, keys, width;
+  double scale;
+  bool causal;
+  HeadedTensor q, k, v, out;
+  void* stats;  // [batch, heads, queries] log of the sum of exp of scaled scores, float or double
+  // Backward reads all of the above and dout, which has the strides of out, and writes the rest.
+  const void* dout = nullptr;
+  HeadedTensor dq{}, dk{}, dv{};
+};
+
 // `live`, if not null, points to the constants (optim_constants.h) that count in place of the
 // config's, in device memory: Note [Live values].
 struct AdamWConfig {

@@ -8,6 +8,7 @@
 #include "device/cpu/parallel.h"
 #include "device/generator.h"
 #include "device/vendor_library.h"
+#include "kernels/settings.h"
 #include "python/gil.h"
 #include "python/pybind_tensor.h"
 
@@ -114,6 +115,19 @@ void bind_runtime(pyb::module_& module) {
   module.def("get_num_threads", &num_threads, "How many threads one CPU operation may use.");
   module.def("set_num_threads", &set_num_threads, pyb::arg("count"),
              "Sets how many threads one CPU operation may use.");
+  module.def(
+      "get_allow_tf32", [] { return kernel_settings().allow_tf32.load(); },
+      "May float32 products on a GPU round their inputs to TF32?");
+  module.def(
+      "set_allow_tf32", [](bool allow) { kernel_settings().allow_tf32 = allow; }, pyb::arg("allow"),
+      "Allows TF32 in float32 products on a GPU, or forbids it.");
+  module.def(
+      "get_cudnn_deterministic", [] { return kernel_settings().cudnn_deterministic.load(); },
+      "Must cuDNN give the same bits in every run?");
+  module.def(
+      "set_cudnn_deterministic",
+      [](bool deterministic) { kernel_settings().cudnn_deterministic = deterministic; },
+      pyb::arg("deterministic"), "Sets whether cuDNN must give the same bits in every run.");
 
   module.def("manual_seed", &seed_devices, pyb::arg("seed"), pyb::arg("device") = pyb::none(),
              "Starts the random numbers of one device, or of all, again from a seed.");

@@ -71,7 +71,9 @@ class MultiheadAttention(Module):
         A boolean `attn_mask` is True where attention is not allowed; a float one is added.
         """
         if not self.batch_first:
-            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+            same = query is key and key is value
+            query = query.transpose(0, 1)
+            key, value = (query, query) if same else (key.transpose(0, 1), value.transpose(0, 1))
         batch, length = query.shape[0], query.shape[1]
         q, k, v = self._project(query, key, value)  # (batch, heads, length, head_dim) each
         if attn_mask is not None and attn_mask.dtype == _C.bool:
@@ -91,14 +93,18 @@ class MultiheadAttention(Module):
         out = self.out_proj(out.transpose(1, 2).reshape(batch, length, self.embed_dim))
         return (out if self.batch_first else out.transpose(0, 1)), weights
 
-    def _project(self, *inputs: Tensor) -> list[Tensor]:
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if query is key and key is value:  # one product, whose chunks attention reads in place
+            projected = _C.ops.linear(query, weight, bias).chunk(3, -1)
+        else:
+            biases = (None,) * 3 if bias is None else bias.chunk(3)
+            projected = [
+                _C.ops.linear(x, w, b)
+                for x, w, b in zip((query, key, value), weight.chunk(3), biases, strict=True)
+            ]
         heads, width = self.num_heads, self.embed_dim // self.num_heads
-        weights = self.in_proj_weight.chunk(3)
-        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        return [
-            _C.ops.linear(x, w, b).reshape(x.shape[0], x.shape[1], heads, width).transpose(1, 2)
-            for x, w, b in zip(inputs, weights, biases, strict=True)
-        ]
+        return [x.unflatten(-1, (heads, width)).transpose(1, 2) for x in projected]
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:

@@ -32,7 +32,8 @@ from vibetensor._C import (
 from vibetensor.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from vibetensor.data import Generator
 from vibetensor.io import load, save
-from vibetensor.torch import utils
+from vibetensor.torch import backends, utils
+from vibetensor.torch.backends import get_float32_matmul_precision, set_float32_matmul_precision
 from vibetensor.torch.info import finfo, iinfo
 from vibetensor.torch.random import get_rng_state, initial_seed, manual_seed, set_rng_state
 
@@ -46,6 +47,7 @@ __all__ = [
     "allclose",
     "as_tensor",
     "autograd",
+    "backends",
     "bfloat16",
     "bool",
     "cuda",
@@ -63,6 +65,7 @@ __all__ = [
     "from_dlpack",
     "from_numpy",
     "get_default_dtype",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "get_rng_state",
     "half",
@@ -87,6 +90,7 @@ __all__ = [
     "optim",
     "pi",
     "save",
+    "set_float32_matmul_precision",
     "set_grad_enabled",
     "set_num_threads",
     "set_rng_state",

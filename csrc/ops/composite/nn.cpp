@@ -1,5 +1,4 @@
-// Layers, losses and attention made of other operators.
-#include <cmath>
+// Layers and losses made of other operators.
 #include <limits>
 
 #include "ops/ops.h"
@@ -209,31 +208,6 @@ Tensor div(const Tensor& self, const Operand& other, std::string_view rounding_m
   return raw::add(
       floor, raw::to_dtype(raw::logical_and(raw::lt(floor, Scalar(0)), inexact), floor.dtype()),
       Scalar(1));
-}
-
-Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
-                                    const Tensor& attn_mask, double dropout_p, bool is_causal,
-                                    std::optional<double> scale) {
-  VT_CHECK(query.dim() >= 2 && key.dim() >= 2 && value.dim() >= 2, kRuntime,
-           "scaled_dot_product_attention: expected [..., tokens, features], got ", query, ", ", key,
-           " and ", value);
-  VT_CHECK(
-      !(attn_mask.defined() && is_causal), kRuntime,
-      "scaled_dot_product_attention: explicit attn_mask should not be set when is_causal=True");
-  const double factor = scale.value_or(1.0 / std::sqrt(static_cast<double>(query.sizes().back())));
-  Tensor scores = matmul(query, transpose(key, -2, -1));  // [..., queries, keys]
-  Tensor weights;
-  if (!attn_mask.defined()) {
-    weights = scaled_softmax(scores, factor, is_causal);
-  } else {
-    scores = mul(scores, factor);
-    scores = attn_mask.dtype() == DType::kBool
-                 ? masked_fill(scores, raw::logical_not(attn_mask),
-                               Scalar(-std::numeric_limits<double>::infinity()))
-                 : add(scores, attn_mask, 1);
-    weights = softmax(scores, -1, {});
-  }
-  return matmul(dropout(weights, dropout_p, true), value);
 }
 
 }  // namespace vt

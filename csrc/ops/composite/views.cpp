@@ -68,42 +68,6 @@ Tensor narrow(const Tensor& self, int64_t dim, int64_t start, int64_t length) {
   return slice(self, d, from, from + length, 1);
 }
 
-std::vector<Tensor> unbind(const Tensor& self, int64_t dim) {
-  VT_CHECK(self.dim() > 0, kRuntime, "unbind: dimension specified as ", dim,
-           " but tensor has no dimensions");
-  const int d = wrap_dim("unbind", dim, self.dim());
-  std::vector<Tensor> parts;
-  for (int64_t i = 0; i < self.sizes()[d]; ++i) parts.push_back(select(self, d, i));
-  return parts;
-}
-
-std::vector<Tensor> split_size(const Tensor& self, int64_t size, int64_t dim) {
-  const int d = wrap_dim("split", dim, self.dim());
-  VT_CHECK(self.dim() > 0 && size > 0, kRuntime, "split: expects split_size to be positive, got ",
-           size, " for ", self);
-  std::vector<Tensor> parts;
-  const int64_t n = self.sizes()[d];
-  for (int64_t at = 0; at < n || parts.empty(); at += size)
-    parts.push_back(slice(self, d, at, std::min(at + size, n), 1));
-  return parts;
-}
-
-std::vector<Tensor> split_sizes(const Tensor& self, const Dims& sizes, int64_t dim) {
-  const int d = wrap_dim("split", dim, self.dim());
-  int64_t total = 0;
-  for (int64_t s : sizes) total += s;
-  VT_CHECK(self.dim() > 0 && total == self.sizes()[d], kRuntime,
-           "split: expects split_sizes to sum exactly to ", self.dim() > 0 ? self.sizes()[d] : 0,
-           " (input tensor's size at dimension ", dim, "), but got ", sizes);
-  std::vector<Tensor> parts;
-  int64_t at = 0;
-  for (int64_t s : sizes) {
-    parts.push_back(slice(self, d, at, at + s, 1));
-    at += s;
-  }
-  return parts;
-}
-
 std::vector<Tensor> chunk(const Tensor& self, int64_t chunks, int64_t dim) {
   VT_CHECK(chunks > 0, kRuntime, "chunk: expects `chunks` to be greater than 0, got: ", chunks);
   const int64_t n = self.size(dim);

@@ -2,7 +2,6 @@
 #include "kernels/cuda/vendor/cublaslt.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cstring>
 #include <memory>
@@ -19,6 +18,7 @@
 #include "device/cuda/stream.h"
 #include "device/vendor_library.h"
 #include "kernels/cuda/vendor/cublaslt_abi.h"
+#include "kernels/settings.h"
 
 namespace vt::cuda {
 namespace {
@@ -27,8 +27,6 @@ using namespace cublaslt;
 
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 constexpr size_t kMaxPlans = 4096;  // a thread; more shapes than this start over
-
-std::atomic<bool> g_allow_tf32{false};
 
 struct Api {
   VendorLibrary library{"cuBLASLt", {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas"};
@@ -288,13 +286,10 @@ Key make_key(const Gemm& g) {
           .out_stride = g.batch == 1 ? 0 : g.out.batch_stride,
           .alignments = alignment_of(g.b.data) | alignment_of(g.a.data) << 8 | out_alignment << 16,
           .bias = g.bias != nullptr,
-          .tf32 = g.dtype == DType::kF32 && allow_tf32()};
+          .tf32 = g.dtype == DType::kF32 && kernel_settings().allow_tf32};
 }
 
 }  // namespace
-
-void set_allow_tf32(bool allow) { g_allow_tf32 = allow; }
-bool allow_tf32() { return g_allow_tf32.load(std::memory_order_relaxed); }
 
 bool cublaslt_gemm(const Gemm& gemm) {
   const int index = gemm.device.index;

@@ -4,11 +4,6 @@
 
 namespace vt::cuda {
 
-// May float32 products round their inputs to TF32 (10 bits of fraction)? Off by default, as in
-// PyTorch.
-void set_allow_tf32(bool allow);
-bool allow_tf32();
-
 // out = alpha * a @ b + beta * out + bias on the current stream; no size is 0. Nothing is allocated
 // once a shape has been seen. False, and nothing done, where cuBLASLt cannot add the bias itself
 // for these types and strides.

@@ -1,0 +1,228 @@
+// Plans for cuDNN's fused attention, forward and backward, kept by shape and strides.
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+
+#define CUDNN_FRONTEND_SKIP_JSON_LIB
+#include <cudnn_frontend.h>
+
+#include "base/error.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/vendor/cudnn.h"
+#include "kernels/cuda/vendor/cudnn/library.h"
+#include "kernels/settings.h"
+
+namespace vt::cuda {
+namespace {
+
+namespace fe = cudnn_frontend;
+using TensorHandle = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+enum Uid : int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv };
+
+// Everything that a plan depends on. All fields are of 8 bytes, so that it is compared and hashed
+// as memory.
+struct Key {
+  int64_t dtype, batch, heads, kv_heads, queries, keys, width, causal, backward, deterministic;
+  int64_t q[3], k[3], v[3], out[3], dq[3], dk[3], dv[3];
+  double scale;
+
+  bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
+};
+
+struct KeyHash {
+  size_t operator()(const Key& key) const {
+    int64_t words[sizeof(Key) / 8];
+    std::memcpy(words, &key, sizeof key);
+    uint64_t hash = 0;
+    for (int64_t word : words)
+      hash = (std::rotl(hash, 23) ^ static_cast<uint64_t>(word)) * 0x9E3779B97F4A7C15u;
+    return hash ^ hash >> 32;
+  }
+};
+
+void set_strides(int64_t (&to)[3], const HeadedTensor& t) {
+  to[0] = t.batch_stride;
+  to[1] = t.head_stride;
+  to[2] = t.token_stride;
+}
+
+// With at most this many keys one or two blocks add to a query's gradient, and a sum of two does
+// not depend on the order.
+constexpr int64_t kKeysInAnyOrder = 128;
+
+Key make_key(const Attention& a, bool backward) {
+  Key key{};
+  key.dtype = static_cast<int64_t>(a.dtype);
+  key.batch = a.batch;
+  key.heads = a.heads;
+  key.kv_heads = a.kv_heads;
+  key.queries = a.queries;
+  key.keys = a.keys;
+  key.width = a.width;
+  key.causal = a.causal;
+  key.backward = backward;
+  key.deterministic = backward && kernel_settings().cudnn_deterministic && a.keys > kKeysInAnyOrder;
+  set_strides(key.q, a.q);
+  set_strides(key.k, a.k);
+  set_strides(key.v, a.v);
+  set_strides(key.out, a.out);
+  if (backward) {
+    set_strides(key.dq, a.dq);
+    set_strides(key.dk, a.dk);
+    set_strides(key.dv, a.dv);
+  }
+  key.scale = a.scale;
+  return key;
+}
+
+struct Plan {
+  fe::graph::Graph graph;
+  int64_t workspace = 0;  // bytes
+  std::string refusal;    // why cuDNN cannot do it, or ""
+};
+
+class Builder {
+ public:
+  explicit Builder(const Key& key, fe::graph::Graph& graph) : key_(key), graph_(graph) {
+    const auto type = key.dtype == static_cast<int64_t>(DType::kF16) ? fe::DataType_t::HALF
+                                                                     : fe::DataType_t::BFLOAT16;
+    graph.set_io_data_type(type)
+        .set_intermediate_data_type(fe::DataType_t::FLOAT)
+        .set_compute_data_type(fe::DataType_t::FLOAT);
+  }
+
+  void forward() {
+    auto options = fe::graph::SDPA_attributes()
+                       .set_name("attention")
+                       .set_generate_stats(true)
+                       .set_causal_mask(key_.causal != 0)
+                       .set_attn_scale(static_cast<float>(key_.scale));
+    auto [out, stats] = graph_.sdpa(q(), k(), v(), options);
+    result(out, kOut, key_.heads, key_.queries, key_.out);
+    stats->set_output(true)
+        .set_uid(kStats)
+        .set_data_type(fe::DataType_t::FLOAT)
+        .set_dim({key_.batch, key_.heads, key_.queries, 1})
+        .set_stride({key_.heads * key_.queries, key_.queries, 1, 1});
+  }
+
+  void backward() {
+    auto options = fe::graph::SDPA_backward_attributes()
+                       .set_name("attention_backward")
+                       .set_causal_mask(key_.causal != 0)
+                       .set_attn_scale(static_cast<float>(key_.scale))
+                       .set_deterministic_algorithm(key_.deterministic != 0);
+    const TensorHandle stats =
+        graph_.tensor(fe::graph::Tensor_attributes()
+                          .set_name("stats")
+                          .set_uid(kStats)
+                          .set_data_type(fe::DataType_t::FLOAT)
+                          .set_dim({key_.batch, key_.heads, key_.queries, 1})
+                          .set_stride({key_.heads * key_.queries, key_.queries, 1, 1}));
+    const TensorHandle out = input("out", kOut, key_.heads, key_.queries, key_.out),
+                       dout = input("dout", kDout, key_.heads, key_.queries, key_.out);
+    auto [dq, dk, dv] = graph_.sdpa_backward(q(), k(), v(), out, dout, stats, options);
+    result(dq, kDq, key_.heads, key_.queries, key_.dq);
+    result(dk, kDk, key_.kv_heads, key_.keys, key_.dk);
+    result(dv, kDv, key_.kv_heads, key_.keys, key_.dv);
+  }
+
+ private:
+  TensorHandle input(const char* name, Uid uid, int64_t heads, int64_t tokens,
+                     const int64_t (&strides)[3]) {
+    return graph_.tensor(fe::graph::Tensor_attributes()
+                             .set_name(name)
+                             .set_uid(uid)
+                             .set_dim({key_.batch, heads, tokens, key_.width})
+                             .set_stride({strides[0], strides[1], strides[2], 1}));
+  }
+  TensorHandle q() { return input("q", kQ, key_.heads, key_.queries, key_.q); }
+  TensorHandle k() { return input("k", kK, key_.kv_heads, key_.keys, key_.k); }
+  TensorHandle v() { return input("v", kV, key_.kv_heads, key_.keys, key_.v); }
+
+  void result(const TensorHandle& t, Uid uid, int64_t heads, int64_t tokens,
+              const int64_t (&strides)[3]) {
+    t->set_output(true)
+        .set_uid(uid)
+        .set_dim({key_.batch, heads, tokens, key_.width})
+        .set_stride({strides[0], strides[1], strides[2], 1});
+  }
+
+  const Key& key_;
+  fe::graph::Graph& graph_;
+};
+
+std::unique_ptr<Plan> build(const Key& key, cudnnHandle_t handle) {
+  auto plan = std::make_unique<Plan>();
+  const auto failed = [&](fe::error_t error) {
+    if (error.is_bad()) plan->refusal = error.get_message();
+    return error.is_bad();
+  };
+  fe::graph::Graph& graph = plan->graph;
+  Builder builder(key, graph);
+  if (key.backward) builder.backward();
+  else builder.forward();
+  if (failed(graph.validate()) || failed(graph.build_operation_graph(handle)) ||
+      failed(graph.create_execution_plans({fe::HeurMode_t::A})) ||
+      failed(graph.check_support(handle)) ||
+      failed(graph.build_plans(handle, fe::BuildPlanPolicy_t::HEURISTICS_CHOICE)))
+    return plan;
+  failed(graph.get_workspace_size(plan->workspace));
+  return plan;
+}
+
+// The caller holds the device's handle, which guards the device's plans too.
+Plan& plan_for(int index, const Key& key, cudnnHandle_t handle) {
+  static auto* const plans =
+      new std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash>[kMaxDevices];
+  auto& known = plans[index];
+  if (auto found = known.find(key); VT_LIKELY(found != known.end())) return *found->second;
+  return *known.emplace(key, build(key, handle)).first->second;
+}
+
+void run(const Attention& a, bool backward, std::unordered_map<int64_t, void*> pack) {
+  const Queue queue("attention", a.device);
+  cudnn::Handle handle(a.device.index);
+  Plan& plan = plan_for(a.device.index, make_key(a, backward), handle.get());
+  VT_CHECK(plan.refusal.empty(), kRuntime, "attention: cuDNN refuses ", a.batch, 'x', a.heads,
+           " heads of ", a.queries, " queries, ", a.keys, " keys and width ", a.width, " of ",
+           name(a.dtype), " on ", a.device, ": ", plan.refusal);
+  const Scratch<char> workspace(queue, plan.workspace);
+  fe::error_t error = plan.graph.execute(handle.get(), pack, workspace.get());
+  VT_CHECK(error.is_good(), kRuntime, "attention: cuDNN failed for ", a.batch, 'x', a.heads,
+           " heads of ", a.queries, " queries, ", a.keys, " keys and width ", a.width, " of ",
+           name(a.dtype), " on ", a.device, ": ", error.get_message());
+}
+
+}  // namespace
+
+bool cudnn_can_attend(const Attention& a, bool backward) {
+  if ((a.dtype != DType::kF16 && a.dtype != DType::kBF16) || a.width % 8 != 0 || a.width > 128)
+    return false;
+  if (!cudnn::unavailable_reason().empty()) return false;
+  const DeviceGuard guard(a.device.index);
+  cudnn::Handle handle(a.device.index);
+  return plan_for(a.device.index, make_key(a, backward), handle.get()).refusal.empty();
+}
+
+void cudnn_attention(const Attention& a) {
+  run(a, false,
+      {{kQ, a.q.data}, {kK, a.k.data}, {kV, a.v.data}, {kOut, a.out.data}, {kStats, a.stats}});
+}
+
+void cudnn_attention_backward(const Attention& a) {
+  run(a, true,
+      {{kQ, a.q.data},
+       {kK, a.k.data},
+       {kV, a.v.data},
+       {kOut, a.out.data},
+       {kStats, a.stats},
+       {kDout, const_cast<void*>(a.dout)},
+       {kDq, a.dq.data},
+       {kDk, a.dk.data},
+       {kDv, a.dv.data}});
+}
+
+}  // namespace vt::cuda

@@ -1,0 +1,178 @@
+"""Attention against PyTorch in float64: layouts, masks, shared heads, derivatives, determinism."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as oracle
+import vibetensor.torch.nn.functional as F
+
+import vibetensor.torch as torch
+
+CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 6e-3, "bfloat16": 4e-2}
+
+
+def ours(x: oracle.Tensor, device: str, dtype: str, grad: bool = True) -> Any:
+    y = torch.tensor(x.detach().numpy()).to(getattr(torch, dtype)).to(device)
+    return y.requires_grad_(grad)
+
+
+def numbers(x: Any) -> np.ndarray:
+    return np.asarray(x.detach().to("cpu").double().numpy())
+
+
+def rounded(*sizes: int, dtype: str) -> oracle.Tensor:
+    """float64 numbers that `dtype` can hold."""
+    return oracle.randn(*sizes, dtype=oracle.float64).to(getattr(oracle, dtype)).double()
+
+
+def assert_near(actual: Any, wanted: oracle.Tensor, dtype: str) -> None:
+    scale = max(1.0, float(wanted.detach().abs().max()))
+    error = np.abs(numbers(actual) - wanted.detach().numpy()).max()
+    assert error <= TOLERANCE[dtype] * scale, f"{error} beyond {TOLERANCE[dtype] * scale}"
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("batch", "heads", "shared", "queries", "keys", "width"),
+    [
+        (2, 3, 3, 17, 17, 16),
+        (2, 4, 4, 130, 130, 32),
+        (1, 4, 2, 33, 33, 64),
+        (2, 2, 1, 24, 40, 8),
+        (1, 2, 2, 40, 9, 20),
+        (3, 1, 1, 1, 5, 64),
+        (2, 2, 2, 300, 300, 64),
+    ],
+)
+def test_forward_and_backward(
+    device: str,
+    dtype: str,
+    causal: bool,
+    batch: int,
+    heads: int,
+    shared: int,
+    queries: int,
+    keys: int,
+    width: int,
+) -> None:
+    oracle.manual_seed(queries)
+    q = rounded(batch, heads, queries, width, dtype=dtype)
+    k = rounded(batch, shared, keys, width, dtype=dtype)
+    v = rounded(batch, shared, keys, width, dtype=dtype)
+    grad = rounded(batch, heads, queries, width, dtype=dtype)
+    for t in (q, k, v):
+        t.requires_grad_()
+    options = {"is_causal": causal, "enable_gqa": heads != shared}
+    wanted = oracle.nn.functional.scaled_dot_product_attention(q, k, v, **options)
+    wanted.backward(grad)
+    a, b, c = (ours(t, device, dtype) for t in (q, k, v))
+    out = F.scaled_dot_product_attention(a, b, c, **options)
+    out.backward(ours(grad, device, dtype, grad=False))
+    assert_near(out, wanted, dtype)
+    for actual, reference in ((a, q), (b, k), (c, v)):
+        assert reference.grad is not None
+        assert_near(actual.grad, reference.grad, dtype)
+
+
+def project(x: Any, heads: int, how: str) -> list[Any]:
+    """Query, key and value [batch, heads, tokens, width] out of x [batch, tokens, 3 * channels]."""
+    batch, tokens, channels = x.shape[0], x.shape[1], x.shape[2] // 3
+    width = channels // heads
+    if how == "unbind":
+        return list(x.view(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4).unbind(0))
+    pieces = x.split(channels, 2) if how == "split" else x.chunk(3, -1)
+    return [piece.view(batch, tokens, heads, width).transpose(1, 2) for piece in pieces]
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("how", ["split", "chunk", "unbind"])
+@pytest.mark.parametrize("tokens", [20, 200])
+def test_chunks_of_one_projection(device: str, dtype: str, how: str, tokens: int) -> None:
+    oracle.manual_seed(tokens)
+    x = rounded(2, tokens, 3 * 64, dtype=dtype).requires_grad_()
+    grad = rounded(2, tokens, 64, dtype=dtype)
+    q, k, v = project(x, 4, how)
+    wanted = oracle.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    wanted = wanted.transpose(1, 2).reshape(2, tokens, 64)
+    wanted.backward(grad)
+    y = ours(x, device, dtype)
+    out = F.scaled_dot_product_attention(*project(y, 4, how), is_causal=True)
+    out = out.transpose(1, 2).reshape(2, tokens, 64)
+    out.backward(ours(grad, device, dtype, grad=False))
+    assert_near(out, wanted, dtype)
+    assert x.grad is not None
+    assert_near(y.grad, x.grad, dtype)
+
+
+@pytest.mark.parametrize("how", ["split", "unbind"])
+def test_gradients_of_chunks_lie_in_one_block(how: str) -> None:
+    x = torch.randn(2, 6, 3 * 32).requires_grad_(True)
+    grads: dict[int, Any] = {}
+    whole: list[Any] = []
+    y = x * 1
+    y.register_hook(whole.append)
+    pieces = project(y, 4, how)
+    for i, piece in enumerate(pieces):
+        piece.register_hook(lambda grad, i=i: grads.update({i: grad}))
+    out = F.scaled_dot_product_attention(*pieces)
+    out.sum().backward()
+    start = whole[0].data_ptr()
+    assert whole[0].is_contiguous()
+    assert [grads[i].data_ptr() - start for i in range(3)] == [0, 32 * 4, 64 * 4]
+
+
+def test_attention_gives_memory_in_the_order_of_the_query() -> None:
+    q = torch.randn(2, 6, 4, 8).transpose(1, 2)
+    out = F.scaled_dot_product_attention(q, q, q)
+    assert out.transpose(1, 2).is_contiguous()
+
+
+def test_second_derivative() -> None:
+    oracle.manual_seed(0)
+    tensors = [oracle.randn(1, 2, 5, 4, dtype=oracle.float64, requires_grad=True) for _ in range(3)]
+
+    def second(lib: Any, parts: list[Any], call: Any) -> list[Any]:
+        out = call(*parts, is_causal=True)
+        first = lib.autograd.grad((out * out).sum(), parts, create_graph=True)
+        total = sum((g * g).sum() for g in first)
+        return list(lib.autograd.grad(total, parts))
+
+    # PyTorch's fused kernel on the CPU has no second derivative either.
+    with oracle.nn.attention.sdpa_kernel(oracle.nn.attention.SDPBackend.MATH):
+        wanted = second(oracle, tensors, oracle.nn.functional.scaled_dot_product_attention)
+    actual = second(
+        torch, [ours(t, "cpu", "float64") for t in tensors], F.scaled_dot_product_attention
+    )
+    for a, w in zip(actual, wanted, strict=True):
+        np.testing.assert_allclose(numbers(a), w.numpy(), atol=1e-10)
+
+
+def test_shared_heads_must_divide() -> None:
+    q, k = torch.randn(1, 3, 4, 8), torch.randn(1, 2, 4, 8)
+    with pytest.raises(RuntimeError, match="multiple"):
+        F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("tokens", [128, 1000])
+def test_two_runs_give_the_same_bits(dtype: str, tokens: int) -> None:
+    kind = getattr(torch, dtype)
+    x = torch.randn(4, tokens, 3 * 256, device="cuda").to(kind)
+
+    def run() -> Any:
+        y = x.detach().requires_grad_(True)
+        out = F.scaled_dot_product_attention(*project(y, 4, "split"), is_causal=True)
+        out.square().sum().backward()
+        return y.grad
+
+    first = run()
+    for _ in range(5):
+        assert torch.equal(first, run())
