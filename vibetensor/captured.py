@@ -7,13 +7,15 @@ import linecache
 import logging
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vibetensor import _C, replay
 from vibetensor.fuse import Choice, Report, chosen, recording
 from vibetensor.graphs import CUDAGraph, graph
+from vibetensor.host_state import HostRandom, Modes
+from vibetensor.structure import key_of, leaves_of, map_tensors
 
 __all__ = ["CapturedStep", "capture"]
 
@@ -21,7 +23,6 @@ Tensor = _C.Tensor
 
 _log = logging.getLogger("vibetensor.capture")
 _PACKAGE = str(Path(__file__).resolve().parent)
-_CONSTANTS = (int, float, complex, str, bytes, bool, type(None))
 
 
 def capture(
@@ -71,6 +72,7 @@ class _Entry:
     def __init__(self, inputs: list[Tensor]) -> None:
         self.inputs = inputs
         self.graph = CUDAGraph()
+        self.arguments: Any = None  # what the step was given; keys name some of it by id
         self.outputs: Any = None
 
 
@@ -113,6 +115,7 @@ class CapturedStep:
         self._logged: set[str] = set()
         self._report: Report | None = None
         chosen(fuse)  # a wrong name is an error here, not at the first capture
+        self._modes = Modes(step)
         self.reason = ""
         self.captures = 0
         self.replays = 0
@@ -124,7 +127,7 @@ class CapturedStep:
         if device is None:
             return self._eager(_C.cuda_unavailable_reason(), args, kwargs)
         tensors: list[Tensor] = []
-        key = (_key((args, kwargs), tensors), _C.is_grad_enabled())
+        key = (key_of((args, kwargs), tensors), _C.is_grad_enabled(), self._modes.now())
         entry = self._entries.get(key)
         if entry is not None:
             reason = self._stale(entry)
@@ -193,7 +196,7 @@ class CapturedStep:
         if reason not in ("warm-up", "part of another capture") and reason not in self._logged:
             self._logged.add(reason)
             _log.warning("%s runs eagerly: %s", self._name(), reason)
-        return _map(Tensor.detach, self._step(*args, **kwargs))
+        return map_tensors(Tensor.detach, self._step(*args, **kwargs))
 
     def _name(self) -> str:
         return str(getattr(self._step, "__qualname__", type(self._step).__name__))
@@ -203,9 +206,9 @@ class CapturedStep:
         def move(tensor: Tensor) -> Tensor:
             if tensor.requires_grad or tensor.device.type == "cuda":
                 return tensor
-            return tensor.to(device, non_blocking=True)
+            return _reachable(tensor).to(device, non_blocking=True)
 
-        return _map(move, args), _map(move, kwargs)
+        return map_tensors(move, args), map_tensors(move, kwargs)
 
     # -- capturing ---------------------------------------------------------------------------------
 
@@ -221,27 +224,31 @@ class CapturedStep:
         def place(tensor: Tensor) -> Tensor:
             return tensor if tensor.requires_grad else next(places)
 
-        held, held_named = _map(place, args), _map(place, kwargs)
+        held, held_named = map_tensors(place, args), map_tensors(place, kwargs)
         if self._stream is None:
             self._stream = _C.Stream(device)
         if self._pool is None or not self._entries:
             self._pool = _C.MemoryPool(device)
+        random = HostRandom()
         try:
             with graph(entry.graph, self._pool, self._stream), recording(self._fuse) as made:
-                outputs = _map(Tensor.detach, self._step(*held, **held_named))
-            problem = _problem_of(outputs)
+                outputs = map_tensors(Tensor.detach, self._step(*held, **held_named))
+            problem = random.used() or _problem_of(outputs)
             if not problem and entry.graph.node_count == 0:
                 problem = "the step queued no work on the GPU, so a replay would do nothing"
         except Exception as error:
+            random.restore()
             if self._strict:
                 raise RuntimeError(f"capture: {_where(error)}") from error
             return _where(error)
         entry.graph.leaves.undo()
         if problem:
+            random.restore()
             entry.graph.reset()
             if self._strict:
                 raise RuntimeError(f"capture: {problem}")
             return problem
+        entry.arguments = (held, held_named)
         entry.outputs = outputs
         self._report = made.report
         self._entries[key] = entry
@@ -249,12 +256,12 @@ class CapturedStep:
         return entry
 
     def _replay(self, entry: _Entry, tensors: list[Tensor]) -> Any:
-        _C.copy_inputs(entry.inputs, tensors)
+        _C.copy_inputs(entry.inputs, [_reachable(tensor) for tensor in tensors])
         entry.graph.run()
         self.reason = ""
         self.replays += 1
         outputs = entry.outputs
-        return outputs if isinstance(outputs, Tensor) else _map(_itself, outputs)
+        return outputs if isinstance(outputs, Tensor) else map_tensors(lambda t: t, outputs)
 
     def report(self) -> Report | None:
         """What the step compiler did in the last capture; None where there was none."""
@@ -273,42 +280,21 @@ def _itself(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _reachable(tensor: Tensor) -> Tensor:
+    """The tensor in memory that the GPU copies from by itself: a copy from other memory would wait
+    for the step before.
+    """
+    return tensor if tensor.device.type == "cuda" else tensor.contiguous().pin_memory()
+
+
 def _like(tensor: Tensor, device: _C.device) -> Tensor:
     """Memory for an argument, which it does not hold yet."""
     return _C.ops.empty(tensor.shape, dtype=tensor.dtype, device=device)
 
 
-def _key(value: Any, tensors: list[Tensor]) -> Any:
-    """What a graph depends on in an argument; tensors that are copied in are appended."""
-    if isinstance(value, Tensor):
-        if value.requires_grad:
-            return (id(value), value.data_ptr())
-        tensors.append(value)
-        return (value.shape, value.dtype)
-    if isinstance(value, (tuple, list)):
-        return (type(value), *[_key(each, tensors) for each in value])
-    if isinstance(value, dict):
-        return (dict, *[(name, _key(each, tensors)) for name, each in value.items()])
-    if isinstance(value, _CONSTANTS):
-        return (type(value), value)
-    return (type(value), id(value))
-
-
-def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*[_map(function, each) for each in value])
-    if isinstance(value, (tuple, list)):
-        return type(value)([_map(function, each) for each in value])
-    if isinstance(value, dict):
-        return {name: _map(function, each) for name, each in value.items()}
-    return value
-
-
 def _problem_of(outputs: Any) -> str:
     """Why replays could not return these; "" if they can."""
-    for value in _leaves(outputs):
+    for value in leaves_of(outputs):
         if isinstance(value, Tensor) and value.device.type != "cuda":
             return "the step returns a tensor on the CPU, which replays would not compute"
         if isinstance(value, (int, float, complex)) and not isinstance(value, bool):
@@ -317,17 +303,6 @@ def _problem_of(outputs: Any) -> str:
                 "return a tensor"
             )
     return ""
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, (tuple, list)):
-        for each in value:
-            yield from _leaves(each)
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _leaves(each)
-    else:
-        yield value
 
 
 def _where(error: BaseException) -> str:

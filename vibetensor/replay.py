@@ -67,6 +67,18 @@ class _Now(threading.local):
 
 
 _now = _Now()
+_mode_changes = 0
+
+
+def mode_changed() -> None:
+    """Some module went into training mode, or out of it."""
+    global _mode_changes
+    _mode_changes += 1
+
+
+def mode_changes() -> int:
+    """How often a module changed its mode in this process."""
+    return _mode_changes
 
 
 def recording() -> Recording | None:

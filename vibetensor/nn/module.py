@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from vibetensor import _C
+from vibetensor import _C, replay
 from vibetensor.nn.conversion import parse_to
 from vibetensor.nn.hooks import HookHandle, Hooks
 from vibetensor.nn.parameter import Parameter
@@ -302,7 +302,9 @@ class Module:
     def train(self: M, mode: bool = True) -> M:
         """Sets training mode on this module and all below it."""
         for module in self.modules():
-            module.__dict__["training"] = mode
+            if module.__dict__.get("training") is not mode:
+                module.__dict__["training"] = mode
+                replay.mode_changed()
         return self
 
     def eval(self: M) -> M:

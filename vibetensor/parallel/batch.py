@@ -54,11 +54,15 @@ def split(batch: Any, parts: int) -> list[tuple[Any, int]]:
         )
     pieces = []
     start = 0
-    for part in range(parts):
-        count = size // parts + (part < size % parts)
+    for count in sizes(size, parts):
         pieces.append((_narrow(batch, start, count), count))
         start += count
     return pieces
+
+
+def sizes(size: int, parts: int) -> list[int]:
+    """How many of `size` samples each of `parts` pieces gets."""
+    return [size // parts + (part < size % parts) for part in range(parts)]
 
 
 def to_device(batch: Any, device: _C.device, dtype: _C.dtype | None = None) -> Any:

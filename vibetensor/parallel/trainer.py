@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from vibetensor import _C
 from vibetensor.autograd import no_grad
+from vibetensor.captured import CapturedStep
 from vibetensor.optim.lr_scheduler import LRScheduler
 from vibetensor.optim.optimizer import Optimizer
 from vibetensor.parallel import batch as batches
@@ -19,6 +21,7 @@ from vibetensor.parallel.step import StepMetrics
 Tensor = _C.Tensor
 
 _FORMAT = 1
+_log = logging.getLogger("vibetensor.trainer")
 
 
 class Trainer:
@@ -39,9 +42,13 @@ class Trainer:
         accumulate: cut a batch into that many parts, whose gradients are added up before the
             update.
         scheduler: stepped after each update.
+        capture: replay the step as a CUDA graph once it is warm (see `vibetensor.capture`; the bits
+            are those of an eager step): "auto" where that is possible, False never; True is an
+            error where it is not possible.
 
     Raises:
-        ValueError: an unknown precision, or an optimizer over other parameters than the model's.
+        ValueError: an unknown precision, an optimizer over other parameters than the model's, or
+            capture=True with what cannot be captured.
     """
 
     def __init__(
@@ -54,7 +61,10 @@ class Trainer:
         clip: float | None = None,
         accumulate: int = 1,
         scheduler: LRScheduler | None = None,
+        capture: bool | str = "auto",
     ) -> None:
+        if capture not in (True, False, "auto"):
+            raise ValueError(f"capture must be True, False or 'auto', got {capture!r}")
         if accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}")
         if clip is not None and not clip > 0:
@@ -72,6 +82,28 @@ class Trainer:
         self._loss_scale = precisions.LossScale() if precision == "fp16" else None
         self._optimizers = _optimizers_by_rank(model, optimizer, self._dtype)
         _seed_devices(model.devices)
+        self._captured = self._make_captured(capture)
+
+    def _make_captured(self, capture: bool | str) -> CapturedStep | None:
+        if capture is False:
+            return None
+        reason = ""
+        device = self.model.devices[0]
+        if device.type != "cuda":
+            reason = f"the model is on {device}, whose operations run at once"
+        elif len(self.model.replicas) > 1:
+            reason = (
+                f"{len(self.model.replicas)} ranks exchange gradients by kernels that take the "
+                "number of the exchange from the host"
+            )
+        elif self._loss_scale is not None:
+            reason = "fp16 looks at the gradients on the host before each update; bf16 does not"
+        if not reason:
+            return CapturedStep(self._device_step, device=device, strict=capture is True)
+        if capture is True:
+            raise ValueError(f"Trainer: capture=True is not possible: {reason}")
+        _log.info("steps run eagerly: %s", reason)
+        return None
 
     # -- one step ----------------------------------------------------------------------------------
 
@@ -88,9 +120,35 @@ class Trainer:
             RuntimeError: the model or the loss failed; parameters are unchanged.
         """
         total = batches.size_of(batch)
+        lr = float(self.optimizer.param_groups[0]["lr"])
         scale = 1.0 if self._loss_scale is None else self._loss_scale.value
+        if self._captured is not None:
+            # A copy, because the next replay overwrites what this one returns.
+            numbers = self._captured(batch).clone()
+            *losses, norm = numbers.unbind(0)
+            skipped = False
+        else:
+            losses, norm, skipped = self._train(batch, scale)
+        self.steps += 1
+        self.samples += total
+        if self.scheduler is not None and not skipped:
+            self.scheduler.step()
+        return StepMetrics(
+            self.steps, list(losses), self._shares(total), norm, lr=lr, samples=total,
+            norm_scale=1 / scale, skipped=skipped,
+        )  # fmt: skip
+
+    def _device_step(self, batch: Any) -> Tensor:
+        """What is captured of a step: the losses and, last, the norm, as one float64 tensor."""
+        losses, norm, _ = self._train(batch, 1.0)
+        return _C.ops.stack([number.double() for number in (*losses, norm)])
+
+    def _train(self, batch: Any, scale: float) -> tuple[list[Tensor], Tensor, bool]:
+        """Forward, backward and update: the losses, the norm times `scale`, and whether the update
+        was skipped.
+        """
+        total = batches.size_of(batch)
         losses: list[Tensor] = []
-        weights: list[float] = []
         self.model.zero_grad()
         parts = batches.split(batch, self.accumulate)
         for i, (part, _) in enumerate(parts):
@@ -101,17 +159,16 @@ class Trainer:
                 passed, [share * scale for share in shares], reduce=i + 1 == len(parts)
             )
             losses += [loss.detach() for loss in passed]
-            weights += shares
-        lr = float(self.optimizer.param_groups[0]["lr"])
         norm, skipped = self._update(scale)
-        self.steps += 1
-        self.samples += total
-        if self.scheduler is not None and not skipped:
-            self.scheduler.step()
-        return StepMetrics(
-            self.steps, losses, weights, norm, lr=lr, samples=total,
-            norm_scale=1 / scale, skipped=skipped,
-        )  # fmt: skip
+        return losses, norm, skipped
+
+    def _shares(self, total: int) -> list[float]:
+        """The share of each loss of a step in its mean."""
+        return [
+            count / total
+            for size in batches.sizes(total, self.accumulate)
+            for count in batches.sizes(size, len(self.model.replicas))
+        ]
 
     def _forward(self, rank: int, shard: Any) -> Tensor:
         replica, device = self.model.replicas[rank], self.model.devices[rank]

@@ -1,0 +1,122 @@
+"""State of Python that a step may depend on without its arguments showing it."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vibetensor import _C, replay
+
+_DEPTH = 3
+
+
+class HostRandom:
+    """Notes the random numbers of the host when it is made: a captured step that draws from them
+    would see the same ones at each replay.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    @staticmethod
+    def _now() -> tuple[Any, ...]:
+        numpy = sys.modules.get("numpy")
+        legacy = numpy.random.get_state() if numpy is not None else None
+        host = bytes(_C.get_rng_state(_C.device("cpu:0")).tolist())
+        return random.getstate(), legacy, host
+
+    def used(self) -> str:
+        """Which were drawn from since; "" if none."""
+        mine, legacy, host = self._now()
+        if mine != self._before[0]:
+            return _drawn("Python's random")
+        if legacy is not None and not _same_legacy(legacy, self._before[1]):
+            return _drawn("numpy.random")
+        if host != self._before[2]:
+            return _drawn("the CPU's generator")
+        return ""
+
+    def restore(self) -> None:
+        """Puts them back, so that an eager step draws what the capture did."""
+        mine, legacy, host = self._before
+        random.setstate(mine)
+        if legacy is not None:
+            sys.modules["numpy"].random.set_state(legacy)
+        state = _C.tensor(list(host), dtype=_C.uint8)
+        _C.set_rng_state(_C.device("cpu:0"), state)
+
+
+def _drawn(where: str) -> str:
+    return (
+        f"the step draws from {where}, which would give the same numbers at each replay; draw on "
+        "the GPU"
+    )
+
+
+def _same_legacy(a: Any, b: Any) -> bool:
+    return bool(a[0] == b[0] and (a[1] == b[1]).all() and a[2:] == b[2:])
+
+
+class Modes:
+    """Which of a step's modules are in training mode: dropout and the like depend on it.
+
+    The modules are those found in the step's closure, the globals it names, and the attributes of
+    the object that it belongs to.
+    """
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self._step = step
+        self._changes = -1
+        self._flags: tuple[bool, ...] = ()
+
+    def now(self) -> tuple[bool, ...]:
+        """The mode of each module; the same tuple until some module changes its mode."""
+        changes = replay.mode_changes()
+        if changes != self._changes:
+            seen: set[int] = set()
+            modules = list(_modules(self._step, seen, _DEPTH))
+            self._flags = tuple(bool(each.training) for top in modules for each in top.modules())
+            self._changes = changes
+        return self._flags
+
+
+def _modules(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
+    if id(value) in seen or isinstance(value, (str, bytes, int, float, _C.Tensor, type(None))):
+        return
+    seen.add(id(value))
+    if callable(getattr(value, "modules", None)) and hasattr(value, "training"):
+        yield value
+    elif depth > 0:
+        for each in _within(value):
+            yield from _modules(each, seen, depth - 1)
+
+
+def _within(value: Any) -> list[Any]:
+    """What a function or an object can reach by one name."""
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        names = [value.__globals__[n] for n in value.__code__.co_names if n in value.__globals__]
+        return [*cells, *(each for each in names if not isinstance(each, types.ModuleType))]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, type):
+        return []
+    return list(getattr(value, "__dict__", {}).values())
+
+
+def _filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (an empty cell raises)
+    except ValueError:
+        return False
+    return True
