@@ -276,10 +276,6 @@ class CapturedStep:
         self._eager_calls = self._misses = 0
 
 
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
-
-
 def _reachable(tensor: Tensor) -> Tensor:
     """The tensor in memory that the GPU copies from by itself: a copy from other memory would wait
     for the step before.

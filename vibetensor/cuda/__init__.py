@@ -40,6 +40,7 @@ from vibetensor.cuda.streams import (
     set_stream,
     stream,
 )
+from vibetensor.graphed import make_graphed_callables
 from vibetensor.graphs import (
     CUDAGraph,
     graph,
@@ -68,6 +69,7 @@ __all__ = [
     "graph_pool_handle",
     "is_available",
     "is_current_stream_capturing",
+    "make_graphed_callables",
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",
