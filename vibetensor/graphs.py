@@ -76,7 +76,7 @@ class CUDAGraph:
             self._leaves.undo()
         if self._graph is not None:
             self._graph.abandon()
-        self._graph = self._recording = self._leaves = None
+        self._graph = self._pool = self._recording = self._leaves = None
 
     def replay(self) -> None:
         """Queues the captured work on the current stream.

@@ -61,6 +61,11 @@ Tensor AccumulateGrad::grad() const {
   return grad_;
 }
 
+bool AccumulateGrad::has_grad(const Tensor& grad) const {
+  std::lock_guard lock(mutex_);
+  return grad_.same(grad);
+}
+
 void AccumulateGrad::set_grad(const Tensor& grad) {
   Tensor replaced;
   std::lock_guard lock(mutex_);

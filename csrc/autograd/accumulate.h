@@ -19,6 +19,7 @@ class AccumulateGrad final : public Node {
   Tensor free_place() override;
 
   Tensor grad() const;
+  bool has_grad(const Tensor& grad) const;  // is it this one?
   void set_grad(const Tensor& grad);  // undefined clears it
   // As set_grad, but takes the tensor itself, whatever place is bound: puts back what was there.
   void put_grad(Tensor grad);

@@ -44,13 +44,13 @@ void LeafLog::undo() {
 
 bool LeafLog::entry_is_now() const {
   return std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
-    return !entry.reads || entry.leaf->grad().same(entry.before);
+    return !entry.reads || entry.leaf->has_grad(entry.before);
   });
 }
 
 void LeafLog::restore_exit() const {
   for (const Entry& entry : entries_)
-    if (!entry.leaf->grad().same(entry.after)) entry.leaf->put_grad(entry.after);
+    if (!entry.leaf->has_grad(entry.after)) entry.leaf->put_grad(entry.after);
 }
 
 void LeafLog::note(AccumulateGrad* leaf, const Tensor& before, bool reads) {

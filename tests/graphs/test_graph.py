@@ -16,7 +16,7 @@ GPU = _C.device("cuda:0")
 
 
 def numbers(tensor: torch.Tensor) -> np.ndarray:
-    return np.array(tensor.detach().cpu())
+    return np.array(tensor.detach().double().cpu())
 
 
 def test_a_replay_computes_from_what_the_inputs_hold_then() -> None:
