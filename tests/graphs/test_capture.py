@@ -12,7 +12,7 @@ import steps
 
 import vibetensor
 import vibetensor.torch as torch
-from vibetensor import nn
+from vibetensor import _C, nn
 
 cuda = pytest.mark.cuda
 
@@ -58,10 +58,10 @@ def test_a_replay_allocates_nothing() -> None:
     data = steps.batches(30)
     for x, y in data[:4]:
         step(x, y)
-    before = torch.cuda.memory_stats()
+    before = _C.memory_stats(_C.device("cuda:0"))
     for x, y in data[4:]:
         step(x, y)
-    after = torch.cuda.memory_stats()
+    after = _C.memory_stats(_C.device("cuda:0"))
     for name in ("allocations", "system_allocations", "allocated", "reserved"):
         assert after[name] == before[name], name
 
