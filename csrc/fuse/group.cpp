@@ -21,19 +21,6 @@ Range range_of(const Window& window, const Space& space) {
   return {window.data, window.end(space)};
 }
 
-struct Access {
-  std::vector<Range> reads, writes;
-};
-
-Access access_of(const Node& node) {
-  if (!node.elementwise()) return {node.reads, node.writes};
-  Access access;
-  for (int i = 0; i < node.inputs; ++i)
-    if (i != node.scalar_at) access.reads.push_back(range_of(node.in[i], node.space));
-  access.writes.push_back(range_of(node.out, node.space));
-  return access;
-}
-
 bool any_overlap(const std::vector<Range>& a, const std::vector<Range>& b) {
   for (const Range& x : a)
     for (const Range& y : b)
@@ -49,7 +36,7 @@ class Grouping {
     access_.reserve(n);
     after_.assign(n, std::vector<bool>(n, false));
     for (size_t i = 0; i < n; ++i) {
-      groups_[i] = {{static_cast<int>(i)}, nodes[i].space};
+      groups_[i] = {{static_cast<int>(i)}, nodes[i].space, nodes[i].row, {false}};
       access_.push_back(access_of(nodes[i]));
       for (size_t e = 0; e < i; ++e)
         after_[i][e] = any_overlap(access_[i].reads, access_[e].writes) ||
@@ -138,18 +125,20 @@ class Grouping {
   }
 
   // Do both walk the same window wherever one writes what the other touches?
-  bool compatible(const Node& earlier, const Node& later, const Space& fine) const {
-    const Window wrote = spread(earlier.out, earlier.space, fine);
-    const Window writes = spread(later.out, later.space, fine);
+  bool compatible(const Node& earlier, bool lift_earlier, const Node& later, bool lift_later,
+                  const Group& both) const {
+    const Space& fine = both.space;
+    const Window wrote = seen(earlier, earlier.out, lift_earlier, both);
+    const Window writes = seen(later, later.out, lift_later, both);
     auto clash = [&](const Window& a, const Window& b) {
       return overlap(a.data, a.end(fine), b.data, b.end(fine)) && !a.same(b, fine);
     };
     if (clash(wrote, writes)) return false;
     for (int i = 0; i < later.inputs; ++i)
-      if (i != later.scalar_at && clash(wrote, spread(later.in[i], later.space, fine)))
+      if (i != later.scalar_at && clash(wrote, seen(later, later.in[i], lift_later, both)))
         return false;
     for (int i = 0; i < earlier.inputs; ++i)
-      if (i != earlier.scalar_at && clash(writes, spread(earlier.in[i], earlier.space, fine)))
+      if (i != earlier.scalar_at && clash(writes, seen(earlier, earlier.in[i], lift_earlier, both)))
         return false;
     return true;
   }
@@ -168,23 +157,47 @@ class Grouping {
     return static_cast<int>(std::unique(found.begin(), found.end()) - found.begin());
   }
 
+  // The space of both in `both`, and whether one of them runs over the rows of the other.
+  bool common_space(const Group& a, const Group& b, Group& both, bool& lift_a, bool& lift_b) const {
+    lift_a = lift_b = false;
+    if (a.row != 0 && b.row != 0 && a.row != b.row) return false;
+    both.row = std::max(a.row, b.row);
+    if (both.row == 0) return refine(a.space, b.space, both.space);
+    const int64_t numel = std::max(a.space.numel(), b.space.numel());
+    lift_a = a.row == 0 && a.space.numel() * both.row == numel;
+    lift_b = b.row == 0 && b.space.numel() * both.row == numel;
+    if ((lift_a && a.space.ndim == kMaxDims) || (lift_b && b.space.ndim == kMaxDims)) return false;
+    return refine(lift_a ? fuse::lifted(a.space, both.row) : a.space,
+                  lift_b ? fuse::lifted(b.space, both.row) : b.space, both.space) &&
+           dims_of_row(both.space, both.row) > 0;
+  }
+
   void try_merge(int from, int to) {
     Group &a = groups_[from], &b = groups_[to];
-    Space fine;
+    Group both;
+    bool lift_a = false, lift_b = false;
     if (nodes_[a.nodes[0]].device != nodes_[b.nodes[0]].device ||
-        a.nodes.size() + b.nodes.size() > kMaxSteps || !refine(a.space, b.space, fine))
+        a.nodes.size() + b.nodes.size() > kMaxSteps || !common_space(a, b, both, lift_a, lift_b))
       return;
     if (addresses(a, b) > kMaxWindows) return;
-    for (int e : a.nodes)
-      for (int n : b.nodes)
-        if (!compatible(nodes_[std::min(e, n)], nodes_[std::max(e, n)], fine)) return;
+    auto is_lifted = [](const Group& g, size_t i, bool now) { return now || g.lifted[i]; };
+    for (size_t i = 0; i < a.nodes.size(); ++i)
+      for (size_t j = 0; j < b.nodes.size(); ++j) {
+        const Node &e = nodes_[a.nodes[i]], &n = nodes_[b.nodes[j]];
+        const bool le = is_lifted(a, i, lift_a), ln = is_lifted(b, j, lift_b);
+        if (!(a.nodes[i] < b.nodes[j] ? compatible(e, le, n, ln, both)
+                                      : compatible(n, ln, e, le, both)))
+          return;
+      }
     if (path_around(from, to) || path_around(to, from)) return;
-    std::vector<int> merged;
-    std::merge(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(),
-               std::back_inserter(merged));
+    for (size_t i = 0, j = 0; i < a.nodes.size() || j < b.nodes.size();) {
+      const bool first = j == b.nodes.size() || (i < a.nodes.size() && a.nodes[i] < b.nodes[j]);
+      both.nodes.push_back(first ? a.nodes[i] : b.nodes[j]);
+      both.lifted.push_back(first ? is_lifted(a, i, lift_a) : is_lifted(b, j, lift_b));
+      ++(first ? i : j);
+    }
     b.nodes.clear();
-    a.nodes = std::move(merged);
-    a.space = fine;
+    a = std::move(both);
   }
 
   bool ready(int group, const std::vector<bool>& done) const {
@@ -200,6 +213,20 @@ class Grouping {
 };
 
 }  // namespace
+
+Window seen(const Node& node, const Window& window, bool is_lifted, const Group& group) {
+  if (!is_lifted) return spread(window, node.space, group.space);
+  return spread(lifted(window, node.space), lifted(node.space, group.row), group.space);
+}
+
+Access access_of(const Node& node) {
+  if (!node.elementwise()) return {node.reads, node.writes};
+  Access access;
+  for (int i = 0; i < node.inputs; ++i)
+    if (i != node.scalar_at) access.reads.push_back(range_of(node.in[i], node.space));
+  access.writes.push_back(range_of(node.out, node.space));
+  return access;
+}
 
 std::vector<Group> make_groups(const std::vector<Node>& nodes, bool fuse) {
   Grouping grouping(nodes);

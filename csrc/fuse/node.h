@@ -4,6 +4,7 @@
 #include <functional>
 #include <vector>
 
+#include "fuse/calls.h"
 #include "fuse/space.h"
 #include "kernels/table.h"
 
@@ -20,6 +21,7 @@ enum class NodeKind : uint8_t {
   kPointwise,  // a functor over windows
   kConvert,    // one window into another, between any two types
   kFill,       // a number into a window
+  kReduce,     // sums or extremes of rows: the innermost elements of the space
   kCall,       // a structured kernel: an opaque call with the ranges that it reads and writes
 };
 
@@ -43,9 +45,12 @@ struct Node {
   int scalar_at = kNoScalar;  // the input that is a number
   Scalar params[kMaxParams];  // of the functor, then the number; a fill's value
   int param_count = 0;
+  int64_t row = 0;  // of a reduction: how many innermost elements are one row; out repeats there
+  ReduceKind reduce{};
 
   // Calls.
   std::vector<Range> reads, writes;
+  Call call;
 
   // Runs this node alone, as the operator would have without a recording.
   std::function<void()> run;

@@ -9,6 +9,12 @@ const std::vector<PassInfo>& passes() {
       {kCasts, "casts", "conversions of type and copies join such chains"},
       {kFills, "fills", "tensors of one number join such chains instead of being written first"},
       {kDeadWork, "dead_work", "what is never read again is not written, or not computed at all"},
+      {kReductions, "reductions",
+       "sums, means and extremes of rows join chains; sums in another order than by themselves"},
+      {kAddNorm, "add_norm", "a sum that is normalised next: one kernel"},
+      {kNormBackwardAdd, "norm_backward_add",
+       "a norm's gradient that another is added to: one kernel, which rounds once instead of "
+       "twice"},
   };
   return instance;
 }

@@ -6,12 +6,16 @@
 namespace vt::fuse {
 
 enum Pass : unsigned {
-  kPointwise = 1u << 0,  // chains of elementwise operators become one kernel
-  kCasts = 1u << 1,      // conversions of type join such chains
-  kFills = 1u << 2,      // tensors of one number join them
-  kDeadWork = 1u << 3,   // what nobody reads again is not stored, or not computed
+  kPointwise = 1u << 0,        // chains of elementwise operators become one kernel
+  kCasts = 1u << 1,            // conversions of type join such chains
+  kFills = 1u << 2,            // tensors of one number join them
+  kDeadWork = 1u << 3,         // what nobody reads again is not stored, or not computed
+  kAddNorm = 1u << 4,          // a sum and its norm
+  kReductions = 1u << 6,       // sums and extremes of rows join chains
+  kNormBackwardAdd = 1u << 5,  // a norm's gradient and the sum with another one
 };
-inline constexpr unsigned kAllPasses = kPointwise | kCasts | kFills | kDeadWork;
+// Passes that need structured kernels in the list.
+inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd;
 
 struct PassInfo {
   Pass pass;

@@ -35,10 +35,12 @@ class Builder {
       : nodes_(nodes), group_(group), dead_(dead) {
     program_.device = nodes[static_cast<size_t>(group.nodes[0])].device;
     program_.space = group.space;
+    program_.row = group.row;
   }
 
   Program build() {
-    for (int n : group_.nodes) add(nodes_[static_cast<size_t>(n)]);
+    for (size_t i = 0; i < group_.nodes.size(); ++i)
+      add(nodes_[static_cast<size_t>(group_.nodes[i])], group_.lifted[i]);
     for (size_t i = 0; i < group_.nodes.size(); ++i) add_store(static_cast<int>(i));
     drop_unneeded();
     count_bytes();
@@ -47,10 +49,6 @@ class Builder {
   }
 
  private:
-  Window seen(const Window& window, const Node& node) const {
-    return spread(window, node.space, program_.space);
-  }
-
   Argument source_of(const Window& window) {
     for (int s = static_cast<int>(written_.size()) - 1; s >= 0; --s)
       if (written_[static_cast<size_t>(s)].same(window, program_.space))
@@ -62,13 +60,15 @@ class Builder {
     return {Argument::kLoad, static_cast<int>(program_.loads.size()) - 1};
   }
 
-  void add(const Node& node) {
-    Step step{&node, {}};
+  void add(const Node& node, bool is_lifted) {
+    const Window out = seen(node, node.out, is_lifted, group_);
+    Step step{&node, once_a_row(program_, out), {}};
     for (int i = 0; i < node.inputs; ++i)
-      step.arguments[i] =
-          i == node.scalar_at ? Argument{Argument::kNumber, i} : source_of(seen(node.in[i], node));
+      step.arguments[i] = i == node.scalar_at
+                              ? Argument{Argument::kNumber, i}
+                              : source_of(seen(node, node.in[i], is_lifted, group_));
     program_.steps.push_back(step);
-    written_.push_back(seen(node.out, node));
+    written_.push_back(out);
   }
 
   void add_store(int step) {
@@ -138,9 +138,10 @@ class Builder {
   void merge_dimensions() {
     Space& space = program_.space;
     if (space.ndim == 0) return;
+    const int row_dims = program_.row == 0 ? 0 : dims_of_row(space, program_.row);
     int last = 0;
     for (int d = 1; d < space.ndim; ++d) {
-      bool mergeable = true;
+      bool mergeable = d != row_dims;
       each_window([&](Window& w) {
         mergeable = mergeable && w.strides[d] == w.strides[last] * space.sizes[last];
       });
@@ -163,6 +164,26 @@ class Builder {
 };
 
 }  // namespace
+
+bool once_a_row(const Program& program, const Window& window) {
+  return program.row != 0 && repeats(window, dims_of_row(program.space, program.row));
+}
+
+bool rows_are_simple(const Program& program) {
+  if (dims_of_row(program.space, program.row) != 1) return false;
+  auto simple = [&](const Window& w) {
+    return w.strides[0] == 0 || w.strides[0] == static_cast<int64_t>(item_size(w.dtype));
+  };
+  for (const Window& load : program.loads)
+    if (!simple(load)) return false;
+  for (const Store& store : program.stores) {
+    if (!simple(store.window)) return false;
+    if (store.window.strides[0] == 0)
+      for (const Window& load : program.loads)
+        if (load.data == store.window.data) return false;
+  }
+  return true;
+}
 
 bool is_private(const std::vector<Node>& nodes, int position, const Group& group,
                 const DeadRanges& dead) {

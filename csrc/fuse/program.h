@@ -13,6 +13,7 @@ struct Argument {
 
 struct Step {
   const Node* node;
+  bool once = false;  // a row has this value once
   Argument arguments[kMaxInputs];
 };
 
@@ -24,6 +25,7 @@ struct Store {
 struct Program {
   Device device;
   Space space;
+  int64_t row = 0;  // as the group's
   std::vector<Window> loads;
   std::vector<Step> steps;
   std::vector<Store> stores;
@@ -38,6 +40,13 @@ using DeadRanges = std::vector<Range>;
 // Is what `node` (of the list, at `position`) writes read by nobody but the members of `group`?
 bool is_private(const std::vector<Node>& nodes, int position, const Group& group,
                 const DeadRanges& dead);
+
+// Can a program with rows be run row by row? Its rows lie in one run of memory, and nothing that a
+// row has once is read and written by the same program.
+bool rows_are_simple(const Program& program);
+
+// The windows of a step's result and of the whole program, by whether a row has the value once.
+bool once_a_row(const Program& program, const Window& window);
 
 Program make_program(const std::vector<Node>& nodes, const Group& group, const DeadRanges& dead);
 

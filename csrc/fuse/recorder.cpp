@@ -6,6 +6,7 @@
 #include "device/deferred.h"
 #include "fuse/interpreter.h"
 #include "fuse/launch.h"
+#include "fuse/patterns/pattern.h"
 
 namespace vt::fuse {
 namespace {
@@ -131,7 +132,7 @@ void Recorder::flush() {
   std::lock_guard lock(mutex_);
   if (pending_.empty()) return;
   Flushing flushing;
-  const std::vector<Node> nodes = std::move(pending_);
+  std::vector<Node> nodes = std::move(pending_);
   pending_.clear();
   DeadRanges dead;
   if (enabled(kDeadWork))
@@ -141,7 +142,7 @@ void Recorder::flush() {
     }
   ++report_.flushes;
   try {
-    run(nodes, dead);
+    run(std::move(nodes), dead);
   } catch (...) {
     release();
     throw;
@@ -149,7 +150,20 @@ void Recorder::flush() {
   release();
 }
 
-void Recorder::run(const std::vector<Node>& nodes, const DeadRanges& dead) {
+void Recorder::rewrite(std::vector<Node>& nodes, const DeadRanges& dead) {
+  PatternList list(nodes, dead);
+  auto apply = [&](Pass pass, const char* name, int (*pattern)(PatternList&)) {
+    if (!enabled(pass)) return;
+    const int found = pattern(list);
+    if (found > 0) report_.rewrites[name] += found;
+    list.compact();
+  };
+  apply(kAddNorm, "add_norm", &fuse_add_norm);
+  apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);
+}
+
+void Recorder::run(std::vector<Node> nodes, const DeadRanges& dead) {
+  rewrite(nodes, dead);
   for (const Group& group : make_groups(nodes, enabled(kPointwise))) run_group(nodes, group, dead);
 }
 
@@ -169,6 +183,11 @@ void Recorder::run_group(const std::vector<Node>& nodes, const Group& group,
   report_.dropped += program.dropped;
   report_.not_stored += program.not_stored;
   if (program.stores.empty()) return;
+  if (program.row != 0 && !rows_are_simple(program)) {
+    for (int n : group.nodes) nodes[static_cast<size_t>(n)].run();
+    report_.launched += static_cast<int64_t>(group.nodes.size());
+    return;
+  }
   if (program.steps.size() == 1 && program.dropped > 0) {
     program.steps[0].node->run();
     ++report_.launched;

@@ -28,7 +28,8 @@ class Recorder {
 
   // Is the calling thread the one that records, outside a flush?
   bool here() const;
-  bool enabled(Pass pass) const { return (passes_ & pass) != 0; }
+  // Any of these passes?
+  bool enabled(unsigned pass) const { return (passes_ & pass) != 0; }
 
   void add(Node node);
   // Counts an operator of this thread that is not put off.
@@ -45,7 +46,8 @@ class Recorder {
     size_t bytes;
   };
 
-  void run(const std::vector<Node>& nodes, const DeadRanges& dead);
+  void rewrite(std::vector<Node>& nodes, const DeadRanges& dead);
+  void run(std::vector<Node> nodes, const DeadRanges& dead);
   void run_group(const std::vector<Node>& nodes, const Group& group, const DeadRanges& dead);
   void stop() noexcept;
   void release() noexcept;

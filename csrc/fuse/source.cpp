@@ -3,8 +3,9 @@
 
 #include <algorithm>
 
+#include "fuse/source_parts.h"
+
 namespace vt::fuse {
-namespace {
 
 const char* type_name(DType t) {
   static constexpr const char* kNames[kDTypeCount] = {"bool",         "uint8_t", "int8_t",
@@ -14,13 +15,7 @@ const char* type_name(DType t) {
 }
 const char* compute_name(DType t) { return is_half(t) ? "float" : type_name(t); }
 
-template <class T>
-Parameter parameter_of(const T& value) {
-  static_assert(sizeof(T) <= sizeof(Parameter::bytes));
-  Parameter p;
-  std::memcpy(p.bytes, &value, sizeof value);
-  return p;
-}
+namespace {
 
 // The number as an element of the tensor's type, in the type computed in: as an operator that reads
 // it from a tensor would see it.
@@ -32,6 +27,44 @@ Parameter number_parameter(const Scalar& number, DType dtype) {
     else return parameter_of(static_cast<C>(T(value)));
   });
 }
+
+}  // namespace
+
+std::string formula_of(const Node& node, int index, Parameters& parameters,
+                       const std::string* names) {
+  const char* out = type_name(node.out.dtype);
+  if (node.kind == NodeKind::kFill) {
+    const std::string name = str("c", index);
+    visit_dtype(node.out.dtype, [&]<class T>(TypeTag<T>) {
+      parameters.add(str(out, " ", name), parameter_of(node.params[0].to<T>()));
+    });
+    return name;
+  }
+  if (node.kind == NodeKind::kConvert) return str("convert<", out, ">(", names[0], ")");
+  const FunctorFacts& facts = functor_facts(node.op);
+  const char* compute = compute_name(node.dtype);
+  std::string arguments;
+  for (int i = 0; i < node.inputs; ++i) {
+    std::string name = names[i];
+    if (i == node.scalar_at) {
+      name = str("n", index);
+      parameters.add(str(compute, " ", name),
+                     number_parameter(node.params[facts.scalars], node.dtype));
+    }
+    const bool is_bool = facts.bool_inputs >> i & 1;
+    arguments += str(i ? ", " : "", "static_cast<", is_bool ? "bool" : compute, ">(", name, ")");
+  }
+  const std::string functor = str("vt::functor::", facts.functor, "<", compute, ">");
+  Parameter object;
+  std::string callee = functor + "{}";
+  if (facts.build(node.dtype, node.params, object.bytes) > 0) {
+    callee = str("f", index);
+    parameters.add(functor + " " + callee, object);
+  }
+  return str("convert<", out, ">(", callee, "(", arguments, "))");
+}
+
+namespace {
 
 enum class Access { kPacked, kRepeated, kEach };
 
@@ -70,7 +103,7 @@ class Writer {
     const int64_t numel = space_.numel();
     std::string text = "#include \"fuse/prelude.h\"\n";
     if (flat_) {
-      add("int64_t numel", parameter_of(numel));
+      parameters_.add("int64_t numel", parameter_of(numel));
       text += head() + str("  auto piece = [&]<int V>(Count<V>, int64_t at) {\n", body, "  };\n",
                            "  const int64_t at = (int64_t(blockIdx.x) * ", kBlock,
                            " + threadIdx.x) * ", vector_, ";\n  if (at + ", vector_,
@@ -80,25 +113,19 @@ class Writer {
       text += head() + str("  constexpr int V = ", vector_, ";\n", positions(), body, "}\n");
     }
     const int64_t packs = (numel + vector_ - 1) / vector_;
-    return {std::move(text), std::move(parameters_), (packs + kBlock - 1) / kBlock};
+    return {std::move(text), std::move(parameters_.values), (packs + kBlock - 1) / kBlock};
   }
 
  private:
-  static int64_t item(const Window& w) { return static_cast<int64_t>(item_size(w.dtype)); }
-
   template <class F>
   void each_window(F&& f) const {
     for (const Window& load : program_.loads) f(load);
     for (const Store& store : program_.stores) f(store.window);
   }
 
-  void add(const std::string& declaration, const Parameter& value) {
-    declarations_ += (declarations_.empty() ? "" : ", ") + declaration;
-    parameters_.push_back(value);
-  }
   std::string head() const {
     return str("extern \"C\" __global__ void __launch_bounds__(", kBlock, ") ", kKernelName, "(",
-               declarations_, ") {\n");
+               parameters_.declarations, ") {\n");
   }
 
   bool is_stored(int step) const {
@@ -145,7 +172,7 @@ class Writer {
 
   std::string load(int index, const Window& w) {
     const std::string name = str("l", index);
-    add("const char* " + name, parameter_of(w.data));
+    parameters_.add("const char* " + name, parameter_of(w.data));
     const char* how = access_of(w) == Access::kPacked     ? "load_packed"
                       : access_of(w) == Access::kRepeated ? "load_repeated"
                                                           : "load_each";
@@ -155,54 +182,18 @@ class Writer {
 
   std::string store(int index, const Store& s) {
     const std::string name = str("s", index);
-    add("char* " + name, parameter_of(s.window.data));
+    parameters_.add("char* " + name, parameter_of(s.window.data));
     const bool packed = access_of(s.window) == Access::kPacked;
     return str("  ", packed ? "store_packed" : "store_each", "(", name, " + ", offset(s.window),
                packed ? "" : str(", ", s.window.strides[0]), ", o", s.step, ");\n");
   }
 
-  std::string value(const Step& s, int step, int input, DType dtype) {
-    const Argument& a = s.arguments[input];
-    if (a.kind == Argument::kNumber) {
-      const std::string name = str("n", step, "_", input);
-      add(str(compute_name(dtype), " ", name),
-          number_parameter(s.node->params[functor_facts(s.node->op).scalars], dtype));
-      return name;
-    }
-    return a.kind == Argument::kLoad ? str("vl", a.index, ".v[j]") : str("x", a.index);
-  }
-
   std::string step(int index, const Step& s) {
-    const Node& node = *s.node;
-    const char* out = type_name(node.out.dtype);
-    std::string result;
-    if (node.kind == NodeKind::kFill) {
-      const std::string name = str("c", index);
-      visit_dtype(node.out.dtype, [&]<class T>(TypeTag<T>) {
-        add(str(out, " ", name), parameter_of(node.params[0].to<T>()));
-      });
-      result = name;
-    } else if (node.kind == NodeKind::kConvert) {
-      result = str("convert<", out, ">(", value(s, index, 0, node.in[0].dtype), ")");
-    } else {
-      const FunctorFacts& facts = functor_facts(node.op);
-      std::string arguments;
-      for (int i = 0; i < node.inputs; ++i) {
-        const bool is_bool = facts.bool_inputs >> i & 1;
-        arguments += str(i ? ", " : "", "static_cast<", is_bool ? "bool" : compute_name(node.dtype),
-                         ">(", value(s, index, i, node.dtype), ")");
-      }
-      const std::string functor =
-          str("vt::functor::", facts.functor, "<", compute_name(node.dtype), ">");
-      Parameter object;
-      std::string callee = functor + "{}";
-      if (facts.build(node.dtype, node.params, object.bytes) > 0) {
-        callee = str("f", index);
-        add(functor + " " + callee, object);
-      }
-      result = str("convert<", out, ">(", callee, "(", arguments, "))");
-    }
-    std::string text = str("    const ", out, " x", index, " = ", result, ";\n");
+    const std::string value = formula(s, index, parameters_, [](const Argument& a) {
+      return a.kind == Argument::kLoad ? str("vl", a.index, ".v[j]") : str("x", a.index);
+    });
+    std::string text =
+        str("    const ", type_name(s.node->out.dtype), " x", index, " = ", value, ";\n");
     if (is_stored(index)) text += str("    o", index, ".v[j] = x", index, ";\n");
     return text;
   }
@@ -211,8 +202,7 @@ class Writer {
   const Space& space_;
   bool flat_ = false;
   int64_t vector_ = 1;
-  std::string declarations_;
-  std::vector<Parameter> parameters_;
+  Parameters parameters_;
 };
 
 }  // namespace
@@ -228,6 +218,8 @@ const std::vector<Header>& headers() {
   return instance;
 }
 
-KernelSource generate(const Program& program) { return Writer(program).write(); }
+KernelSource generate(const Program& program) {
+  return program.row != 0 ? generate_rows(program) : Writer(program).write();
+}
 
 }  // namespace vt::fuse

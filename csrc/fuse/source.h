@@ -19,6 +19,7 @@ struct KernelSource {
   std::string text;  // of one kernel, named kKernelName; equal programs give equal text
   std::vector<Parameter> parameters;
   int64_t blocks = 0;
+  int threads = kBlock;  // a block
 };
 inline constexpr const char* kKernelName = "fused";
 

@@ -31,6 +31,35 @@ bool refine(const Space& a, const Space& b, Space& fine) {
   }
 }
 
+Space lifted(const Space& space, int64_t size) {
+  Space result;
+  result.sizes[0] = size;
+  for (int d = 0; d < space.ndim; ++d) result.sizes[d + 1] = space.sizes[d];
+  result.ndim = space.ndim + 1;
+  return result;
+}
+
+Window lifted(const Window& window, const Space& space) {
+  Window result{window.data, window.dtype, {}};
+  for (int d = 0; d < space.ndim; ++d) result.strides[d + 1] = window.strides[d];
+  return result;
+}
+
+int dims_of_row(const Space& space, int64_t elements) {
+  int64_t run = 1;
+  for (int d = 0; d <= space.ndim; ++d) {
+    if (run == elements) return d;
+    if (d < space.ndim) run *= space.sizes[d];
+  }
+  return -1;
+}
+
+bool repeats(const Window& window, int dims) {
+  for (int d = 0; d < dims; ++d)
+    if (window.strides[d] != 0) return false;
+  return true;
+}
+
 Window spread(const Window& window, const Space& coarse, const Space& fine) {
   Window result{window.data, window.dtype, {}};
   int at = 0;

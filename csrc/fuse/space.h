@@ -35,6 +35,16 @@ inline bool overlap(const char* a, const char* a_end, const char* b, const char*
 // False where there is none, as for [6, 2] and [4, 3].
 bool refine(const Space& a, const Space& b, Space& fine);
 
+// The space with a dimension of `size` inside of all others, along which every window of a kernel
+// over `space` repeats.
+Space lifted(const Space& space, int64_t size);
+Window lifted(const Window& window, const Space& space);
+
+// How many innermost dimensions have `elements` elements together; -1 where none have.
+int dims_of_row(const Space& space, int64_t elements);
+// Does the window repeat along the innermost `dims` dimensions?
+bool repeats(const Window& window, int dims);
+
 // `window` of the space `coarse` as seen from its refinement `fine`.
 Window spread(const Window& window, const Space& coarse, const Space& fine);
 

@@ -1,5 +1,6 @@
 // The table of kernels that records: elementwise operators, conversions and fills become nodes.
 #include "fuse/functors.h"
+#include "fuse/record_calls.h"
 #include "fuse/recorder.h"
 
 #include "device/deferred.h"
@@ -112,6 +113,7 @@ const Kernels& recording_table() {
     Kernels table{};
     fill_pointwise(table, std::make_index_sequence<kPointwiseOps>{});
     fill_structured(table);
+    fill_calls(table);
     table.copy = &record_copy;
     table.fill = &record_fill;
     return table;

@@ -51,7 +51,8 @@ def losses(fused: object, steps: int = 6) -> tuple[list[float], list[bytes], obj
     return found, weights, None if fused is None else run.report()
 
 
-EXACT = ["pointwise", "casts", "fills", "dead_work"]
+# Passes that promise the bits of the eager step; the others round less often.
+EXACT = ["pointwise", "casts", "fills", "dead_work", "add_norm"]
 
 
 def test_chains_give_the_bits_of_the_eager_step() -> None:

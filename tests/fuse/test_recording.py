@@ -71,9 +71,15 @@ class Program:
 choice = st.tuples(st.integers(0, 8), st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
 
 
+# Without the two passes that do not promise the same bits.
+NUMBERS = {"reductions": False, "norm_backward_add": False}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(choice, min_size=2, max_size=40), st.integers(0, 1000))
-@pytest.mark.parametrize("passes", [True, {"dead_work": False}, {"pointwise": False}])
+@pytest.mark.parametrize(
+    "passes", [NUMBERS, {**NUMBERS, "dead_work": False}, {**NUMBERS, "pointwise": False}]
+)
 @pytest.mark.parametrize("device", DEVICES)
 def test_any_program_gives_the_same_bits(
     device: str, passes: Any, choices: list[tuple[int, int, int, int]], seed: int
@@ -113,14 +119,19 @@ def test_each_pass_can_be_switched_off() -> None:
         return (x.to(torch.bfloat16) + torch.ones(64, 32, dtype=torch.bfloat16)).float() * 2.0
 
     expected = bits(work())
-    launched = {}
+    launched, dropped = {}, {}
     for off in [None, *fuse.passes()]:
         with fuse.recording({} if off is None else {off: False}) as made:
             result = work()
         assert bits(result) == expected
         launched[off] = made.report.launched + made.report.passed_by
-    assert launched == {None: 1, "pointwise": 5, "casts": 4, "fills": 2, "dead_work": 1}
-    assert made.report.dropped == 0
+        dropped[off] = made.report.dropped
+    assert {k: v for k, v in launched.items() if v != 1} == {
+        "pointwise": 5,
+        "casts": 4,
+        "fills": 3,
+    }
+    assert dropped.pop("dead_work") == 0 and set(dropped.values()) == {1}
 
 
 def test_reading_a_value_runs_what_is_pending() -> None:

@@ -74,3 +74,17 @@ def _stats() -> tuple[int, int]:
         pass
     assert made.report is not None
     return made.report.compiled, made.report.from_disk
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(7, 33), (66, 1000), (64, 4096), (64, 16384)])
+def test_sources_of_rows_compile(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    x, w = torch.randn(shape).to(dtype), torch.randn(shape[1]).to(dtype)
+    with fuse.recording():
+        centred = x - x.mean(-1, keepdim=True)
+        spread = (centred * centred).mean(-1, keepdim=True)
+        kept = centred / torch.sqrt(spread + 1e-5) * w + x.amax(-1, keepdim=True)
+    (source,) = _C.fuse_sources()
+    assert kept.shape == shape
+    assert _C.fuse_compile(source, "sm_90")[:4] == b"\x7fELF"

@@ -60,7 +60,8 @@ void run_on_cuda(const KernelSource& source, Device device) {
   for (const Parameter& parameter : source.parameters)
     arguments.push_back(const_cast<char*>(parameter.bytes));
   queue.launch_erased(reinterpret_cast<const void*>(kernel),
-                      dim3(static_cast<unsigned>(source.blocks)), kBlock, arguments.data());
+                      dim3(static_cast<unsigned>(source.blocks)),
+                      dim3(static_cast<unsigned>(source.threads)), arguments.data());
 }
 
 }  // namespace vt::fuse

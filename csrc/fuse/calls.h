@@ -1,0 +1,24 @@
+// The structured kernels that patterns know: their arguments as they were recorded. Tensors here
+// are handles that keep nothing alive.
+#pragma once
+#include <variant>
+
+#include "kernels/types.h"
+
+namespace vt::fuse {
+
+struct NormCall {
+  Tensor out, sum, mean, rstd, x, residual, weight, bias;
+  double eps;
+};
+struct NormBackwardCall {
+  Tensor dx, dweight, dbias, grad, extra, x, mean, rstd, weight;
+};
+struct ReduceCall {
+  Tensor out, x;
+  ReduceKind kind;
+  uint32_t dims;
+};
+using Call = std::variant<std::monostate, Gemm, NormCall, NormBackwardCall, ReduceCall>;
+
+}  // namespace vt::fuse

@@ -1,0 +1,98 @@
+// What patterns ask about the list.
+#include "fuse/patterns/pattern.h"
+
+#include <algorithm>
+
+#include "fuse/group.h"
+
+namespace vt::fuse {
+namespace {
+
+bool any(const std::vector<Range>& ranges, const Range& range) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](const Range& each) { return each.overlaps(range); });
+}
+
+}  // namespace
+
+int PatternList::only_reader(int at, const Range& range) const {
+  int found = -1;
+  for (int i = at + 1; i < static_cast<int>(nodes_.size()); ++i) {
+    if (removed(i)) continue;
+    const Access access = access_of(nodes_[static_cast<size_t>(i)]);
+    if (any(access.reads, range)) {
+      if (found >= 0) return -1;
+      found = i;
+    }
+    for (const Range& written : access.writes) {
+      if (!written.overlaps(range)) continue;
+      const bool whole = written.begin <= range.begin && range.end <= written.end;
+      return whole ? found : -1;
+    }
+  }
+  const bool freed = std::any_of(dead_.begin(), dead_.end(), [&](const Range& block) {
+    return block.begin <= range.begin && range.end <= block.end;
+  });
+  return freed ? found : -1;
+}
+
+int PatternList::last_writer(int at, const Range& range) const {
+  for (int i = at - 1; i >= 0; --i)
+    if (!removed(i) && any(access_of(nodes_[static_cast<size_t>(i)]).writes, range)) return i;
+  return -1;
+}
+
+bool PatternList::may_move(const Node& node, int from, int to, int except) const {
+  const Access own = access_of(node);
+  for (int i = std::min(from, to) + 1; i < std::max(from, to); ++i) {
+    if (removed(i) || i == except) continue;
+    const Access other = access_of(nodes_[static_cast<size_t>(i)]);
+    for (const Range& range : own.writes)
+      if (any(other.reads, range) || any(other.writes, range)) return false;
+    for (const Range& range : own.reads)
+      if (any(other.writes, range)) return false;
+  }
+  return true;
+}
+
+void PatternList::compact() {
+  if (removed_.empty()) return;
+  size_t kept = 0;
+  for (size_t i = 0; i < nodes_.size(); ++i)
+    if (!removed_[i]) {
+      if (kept != i) nodes_[kept] = std::move(nodes_[i]);
+      ++kept;
+    }
+  nodes_.erase(nodes_.begin() + static_cast<int64_t>(kept), nodes_.end());
+  removed_.clear();
+}
+
+bool is_whole(const Window& window, const Space& space, const Tensor& t) {
+  if (!t.defined() || !t.is_dense() || window.data != t.data<char>() || window.dtype != t.dtype() ||
+      space.numel() != t.numel())
+    return false;
+  int64_t run = static_cast<int64_t>(item_size(window.dtype));
+  for (int d = 0; d < space.ndim; ++d) {
+    if (window.strides[d] != run) return false;
+    run *= space.sizes[d];
+  }
+  return true;
+}
+
+Tensor over(const Window& window, const Tensor& like) {
+  auto storage = Storage::wrap(like.device(), window.data, like.bytes(), {});
+  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(
+      std::move(storage), like.sizes(), row_major_strides(like.sizes()), 0, like.dtype())));
+}
+
+bool is_plain_sum(const Node& node) {
+  if (node.kind != NodeKind::kPointwise || std::string_view(node.name) != "add" ||
+      node.scalar_at != kNoScalar || node.params[0].to<double>() != 1)
+    return false;
+  for (int i = 0; i < 2; ++i)
+    for (int d = 0; d < node.space.ndim; ++d)
+      if (node.in[i].strides[d] != node.out.strides[d]) return false;
+  return true;
+}
+
+}  // namespace vt::fuse

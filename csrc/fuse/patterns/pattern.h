@@ -1,0 +1,56 @@
+// Patterns: passes over the list of what is pending that replace a few nodes by one structured
+// kernel. Each is a file of this folder; they run before grouping.
+#pragma once
+#include <string>
+
+#include "fuse/functors.h"
+#include "fuse/program.h"
+#include "fuse/record_calls.h"
+
+namespace vt::fuse {
+
+// The list that patterns work on. Positions stay valid until `compact`.
+class PatternList {
+ public:
+  PatternList(std::vector<Node>& nodes, const DeadRanges& dead) : nodes_(nodes), dead_(dead) {}
+
+  int size() const { return static_cast<int>(nodes_.size()); }
+  Node& operator[](int i) { return nodes_[static_cast<size_t>(i)]; }
+  bool removed(int i) const { return !removed_.empty() && removed_[static_cast<size_t>(i)]; }
+
+  // The node after `at` that reads `range`, if it is the only one that touches it until the memory
+  // is freed or written anew; else -1. So nobody misses the value if that node does not need it.
+  int only_reader(int at, const Range& range) const;
+  // The last node before `at` that writes any of `range`; -1 where there is none.
+  int last_writer(int at, const Range& range) const;
+
+  // May what `node` does be done at `to` instead of at `from`? (Nobody between them reads or writes
+  // what it writes, or writes what it reads.) `except`: a node that is removed as well.
+  bool may_move(const Node& node, int from, int to, int except = -1) const;
+
+  void remove(int i) {
+    removed_.resize(nodes_.size(), false);
+    removed_[static_cast<size_t>(i)] = true;
+  }
+  void compact();
+
+ private:
+  std::vector<Node>& nodes_;
+  const DeadRanges& dead_;
+  std::vector<bool> removed_;
+};
+
+// Are these the same elements, in the same dense order?
+bool is_whole(const Window& window, const Space& space, const Tensor& t);
+
+// A handle on the memory of a window, shaped as the dense tensor `like`.
+Tensor over(const Window& window, const Tensor& like);
+
+// add(a, b) of two tensors of one type and dense space, with alpha 1.
+bool is_plain_sum(const Node& node);
+
+// Each returns how often it was found.
+int fuse_add_norm(PatternList& list);
+int fuse_norm_backward_add(PatternList& list);
+
+}  // namespace vt::fuse

@@ -1,0 +1,157 @@
+// Recording of the structured kernels that patterns know; the others run as they come.
+#include "fuse/record_calls.h"
+
+#include "device/deferred.h"
+#include "fuse/group.h"
+#include "fuse/recorder.h"
+
+namespace vt::fuse {
+namespace {
+
+void add_range(std::vector<Range>& ranges, const Tensor& t) {
+  if (!t.defined() || t.numel() == 0) return;
+  const char* begin = t.data<char>();
+  int64_t last = 0;
+  for (int d = 0; d < t.dim(); ++d) last += (t.sizes()[d] - 1) * t.strides()[d];
+  ranges.push_back({begin, begin + (last + 1) * static_cast<int64_t>(t.item_size())});
+}
+
+void add_range(std::vector<Range>& ranges, const GemmMatrix& m, int64_t rows, int64_t columns,
+               int64_t batch, DType dtype) {
+  const char* begin = static_cast<const char*>(m.data);
+  const int64_t last =
+      (rows - 1) * m.row_stride + (columns - 1) * m.column_stride + (batch - 1) * m.batch_stride;
+  ranges.push_back({begin, begin + (last + 1) * static_cast<int64_t>(item_size(dtype))});
+}
+
+Node call_node(const char* name, Device device, Call call) {
+  Node node(NodeKind::kCall, name, device);
+  node.call = std::move(call);
+  prepare_call(node);
+  return node;
+}
+
+// Runs what is pending, and counts the call; false where the call is to be put off instead.
+bool runs_now() {
+  if (recorder().here() && recorder().enabled(kCalls)) return false;
+  run_deferred();
+  recorder().pass_by();
+  return true;
+}
+
+void record_gemm(const Gemm& gemm) {
+  if (runs_now()) return actual(gemm.device).gemm(gemm);
+  recorder().add(call_node("gemm", gemm.device, gemm));
+}
+
+void record_norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
+                 const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+                 double eps) {
+  if (runs_now())
+    return actual(x.device()).norm(out, sum, mean, rstd, x, residual, weight, bias, eps);
+  recorder().add(
+      call_node("norm", x.device(),
+                NormCall{unowned(out), unowned(sum), unowned(mean), unowned(rstd), unowned(x),
+                         unowned(residual), unowned(weight), unowned(bias), eps}));
+}
+
+void record_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                          const Tensor& grad, const Tensor& extra, const Tensor& x,
+                          const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
+  if (runs_now())
+    return actual(x.device()).norm_backward(dx, dweight, dbias, grad, extra, x, mean, rstd, weight);
+  recorder().add(call_node(
+      "norm_backward", x.device(),
+      NormBackwardCall{unowned(dx), unowned(dweight), unowned(dbias), unowned(grad), unowned(extra),
+                       unowned(x), unowned(mean), unowned(rstd), unowned(weight)}));
+}
+
+// Are the last dimensions of a dense float tensor reduced, as rows that a block can hold?
+bool is_of_rows(const Tensor& x, ReduceKind kind, uint32_t dims) {
+  const bool known = kind == ReduceKind::kSum || kind == ReduceKind::kMean ||
+                     kind == ReduceKind::kMax || kind == ReduceKind::kMin;
+  if (!known || !is_float(x.dtype()) || !x.is_dense() || dims == 0) return false;
+  int kept = 0;
+  while (kept < x.dim() && !(dims >> kept & 1)) ++kept;
+  if (dims != ((1u << x.dim()) - 1) >> kept << kept) return false;
+  int64_t row = 1;
+  for (int d = kept; d < x.dim(); ++d) row *= x.sizes()[d];
+  const int64_t rows = row == 0 ? 0 : x.numel() / row;
+  // Few long rows would leave most of a GPU idle.
+  return row >= 2 && row <= kMaxRow && rows >= 2 && (rows >= 64 || row <= 1024);
+}
+
+Node row_node(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims) {
+  const Device device = x.device();
+  static constexpr const char* kNames[] = {"sum", "mean", "prod", "amax", "amin", "any", "all"};
+  Node node(NodeKind::kReduce, kNames[static_cast<int>(kind)], device);
+  const int64_t rows = out.numel();
+  node.dtype = x.dtype();
+  node.row = x.numel() / rows;
+  node.reduce = kind;
+  node.space.ndim = 2;
+  node.space.sizes[0] = node.row;
+  node.space.sizes[1] = rows;
+  const auto size = static_cast<int64_t>(x.item_size());
+  node.in[0] = Window{x.data<char>(), x.dtype(), {size, size * node.row}};
+  node.inputs = 1;
+  node.out = Window{out.data<char>(), out.dtype(), {0, size}};
+  node.run = [device, to = unowned(out), from = unowned(x), kind, dims] {
+    actual(device).reduce(to, from, kind, dims);
+  };
+  return node;
+}
+
+void record_reduce(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims) {
+  if (recorder().here() && recorder().enabled(kReductions) && is_of_rows(x, kind, dims))
+    return recorder().add(row_node(out, x, kind, dims));
+  if (runs_now()) return actual(x.device()).reduce(out, x, kind, dims);
+  recorder().add(call_node("reduce", x.device(), ReduceCall{unowned(out), unowned(x), kind, dims}));
+}
+
+}  // namespace
+
+void prepare_call(Node& node) {
+  node.reads.clear();
+  node.writes.clear();
+  auto reads = [&](auto&... tensors) { (add_range(node.reads, tensors), ...); };
+  auto writes = [&](auto&... tensors) { (add_range(node.writes, tensors), ...); };
+  const Device device = node.device;
+  if (const auto* gemm = std::get_if<Gemm>(&node.call)) {
+    add_range(node.reads, gemm->a, gemm->m, gemm->k, gemm->batch, gemm->dtype);
+    add_range(node.reads, gemm->b, gemm->k, gemm->n, gemm->batch, gemm->dtype);
+    add_range(node.writes, gemm->out, gemm->m, gemm->n, gemm->batch, gemm->dtype);
+    if (gemm->beta != 0) node.reads.push_back(node.writes[0]);
+    if (gemm->bias) {
+      const char* begin = static_cast<const char*>(gemm->bias);
+      node.reads.push_back({begin, begin + gemm->n * static_cast<int64_t>(item_size(gemm->dtype))});
+    }
+    node.run = [device, call = *gemm] { actual(device).gemm(call); };
+  } else if (const auto* norm = std::get_if<NormCall>(&node.call)) {
+    reads(norm->x, norm->residual, norm->weight, norm->bias);
+    writes(norm->out, norm->sum, norm->mean, norm->rstd);
+    node.run = [device, c = *norm] {
+      actual(device).norm(c.out, c.sum, c.mean, c.rstd, c.x, c.residual, c.weight, c.bias, c.eps);
+    };
+  } else if (const auto* back = std::get_if<NormBackwardCall>(&node.call)) {
+    reads(back->grad, back->extra, back->x, back->mean, back->rstd, back->weight);
+    writes(back->dx, back->dweight, back->dbias);
+    node.run = [device, c = *back] {
+      actual(device).norm_backward(c.dx, c.dweight, c.dbias, c.grad, c.extra, c.x, c.mean, c.rstd,
+                                   c.weight);
+    };
+  } else if (const auto* reduce = std::get_if<ReduceCall>(&node.call)) {
+    reads(reduce->x);
+    writes(reduce->out);
+    node.run = [device, c = *reduce] { actual(device).reduce(c.out, c.x, c.kind, c.dims); };
+  }
+}
+
+void fill_calls(Kernels& table) {
+  table.gemm = &record_gemm;
+  table.norm = &record_norm;
+  table.norm_backward = &record_norm_backward;
+  table.reduce = &record_reduce;
+}
+
+}  // namespace vt::fuse

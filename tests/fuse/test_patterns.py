@@ -1,0 +1,96 @@
+"""Each structured pattern: it is found, it gives the numbers, and it can be switched off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vibetensor.torch as torch
+from vibetensor import fuse
+
+F = torch.nn.functional
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+TYPES = [torch.float32, torch.bfloat16]
+
+
+def values(*tensors: torch.Tensor) -> list[np.ndarray]:
+    return [t.detach().float().cpu().numpy() for t in tensors]
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_add_norm_gives_the_same_bits(device: str, dtype: torch.dtype, norm: str) -> None:
+    x, h = (torch.randn(24, 64, device=device).to(dtype) for _ in range(2))
+    w, b = (torch.randn(64, device=device).to(dtype) for _ in range(2))
+
+    def work() -> list[np.ndarray]:
+        total = x + h
+        if norm == "layer":
+            out = F.layer_norm(total, (64,), w, b)
+        else:
+            out = F.rms_norm(total, (64,), w)
+        return [total, out]
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = work()
+    assert same(values(*found), expected)
+    assert made.report.rewrites == {"add_norm": 1} and made.report.launched == 1
+    with fuse.recording({"add_norm": False}) as made:
+        found = work()
+    assert same(values(*found), expected) and made.report.rewrites == {}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_add_norm_leaves_alone_what_changes_in_between(device: str) -> None:
+    x, h = (torch.randn(24, 64, device=device) for _ in range(2))
+
+    def work() -> list[torch.Tensor]:
+        own = x.clone()
+        total = own + h
+        own.mul_(2.0)  # the sum has to be made before
+        total.add_(1.0)  # and is not what is normalised
+        return [own, total, F.layer_norm(total, (64,))]
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = work()
+    assert same(values(*found), expected) and made.report.rewrites == {}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_norm_backward_add_rounds_once(device: str, dtype: torch.dtype, norm: str) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(24, 64, device=device).to(dtype)
+    w = torch.randn(64, device=device).to(dtype)
+
+    def work() -> list[torch.Tensor]:
+        x = start.clone().requires_grad_()
+        scale = w.clone().requires_grad_()
+        inner = x * 1.0
+        if norm == "layer":
+            out = F.layer_norm(inner, (64,), scale)
+        else:
+            out = F.rms_norm(inner, (64,), scale)
+        ((inner + torch.tanh(out)) * start).sum().backward()
+        return [x.grad, scale.grad]
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = values(*work())
+    assert made.report.rewrites == {"norm_backward_add": 1}
+    # One rounding less: half a unit in the last place of what is added, which may be larger than
+    # the sum.
+    unit = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-23
+    np.testing.assert_allclose(found[0], expected[0], rtol=unit, atol=4 * unit)
+    assert found[1].tobytes() == expected[1].tobytes()
+    with fuse.recording({"norm_backward_add": False}) as made:
+        found = values(*work())
+    assert same(found, expected) and made.report.rewrites == {}
