@@ -30,10 +30,7 @@ def test_add_norm_gives_the_same_bits(device: str, dtype: torch.dtype, norm: str
 
     def work() -> list[np.ndarray]:
         total = x + h
-        if norm == "layer":
-            out = F.layer_norm(total, (64,), w, b)
-        else:
-            out = F.rms_norm(total, (64,), w)
+        out = F.layer_norm(total, (64,), w, b) if norm == "layer" else F.rms_norm(total, (64,), w)
         return [total, out]
 
     expected = values(*work())
