@@ -24,6 +24,23 @@ void add_range(std::vector<Range>& ranges, const GemmMatrix& m, int64_t rows, in
   ranges.push_back({begin, begin + (last + 1) * static_cast<int64_t>(item_size(dtype))});
 }
 
+// What an epilogue reads and writes beside the product, of a Gemm that has such.
+template <class G>
+void add_epilogue(Node& node, const G& gemm) {
+  if constexpr (requires { gemm.aux; }) {
+    if (gemm.aux.data) {
+      add_range(node.reads, gemm.aux, gemm.m, gemm.n, 1, gemm.dtype);
+      add_range(node.writes, gemm.aux, gemm.m, gemm.n, 1, gemm.dtype);
+    }
+  }
+  if constexpr (requires { gemm.row_sums; }) {
+    if (gemm.row_sums) {
+      const char* begin = static_cast<const char*>(gemm.row_sums);
+      node.writes.push_back({begin, begin + gemm.m * static_cast<int64_t>(item_size(gemm.dtype))});
+    }
+  }
+}
+
 Node call_node(const char* name, Device device, Call call) {
   Node node(NodeKind::kCall, name, device);
   node.call = std::move(call);
@@ -126,6 +143,7 @@ void prepare_call(Node& node) {
       const char* begin = static_cast<const char*>(gemm->bias);
       node.reads.push_back({begin, begin + gemm->n * static_cast<int64_t>(item_size(gemm->dtype))});
     }
+    add_epilogue(node, *gemm);
     node.run = [device, call = *gemm] { actual(device).gemm(call); };
   } else if (const auto* norm = std::get_if<NormCall>(&node.call)) {
     reads(norm->x, norm->residual, norm->weight, norm->bias);
