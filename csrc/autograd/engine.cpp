@@ -13,6 +13,7 @@
 #include "autograd/node_table.h"
 #include "autograd/variable.h"
 #include "device/cpu/parallel.h"
+#include "device/profiler.h"
 #include "device/worker.h"
 #include "ops/ops.h"
 
@@ -176,6 +177,7 @@ class GraphTask {
       if (state.needed) {
         Places places(*this, state);
         PlaceScope scope(options_.create_graph || !targets_.empty() ? nullptr : &places);
+        const profiler::Scope profiled(profiler::HostEvent::Kind::kBackward, node.name());
         node.apply(state.grads, outputs);
       }
     }

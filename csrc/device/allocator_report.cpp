@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "device/caching_allocator.h"
+#include "device/profiler.h"
 
 namespace vt {
 namespace {
@@ -35,6 +36,11 @@ std::string readable_bytes(size_t bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f %s", value, kUnits[unit]);
   return text;
+}
+
+void CachingAllocator::tell_profiler(const void* data, int64_t bytes) const {
+  profiler::note_memory(device_, data, bytes, stats_.allocated.bytes[0].current,
+                        stats_.reserved.bytes[0].current);
 }
 
 MemoryStats CachingAllocator::stats() const {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "device/profiler.h"
 
 namespace vt {
 namespace {
@@ -73,6 +74,7 @@ void* CachingAllocator::allocate(size_t bytes, void* stream) {
   stats_.requested[0].add(static_cast<int64_t>(bytes));
   stats_.requested[is_small ? 1 : 2].add(static_cast<int64_t>(bytes));
   note(Action::kAllocate, block->data, block->size, stream);
+  if (profiler::wants_memory()) tell_profiler(block->data, taken);
   return block->data;
 }
 
@@ -179,6 +181,7 @@ void CachingAllocator::deallocate(void* data) noexcept {
   stats_.requested[0].subtract(static_cast<int64_t>(block->requested));
   stats_.requested[block->small ? 1 : 2].subtract(static_cast<int64_t>(block->requested));
   note(Action::kFreeRequested, data, block->size, block->owner->stream);
+  if (profiler::wants_memory()) tell_profiler(data, -static_cast<int64_t>(block->size));
   if (VT_LIKELY(block->streams.empty())) return to_cache(block);
   if (capturing()) deferred_.push_back(block);
   else fence(block);

@@ -135,6 +135,7 @@ class CachingAllocator final : public DeviceAllocator {
   void note(MemoryEvent::Action action, const void* data, size_t size, void* stream) {
     if (VT_UNLIKELY(history_.has_value())) history_->record(action, data, size, stream);
   }
+  void tell_profiler(const void* data, int64_t bytes) const;
   static constexpr size_t kBlocksOfChunk = 256;
   Block* new_block();
   void recycle(Block* block) {

@@ -1,8 +1,6 @@
 // What a program asks and sets about the memory of devices.
 #include <pybind11/pybind11.h>
 
-#include <frameobject.h>
-
 #include <map>
 
 #include "device/backend.h"
@@ -10,6 +8,7 @@
 #include "python/bind_runtime.h"
 #include "python/gil.h"
 #include "python/pybind_tensor.h"
+#include "python/stack.h"
 
 namespace pyb = pybind11;
 
@@ -40,23 +39,10 @@ pyb::dict memory_counters(Device device) {
   return result;
 }
 
-// The Python frames of the calling thread, innermost first; null on threads of ours without any.
+// Null on threads of ours without frames.
 MemoryStack python_stack() {
   if (!PyGILState_Check()) return nullptr;
-  auto stack = std::make_shared<std::vector<MemoryFrame>>();
-  PyFrameObject* frame = PyThreadState_GetFrame(PyThreadState_Get());
-  while (frame) {
-    PyCodeObject* code = PyFrame_GetCode(frame);
-    const char* file = PyUnicode_AsUTF8(code->co_filename);
-    const char* function = PyUnicode_AsUTF8(code->co_name);
-    if (file && function) stack->push_back({file, function, PyFrame_GetLineNumber(frame)});
-    else PyErr_Clear();
-    Py_DECREF(code);
-    PyFrameObject* outer = PyFrame_GetBack(frame);
-    Py_DECREF(frame);
-    frame = outer;
-  }
-  return stack;
+  return std::make_shared<const std::vector<MemoryFrame>>(python_frames());
 }
 
 const char* name_of(Action action) {

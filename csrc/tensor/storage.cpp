@@ -2,12 +2,25 @@
 #include "tensor/storage.h"
 
 #include "device/cpu/memory.h"
+#include "device/profiler.h"
 
 namespace vt {
+namespace {
+
+// Of CPU memory; an allocator of a GPU tells of its own.
+VT_NOINLINE void tell_profiler(Device device, const void* data, int64_t bytes) {
+  const MemoryStats now = cpu::memory_stats();
+  profiler::note_memory(device, data, bytes, static_cast<int64_t>(now.allocated),
+                        static_cast<int64_t>(now.reserved));
+}
+
+}  // namespace
 
 std::atomic<Storage::FreeObserver> Storage::g_free_observer{nullptr};
 
 void Storage::give_back(Device device, void* data, size_t bytes) {
+  if (profiler::wants_memory() && device.is_cpu())
+    tell_profiler(device, data, -static_cast<int64_t>(bytes));
   if (device.is_cpu()) cpu::deallocate(data, bytes);
   else backend(device).deallocate(device.index, data, bytes);
 }
@@ -16,6 +29,8 @@ Ref<Storage> Storage::create(Device device, size_t bytes) {
   void* data = nullptr;
   if (VT_LIKELY(bytes > 0))
     data = device.is_cpu() ? cpu::allocate(bytes) : backend(device).allocate(device.index, bytes);
+  if (profiler::wants_memory() && device.is_cpu() && data)
+    tell_profiler(device, data, static_cast<int64_t>(bytes));
   return Ref<Storage>::adopt(new Storage(device, data, bytes));
 }
 

@@ -29,6 +29,8 @@ def run_python(code: str) -> str:
     [
         "autograd",
         "cuda",
+        "cuda.memory",
+        "cuda.nvtx",
         "nn",
         "nn.functional",
         "nn.init",
@@ -36,6 +38,7 @@ def run_python(code: str) -> str:
         "nn.utils",
         "optim",
         "optim.lr_scheduler",
+        "profiler",
         "utils",
         "utils.data",
     ],

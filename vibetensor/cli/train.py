@@ -87,7 +87,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         mesh = fabric.mesh(list(mesh.devices), ranks=len(mesh) * args.ranks_per_device)
     torch.manual_seed(args.seed)
     task = examples.find(args.example).build(args)
-    _say(args, f"{task.summary}; on {_devices(mesh)}, {args.precision}")
+    _say(args, f"{task.summary}; on {devices_text(mesh)}, {args.precision}")
     model = DataParallel(task.model, mesh)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01
@@ -153,7 +153,8 @@ def _default_folder(args: argparse.Namespace) -> str:
     return f"runs/{args.example}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _devices(mesh: Any) -> str:
+def devices_text(mesh: Any) -> str:
+    """The devices of a mesh by name, once each."""
     names = [str(device) for device in mesh.devices]
     distinct = list(dict.fromkeys(names))
     if len(distinct) == len(names):

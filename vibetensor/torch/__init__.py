@@ -9,7 +9,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vibetensor import _C, autograd, cuda, nn, optim
+from vibetensor import _C, autograd, cuda, nn, optim, profiler
 from vibetensor._C import (
     FabricError,
     OutOfMemoryError,
@@ -89,6 +89,7 @@ __all__ = [
     "numel",
     "optim",
     "pi",
+    "profiler",
     "save",
     "set_float32_matmul_precision",
     "set_grad_enabled",
@@ -123,6 +124,8 @@ sys.modules.update(
         for name, module in {
             "autograd": autograd,
             "cuda": cuda,
+            "cuda.memory": cuda.memory,
+            "cuda.nvtx": cuda.nvtx,
             "nn": nn,
             "nn.functional": nn.functional,
             "nn.init": nn.init,
@@ -130,6 +133,7 @@ sys.modules.update(
             "nn.utils": nn.utils,
             "optim": optim,
             "optim.lr_scheduler": optim.lr_scheduler,
+            "profiler": profiler,
             "utils.data": utils.data,
         }.items()
     }

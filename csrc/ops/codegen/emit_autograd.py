@@ -245,6 +245,12 @@ def _new_node(op: Op) -> str:
     return f"auto* node = new {class_name(op)}({device}{extra});\n  Ref<Node> owner = Ref<Node>::adopt(node);"
 
 
+def _scope(op: Op, name: str) -> str:
+    """What tells the profiler of the call."""
+    shown = [p.name for p in op.parameters if p.is_tensor or p.type == "Operand"]
+    return f"  const OpScope scope({', '.join([f'{chr(34)}{name}{chr(34)}', *shown])});\n"
+
+
 def public(op: Op) -> str:
     """The function vt::op, and vt::op_ where it has an in-place form."""
     call = f"raw::{op.name}({op.cpp_arguments()})"
@@ -268,12 +274,13 @@ def public(op: Op) -> str:
     )
     if op.mutates:
         return mutating(op)
+    scope = _scope(op, op.name)
     if not op.differentiable:
-        return f"{head} {{\n  {plain}\n  {finish}\n}}\n"
+        return f"{head} {{\n{scope}  {plain}\n  {finish}\n}}\n"
     wanted = _wanted(op, _all_inputs(op))
     if op.gradients is None:
         return (
-            f'{head} {{\n  if (VT_UNLIKELY(grad_enabled() && ({wanted}))) fail_no_derivative("{op.name}");\n'
+            f'{head} {{\n{scope}  if (VT_UNLIKELY(grad_enabled() && ({wanted}))) fail_no_derivative("{op.name}");\n'
             f"  {plain}\n  {finish}\n}}\n"
         )
     # A conversion that changes nothing gives the tensor itself, whose history must stay.
@@ -294,7 +301,7 @@ def public(op: Op) -> str:
     if _two_grads(op):
         body += "\n  set_history(std::get<1>(results), owner, 1);"
     return f"""{head} {{
-  {plain}
+{scope}  {plain}
 {view}  if (VT_LIKELY({unrecorded})) {finish}
 {guard}  {body}
   set_history({first}, std::move(owner), 0);
@@ -311,7 +318,7 @@ def _record_inplace(op: Op, call: str, name: str, returned: str) -> str:
     body = "\n  ".join([_new_node(op), *_edges(op), *before])
     finish = "\n  ".join(after)
     return f"""{returned} {{
-  if (VT_LIKELY(!grad_enabled() || !({wanted}))) {{
+{_scope(op, name)}  if (VT_LIKELY(!grad_enabled() || !({wanted}))) {{
     {call};
     return {target};
   }}
@@ -329,7 +336,7 @@ def inplace(op: Op) -> str:
     return _record_inplace(
         op,
         f"raw::{op.name}_({op.cpp_arguments()})",
-        op.name,
+        f"{op.name}_",
         f"const Tensor& {op.name}_({op.cpp_parameters()})",
     )
 
@@ -339,7 +346,7 @@ def mutating(op: Op) -> str:
     head = f"Tensor {op.name}({op.cpp_parameters()})"
     call = f"raw::{op.name}({op.cpp_arguments()})"
     if op.gradients is None:
-        return f"{head} {{ return {call}; }}\n"
+        return f"{head} {{\n{_scope(op, op.name)}  return {call};\n}}\n"
     return _record_inplace(op, call, op.name, head)
 
 
@@ -353,7 +360,7 @@ def functions_cpp(table: Table, index: int) -> str:
     return (
         HEADER
         + "#include <array>\n#include <cmath>\n\n"
-        + '#include "autograd/formulas.h"\n#include "autograd/saved.h"\n#include "autograd/variable.h"\n#include "ops/ops.h"\n\n'
+        + '#include "autograd/formulas.h"\n#include "autograd/saved.h"\n#include "autograd/variable.h"\n#include "ops/op_scope.h"\n#include "ops/ops.h"\n\n'
         + "namespace vt {\nnamespace {\n\n"
         + "\n".join(nodes)
         + "\n}  // namespace\n\n"
