@@ -222,7 +222,10 @@ std::vector<Tensor> cat_backward(const Tensor& grad, const std::vector<TensorMet
 
 Tensor index_add_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim,
                        const Tensor& index) {
-  return index_add(zeros(input.sizes, grad.dtype(), input.device), dim, index, grad);
+  if (input.sizes.empty())
+    return index_add(zeros(input.sizes, grad.dtype(), input.device), dim, index, grad);
+  return index_sum(grad, dim, index,
+                   input.sizes[wrap_dim("index_select", dim, input.sizes.size())]);
 }
 
 Tensor scatter_zeros(const Tensor& grad, const TensorMeta& input, int64_t dim,

@@ -1,4 +1,4 @@
-// Random numbers and dropout: the same bits as on the CPU, because element i draws from Philox
+// Random numbers: the same bits as on the CPU, because element i draws from Philox
 // counter offset + i / 4, word i % 4 (doubles and integers: counter offset + i) on every device.
 #include "kernels/cuda/launch.h"
 #include "kernels/random.h"
@@ -52,25 +52,6 @@ __global__ void __launch_bounds__(kThreads)
   out[i] = static_cast<int64_t>(static_cast<uint64_t>(low) + random::below(w, range));
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    dropout_kernel(T* out, bool* mask, const T* x, int64_t n, float p, compute_t<T> scale,
-                   PhiloxState state) {
-  using C = compute_t<T>;
-  const int64_t counter = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (counter * 4 >= n) return;
-  const PhiloxStart start = state.start();
-  const Philox4 w = philox(start.seed, start.offset + static_cast<uint64_t>(counter));
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    const int64_t i = counter * 4 + j;
-    if (i >= n) break;
-    const bool keep = uniform_float(w.v[j]) >= p;
-    mask[i] = keep;
-    out[i] = convert<T>(keep ? convert<C>(x[i]) * scale : C(0));
-  }
-}
-
 template <bool kNormal>
 void fill_random(const char* op, const Tensor& out, double shift, double scale, PhiloxState state) {
   const int64_t n = out.numel();
@@ -100,15 +81,6 @@ void random_int(const Tensor& out, int64_t low, int64_t high, PhiloxState state)
   const Queue queue("randint", out.device());
   queue.launch(&random_int_kernel, ceil_div(n, kThreads), kThreads, out.data<int64_t>(), n, low,
                static_cast<uint64_t>(high) - static_cast<uint64_t>(low), state);
-}
-
-void dropout(const Tensor& out, const Tensor& mask, const Tensor& x, double p, PhiloxState state) {
-  const int64_t n = out.numel();
-  const Queue queue("dropout", out.device());
-  visit_float("dropout", out.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&dropout_kernel<T>, ceil_div(ceil_div(n, 4), kThreads), kThreads, out.data<T>(),
-                 mask.data<bool>(), x.data<T>(), n, p, p < 1 ? 1 / (1 - p) : 0.0, state);
-  });
 }
 
 }  // namespace vt::cuda

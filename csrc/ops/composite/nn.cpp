@@ -176,7 +176,7 @@ Tensor embedding(const Tensor& input, const Tensor& weight) {
 Tensor dropout(const Tensor& input, double p, bool training) {
   VT_CHECK(p >= 0 && p <= 1, kValue, "dropout: probability has to be between 0 and 1, but got ", p);
   if (!training || p == 0) return input;
-  return p == 1 ? mul(input, Scalar(0)) : dropout_masked(input, p);
+  return p == 1 ? mul(input, Scalar(0)) : dropout_drawn(input, p);
 }
 
 Tensor where(const Tensor& condition, const Operand& self, const Operand& other) {

@@ -76,6 +76,19 @@ Tensor index_add(const Tensor& self, int64_t dim, const Tensor& index_in, const 
   return out;
 }
 
+Tensor index_sum(const Tensor& source, int64_t dim, const Tensor& index_in, int64_t size) {
+  const int d = wrap_dim("index_sum", dim, source.dim());
+  const Tensor index = index_of("index_sum", source, index_in);
+  VT_CHECK(source.dim() > 0 && source.sizes()[d] == index.numel() && size >= 0, kRuntime,
+           "index_sum: expected a slice of source for each of the ", index.numel(),
+           " indices along dim ", dim, ", got ", source, " for size ", size);
+  Dims sizes = source.sizes();
+  sizes[d] = size;
+  Tensor out = empty(sizes, source.dtype(), source.device());
+  if (out.numel() > 0) kernels(out.device()).index_sum(out, dense(source), at_least_1d(index), d);
+  return out;
+}
+
 Tensor gather(const Tensor& self, int64_t dim, const Tensor& index_in) {
   const int d = wrap_dim("gather", dim, self.dim());
   const Tensor index = index_of("gather", self, index_in);

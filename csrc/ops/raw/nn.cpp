@@ -114,16 +114,21 @@ Tensor cross_entropy_backward(const Tensor& grad_output, const Tensor& input, co
   return dlogits;
 }
 
-std::tuple<Tensor, Tensor> dropout_masked(const Tensor& self, double p) {
+std::tuple<Tensor, Tensor> dropout_drawn(const Tensor& self, double p) {
   check_float("dropout", self);
   VT_CHECK(p >= 0 && p <= 1, kValue, "dropout: probability has to be between 0 and 1, but got ", p);
   const Tensor x = dense(self);
-  Tensor out = empty_like(x), mask = empty(x.sizes(), DType::kBool, x.device());
-  if (x.numel() > 0) {
-    const PhiloxState state = reserve_random(x.device(), (x.numel() + 3) / 4);
-    kernels(x.device()).dropout(out, mask, x, p, state);
-  }
-  return {out, mask};
+  Tensor out = empty_like(x), begun = empty(Dims{2}, DType::kI64, x.device());
+  if (x.numel() > 0)
+    kernels(x.device()).dropout(out, begun, x, p, reserve_random(x.device(), (x.numel() + 3) / 4));
+  return {out, begun};
+}
+
+Tensor dropout_again(const Tensor& self, const Tensor& begun, double p) {
+  const Tensor x = dense(self);
+  Tensor out = empty_like(x);
+  if (x.numel() > 0) kernels(x.device()).dropout_again(out, begun, x, p);
+  return out;
 }
 
 static Tensor triangle(const char* op, const Tensor& self, int64_t diagonal, bool lower) {

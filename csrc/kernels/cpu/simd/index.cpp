@@ -118,6 +118,11 @@ void index_add(const Tensor& out, const Tensor& src, const Tensor& index, int di
   });
 }
 
+void index_sum(const Tensor& out, const Tensor& src, const Tensor& index, int dim) {
+  std::memset(out.data(), 0, out.bytes());
+  if (src.numel() > 0) index_add(out, src, index, dim);
+}
+
 void gather(const Tensor& out, const Tensor& x, const Tensor& index, int dim) {
   check_indices("gather", index, x.sizes()[dim], dim);
   const Along along(index, x, dim);

@@ -15,9 +15,8 @@ constexpr int kBatch =
 
 // Calls f(first element, count, words) over [0, n), where words[i] belongs to element first + i.
 template <class F>
-void with_words(int64_t n, PhiloxState state, F&& f) {
+void with_words(int64_t n, PhiloxStart start, F&& f) {
   const int64_t counters = (n + 3) / 4;
-  const PhiloxStart start = state.start();
   parallel_for(counters, kGrain, [&](int64_t begin, int64_t end) {
     uint32_t words[kBatch * 4];
     for (int64_t c = begin; c < end; c += kBatch) {
@@ -56,10 +55,11 @@ void random_uniform(const Tensor& out, double low, double high, PhiloxState stat
       });
     } else {
       const float base = static_cast<float>(low), width = static_cast<float>(high - low);
-      with_words(out.numel(), state, [&](int64_t first, int64_t count, const uint32_t* words) {
-        for (int64_t i = 0; i < count; ++i)
-          o[first + i] = static_cast<T>(random::fma(random::unit<T>(words[i]), width, base));
-      });
+      with_words(
+          out.numel(), state.start(), [&](int64_t first, int64_t count, const uint32_t* words) {
+            for (int64_t i = 0; i < count; ++i)
+              o[first + i] = static_cast<T>(random::fma(random::unit<T>(words[i]), width, base));
+          });
     }
   });
 }
@@ -74,15 +74,16 @@ void random_normal(const Tensor& out, double mean, double std, PhiloxState state
       });
     } else {
       const float centre = static_cast<float>(mean), width = static_cast<float>(std);
-      with_words(out.numel(), state, [&](int64_t first, int64_t count, const uint32_t* words) {
-        float drawn[kBatch * 4];
-        for (int64_t i = 0; i < (count + 1) / 2; ++i) {
-          const random::NormalPair pair = random::normal_pair(words[2 * i], words[2 * i + 1]);
-          drawn[2 * i] = random::fma(pair.first, width, centre);
-          drawn[2 * i + 1] = random::fma(pair.second, width, centre);
-        }
-        for (int64_t i = 0; i < count; ++i) o[first + i] = static_cast<T>(drawn[i]);
-      });
+      with_words(
+          out.numel(), state.start(), [&](int64_t first, int64_t count, const uint32_t* words) {
+            float drawn[kBatch * 4];
+            for (int64_t i = 0; i < (count + 1) / 2; ++i) {
+              const random::NormalPair pair = random::normal_pair(words[2 * i], words[2 * i + 1]);
+              drawn[2 * i] = random::fma(pair.first, width, centre);
+              drawn[2 * i + 1] = random::fma(pair.second, width, centre);
+            }
+            for (int64_t i = 0; i < count; ++i) o[first + i] = static_cast<T>(drawn[i]);
+          });
     }
   });
 }
@@ -95,23 +96,37 @@ void random_int(const Tensor& out, int64_t low, int64_t high, PhiloxState state)
   });
 }
 
-void dropout(const Tensor& out, const Tensor& mask, const Tensor& x, double p, PhiloxState state) {
+namespace {
+
+void drop(const Tensor& out, const Tensor& x, double p, PhiloxStart start) {
   visit_float("dropout", out.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = compute_t<T>;
     T* o = out.data<T>();
-    auto* m = mask.data<uint8_t>();
     const T* a = x.data<T>();
     const C scale = p < 1 ? static_cast<C>(1.0 / (1.0 - p)) : C(0);
     const float threshold = static_cast<float>(p);
-    with_words(out.numel(), state, [&](int64_t first, int64_t count, const uint32_t* words) {
-      for (int64_t i = 0; i < count; ++i) {
-        const bool keep = uniform_float(words[i]) >= threshold;
-        m[first + i] = keep;
-        o[first + i] = static_cast<T>(keep ? static_cast<C>(a[first + i]) * scale : C(0));
-      }
+    with_words(out.numel(), start, [&](int64_t first, int64_t count, const uint32_t* words) {
+      for (int64_t i = 0; i < count; ++i)
+        o[first + i] = static_cast<T>(
+            uniform_float(words[i]) >= threshold ? static_cast<C>(a[first + i]) * scale : C(0));
     });
   });
+}
+
+}  // namespace
+
+void dropout(const Tensor& out, const Tensor& begun, const Tensor& x, double p, PhiloxState state) {
+  const PhiloxStart start = state.start();
+  begun.data<int64_t>()[0] = static_cast<int64_t>(start.seed);
+  begun.data<int64_t>()[1] = static_cast<int64_t>(start.offset);
+  drop(out, x, p, start);
+}
+
+void dropout_again(const Tensor& out, const Tensor& begun, const Tensor& x, double p) {
+  drop(out, x, p,
+       {static_cast<uint64_t>(begun.data<int64_t>()[0]),
+        static_cast<uint64_t>(begun.data<int64_t>()[1])});
 }
 
 }  // namespace vt::cpu::VT_ISA

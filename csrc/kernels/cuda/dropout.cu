@@ -1,0 +1,79 @@
+// Dropout, forward and backward. No mask is kept: the forward pass notes where its random numbers
+// began, the backward pass draws the same ones again.
+#include "kernels/cuda/launch.h"
+#include "kernels/random.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+// kCount neighbouring elements a thread, which use whole counters. The numbers begin at *begun, or
+// at `state`, which is then noted there.
+template <class T, int V, bool kAgain>
+__global__ void __launch_bounds__(kThreads)
+    dropout_kernel(T* out, uint64_t* begun, const T* x, int64_t n, float p, compute_t<T> scale,
+                   PhiloxState state) {
+  using C = compute_t<T>;
+  constexpr int kCount = V < 4 ? 4 : V;
+  const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, first = thread * kCount;
+  PhiloxStart start;
+  if constexpr (kAgain) start = {begun[0], begun[1]};
+  else start = state.start();
+  if (!kAgain && thread == 0) {
+    begun[0] = start.seed;
+    begun[1] = start.offset;
+  }
+  if (first >= n) return;
+  uint32_t words[kCount];
+#pragma unroll
+  for (int c = 0; c < kCount / 4; ++c) {
+    const Philox4 drawn =
+        philox(start.seed, start.offset + static_cast<uint64_t>(thread * (kCount / 4) + c));
+#pragma unroll
+    for (int j = 0; j < 4; ++j) words[4 * c + j] = drawn.v[j];
+  }
+  auto kept = [&](T value, int j) {
+    return convert<T>(uniform_float(words[j]) >= p ? convert<C>(value) * scale : C(0));
+  };
+  if (V > 1 && first + kCount <= n) {
+#pragma unroll
+    for (int part = 0; part < kCount; part += V) {
+      auto pack = *reinterpret_cast<const Pack<T, V>*>(x + first + part);
+#pragma unroll
+      for (int j = 0; j < V; ++j) pack.v[j] = kept(pack.v[j], part + j);
+      *reinterpret_cast<Pack<T, V>*>(out + first + part) = pack;
+    }
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < kCount; ++j)
+    if (first + j < n) out[first + j] = kept(x[first + j], j);
+}
+
+template <bool kAgain>
+void run(const Tensor& out, const Tensor& begun, const Tensor& x, double p, PhiloxState state) {
+  const int64_t n = out.numel();
+  const Queue queue("dropout", out.device());
+  visit_float("dropout", out.dtype(), [&]<class T>(TypeTag<T>) {
+    auto launch = [&]<int V>(std::integral_constant<int, V>) {
+      queue.launch(&dropout_kernel<T, V, kAgain>, ceil_div(ceil_div(n, V < 4 ? 4 : V), kThreads),
+                   kThreads, out.data<T>(), begun.data<uint64_t>(), x.data<T>(), n, p,
+                   p < 1 ? 1 / (1 - p) : 0.0, state);
+    };
+    if (is_aligned(out.data(), 16) && is_aligned(x.data(), 16))
+      launch(std::integral_constant<int, 16 / sizeof(T)>{});
+    else launch(std::integral_constant<int, 1>{});
+  });
+}
+
+}  // namespace
+
+void dropout(const Tensor& out, const Tensor& begun, const Tensor& x, double p, PhiloxState state) {
+  run<false>(out, begun, x, p, state);
+}
+
+void dropout_again(const Tensor& out, const Tensor& begun, const Tensor& x, double p) {
+  run<true>(out, begun, x, p, PhiloxState(uint64_t{0}, uint64_t{0}));
+}
+
+}  // namespace vt::cuda

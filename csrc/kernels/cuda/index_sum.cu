@@ -1,0 +1,187 @@
+// Sums of slices by index, the gradient of a look-up: out[:, v, :] is the sum of the slices of src
+// whose index is v, in their order, and 0 where there is none.
+//
+// The indices are sorted; what has the same index then lies together, as in Note [Runs of equal
+// keys] of index.cu.
+#include <bit>
+
+#include "device/cuda/fault.h"
+#include "kernels/cuda/block.h"
+#include "kernels/cuda/radix_sort.h"
+#include "kernels/cuda/reduce_ops.h"
+#include "kernels/structured_cuda.h"
+
+namespace vt::cuda {
+namespace {
+
+constexpr int kPart = 64;  // elements of a run that one group of threads adds up
+constexpr int kBatch = 4;  // of them fetched together
+
+__global__ void __launch_bounds__(kThreads)
+    sum_keys_kernel(uint32_t* keys, const int64_t* index, int64_t count, int64_t n,
+                    FaultNote* note) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int64_t at = index[i];
+  const bool fits = at >= 0 && at < n;
+  if (!fits) note_index_fault(note, "index_add", at, n);
+  keys[i] = static_cast<uint32_t>(fits ? at : n);
+}
+
+__device__ int64_t run_start(const uint32_t* keys, int64_t position, uint32_t key) {
+  int64_t low = 0, high = position;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (keys[middle] < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+// Of the parts that begin in 64 neighbouring positions, one at most starts a long run and one at
+// most goes on with another.
+__device__ __forceinline__ int64_t part_slot(int64_t first, bool is_start) {
+  return first / kPart * 2 + is_start;
+}
+
+struct Sorted {
+  const uint32_t *keys, *positions;
+  int64_t picks;
+  uint32_t nowhere;  // a key that is skipped
+};
+// inner in packs of V elements.
+struct SumShape {
+  int64_t n, inner, slots;
+};
+
+// blockDim.x threads a part, blockDim.y parts a block; blockIdx.y is the outer index. A run of one
+// part goes to out, the parts of longer ones to partial [outer][slots][inner].
+template <class T, int V>
+__global__ void __launch_bounds__(kThreads)
+    sum_parts_kernel(T* out, const T* src, sum_t<T>* partial, Sorted sorted, SumShape shape) {
+  using A = sum_t<T>;
+  const int64_t first = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
+  if (first >= sorted.picks) return;
+  const uint32_t key = sorted.keys[first];
+  if (key >= sorted.nowhere) return;
+  const bool is_start = first == 0 || sorted.keys[first - 1] != key;
+  if (!is_start) {
+    if (first < kPart || sorted.keys[first - kPart] != key) return;
+    if ((first - run_start(sorted.keys, first, key)) % kPart != 0) return;
+  }
+  const int64_t limit = first + kPart < sorted.picks ? first + kPart : sorted.picks;
+  const bool whole = is_start && !(limit < sorted.picks && sorted.keys[limit] == key);
+  int64_t end = first + 1;
+  while (end < limit && sorted.keys[end] == key) ++end;
+  src += int64_t{blockIdx.y} * sorted.picks * shape.inner * V;
+  out += (int64_t{blockIdx.y} * shape.n + key) * shape.inner * V;
+  partial += (int64_t{blockIdx.y} * shape.slots + part_slot(first, is_start)) * shape.inner * V;
+  for (int64_t u = threadIdx.x; u < shape.inner; u += blockDim.x) {
+    A sums[V] = {};
+    for (int64_t i = first; i < end; i += kBatch) {
+      Pack<T, V> packs[kBatch];
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b)
+        if (i + b < end)
+          packs[b] = *reinterpret_cast<const Pack<T, V>*>(
+              src + (int64_t{sorted.positions[i + b]} * shape.inner + u) * V);
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b)
+        if (i + b < end) {
+#pragma unroll
+          for (int j = 0; j < V; ++j) sums[j] += convert<A>(packs[b].v[j]);
+        }
+    }
+    if (whole) {
+      Pack<T, V> result;
+#pragma unroll
+      for (int j = 0; j < V; ++j) result.v[j] = convert<T>(sums[j]);
+      *reinterpret_cast<Pack<T, V>*>(out + u * V) = result;
+    } else {
+#pragma unroll
+      for (int j = 0; j < V; ++j) partial[u * V + j] = sums[j];
+    }
+  }
+}
+
+// Adds up the parts of each long run. A block looks at kThreads positions for the start of one.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    join_parts_kernel(T* out, const sum_t<T>* partial, Sorted sorted, SumShape shape) {
+  __shared__ int starts[kThreads / kPart + 2];
+  __shared__ int found;
+  const int64_t begin = int64_t{blockIdx.x} * kThreads, position = begin + threadIdx.x;
+  bool is_long = false;
+  if (position + kPart < sorted.picks) {
+    const uint32_t key = sorted.keys[position];
+    is_long = key < sorted.nowhere && (position == 0 || sorted.keys[position - 1] != key) &&
+              sorted.keys[position + kPart] == key;
+  }
+  if (threadIdx.x == 0) found = 0;
+  __syncthreads();
+  if (is_long) starts[atomicAdd(&found, 1)] = threadIdx.x;  // each is added up on its own
+  __syncthreads();
+  for (int s = 0; s < found; ++s) {
+    const int64_t first = begin + starts[s];
+    const uint32_t key = sorted.keys[first];
+    T* to = out + (int64_t{blockIdx.y} * shape.n + key) * shape.inner;
+    const sum_t<T>* from = partial + int64_t{blockIdx.y} * shape.slots * shape.inner;
+    for (int64_t u = threadIdx.x; u < shape.inner; u += kThreads) {
+      sum_t<T> sum = 0;
+#pragma unroll 4
+      for (int64_t i = first; i < sorted.picks && sorted.keys[i] == key; i += kPart)
+        sum += from[part_slot(i, i == first) * shape.inner + u];
+      to[u] = convert<T>(sum);
+    }
+  }
+}
+
+template <class T>
+void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const Sorted& sorted,
+              const Lines& lines) {
+  constexpr int kVector = 16 / sizeof(T);
+  const bool packed =
+      lines.inner % kVector == 0 && is_aligned(out.data(), 16) && is_aligned(src.data(), 16);
+  const int64_t slots = sorted.picks > kPart ? 2 * ceil_div(sorted.picks, kPart) : 0;
+  const int64_t most = std::min<int64_t>(lines.outer, 65535);
+  const Scratch<sum_t<T>> partial(queue, most * slots * lines.inner);
+  const int64_t packs = packed ? lines.inner / kVector : lines.inner;
+  const auto lanes =
+      static_cast<unsigned>(std::min<int64_t>(kThreads, ceil_div(packs, kWarp) * kWarp));
+  const dim3 block(lanes, kThreads / lanes);
+  for (int64_t done = 0; done < lines.outer; done += most) {
+    const auto outer = static_cast<unsigned>(std::min(lines.outer - done, most));
+    T* to = out.data<T>() + done * lines.n * lines.inner;
+    const T* from = src.data<T>() + done * sorted.picks * lines.inner;
+    const dim3 grid(static_cast<unsigned>(ceil_div(sorted.picks, block.y)), outer);
+    const auto kernel = packed ? &sum_parts_kernel<T, kVector> : &sum_parts_kernel<T, 1>;
+    queue.launch(kernel, grid, block, to, from, partial.get(), sorted,
+                 SumShape{lines.n, packs, slots});
+    if (slots == 0) continue;
+    queue.launch(&join_parts_kernel<T>,
+                 dim3(static_cast<unsigned>(ceil_div(sorted.picks, kThreads)), outer), kThreads, to,
+                 partial.get(), sorted, SumShape{lines.n, lines.inner, slots});
+  }
+}
+
+}  // namespace
+
+void index_sum(const Tensor& out, const Tensor& src, const Tensor& index, int dim) {
+  if (out.numel() == 0) return;
+  const Queue queue("index_add", out.device());
+  VT_CUDA(cudaMemsetAsync(out.data(), 0, out.bytes(), queue.stream()));
+  if (src.numel() == 0) return;
+  const int64_t picks = index.numel();
+  const Lines lines(out.sizes(), dim);
+  VT_CHECK(lines.n < std::numeric_limits<uint32_t>::max(), kRuntime, "index_add: dimension ", dim,
+           " of ", out, " is larger than 2^32 - 2");
+  RadixSort<uint32_t> sorter(queue, picks);
+  queue.launch(&sum_keys_kernel, ceil_div(picks, kThreads), kThreads, sorter.keys(),
+               index.data<int64_t>(), picks, lines.n, fault_note(queue.index()));
+  sorter.sort(std::bit_width(static_cast<uint64_t>(lines.n)), false);
+  const Sorted sorted{sorter.keys(), sorter.positions(), picks, static_cast<uint32_t>(lines.n)};
+  visit_dtype(out.dtype(),
+              [&]<class T>(TypeTag<T>) { sum_runs<T>(queue, out, src, sorted, lines); });
+}
+
+}  // namespace vt::cuda
