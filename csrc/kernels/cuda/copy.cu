@@ -43,6 +43,34 @@ __global__ void __launch_bounds__(kTile* kTileRows)
       dst[(col0 + y) * dst_pitch + row0 + threadIdx.x] = tile[threadIdx.x][y];
 }
 
+constexpr int kPairTile = 64;
+
+// The same for elements of 2 bytes, two at a time: rows, columns and strides are even.
+__global__ void __launch_bounds__(kTile* kTileRows)
+    transpose_pairs_kernel(uint16_t* dst, const uint16_t* src, int64_t rows, int64_t cols,
+                           int64_t dst_pitch, int64_t src_pitch, int64_t dst_batch,
+                           int64_t src_batch) {
+  __shared__ uint16_t tile[kPairTile][kPairTile + 1];
+  dst += blockIdx.z * dst_batch;
+  src += blockIdx.z * src_batch;
+  const int64_t row0 = int64_t{blockIdx.y} * kPairTile, col0 = int64_t{blockIdx.x} * kPairTile;
+  const int pair = 2 * threadIdx.x;
+#pragma unroll
+  for (int y = threadIdx.y; y < kPairTile; y += kTileRows)
+    if (row0 + y < rows && col0 + pair < cols) {
+      const auto two =
+          *reinterpret_cast<const Pack<uint16_t, 2>*>(src + (row0 + y) * src_pitch + col0 + pair);
+      tile[y][pair] = two.v[0];
+      tile[y][pair + 1] = two.v[1];
+    }
+  __syncthreads();
+#pragma unroll
+  for (int y = threadIdx.y; y < kPairTile; y += kTileRows)
+    if (col0 + y < cols && row0 + pair < rows)
+      *reinterpret_cast<Pack<uint16_t, 2>*>(dst + (col0 + y) * dst_pitch + row0 +
+                                            pair) = {{tile[pair][y], tile[pair + 1][y]}};
+}
+
 template <class To, class From>
 __global__ void __launch_bounds__(kThreads)
     convert_dense_kernel(To* dst, const From* src, int64_t numel) {
@@ -116,15 +144,25 @@ bool transpose(const Queue& queue, const ElementwisePlan& plan, size_t item) {
   const int64_t rows = plan.sizes[0], cols = plan.sizes[across],
                 count = batch ? plan.sizes[batch] : 1;
   if (count > 65535 || ceil_div(rows, kTile) > 65535 || rows < 8 || cols < 8) return false;
+  const int64_t dst_pitch = plan.strides[0][across] / step, src_pitch = plan.strides[1][0] / step,
+                dst_batch = batch ? plan.strides[0][batch] / step : 0,
+                src_batch = batch ? plan.strides[1][batch] / step : 0;
+  auto grid = [&](int tile) {
+    return dim3(static_cast<unsigned>(ceil_div(cols, tile)),
+                static_cast<unsigned>(ceil_div(rows, tile)), static_cast<unsigned>(count));
+  };
+  const bool even = (rows | cols | dst_pitch | src_pitch | dst_batch | src_batch) % 2 == 0;
+  if (item == 2 && even && is_aligned(plan.data[0], 4) && is_aligned(plan.data[1], 4)) {
+    queue.launch(&transpose_pairs_kernel, grid(kPairTile), dim3(kTile, kTileRows),
+                 reinterpret_cast<uint16_t*>(plan.data[0]),
+                 reinterpret_cast<const uint16_t*>(plan.data[1]), rows, cols, dst_pitch, src_pitch,
+                 dst_batch, src_batch);
+    return true;
+  }
   visit_raw(item, [&]<class R>(R) {
-    queue.launch(&transpose_kernel<R>,
-                 dim3(static_cast<unsigned>(ceil_div(cols, kTile)),
-                      static_cast<unsigned>(ceil_div(rows, kTile)), static_cast<unsigned>(count)),
-                 dim3(kTile, kTileRows), reinterpret_cast<R*>(plan.data[0]),
-                 reinterpret_cast<const R*>(plan.data[1]), rows, cols,
-                 plan.strides[0][across] / step, plan.strides[1][0] / step,
-                 batch ? plan.strides[0][batch] / step : 0,
-                 batch ? plan.strides[1][batch] / step : 0);
+    queue.launch(&transpose_kernel<R>, grid(kTile), dim3(kTile, kTileRows),
+                 reinterpret_cast<R*>(plan.data[0]), reinterpret_cast<const R*>(plan.data[1]), rows,
+                 cols, dst_pitch, src_pitch, dst_batch, src_batch);
   });
   return true;
 }

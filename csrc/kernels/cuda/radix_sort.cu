@@ -8,7 +8,7 @@ namespace vt::cuda {
 namespace {
 
 constexpr int kDigits = 256, kDigitBits = 8;
-constexpr int kRounds = 16, kTile = kThreads * kRounds;  // keys a block
+constexpr int kMostRounds = 16;  // kThreads keys each
 constexpr int kWarps = kThreads / kWarp;
 static_assert(kDigits == kThreads, "one thread keeps each digit");
 
@@ -20,12 +20,12 @@ __device__ __forceinline__ int digit_of(K key, int shift) {
 // counts[digit][tile]
 template <class K>
 __global__ void __launch_bounds__(kThreads)
-    count_digits_kernel(uint32_t* counts, const K* keys, int64_t count, int shift) {
+    count_digits_kernel(uint32_t* counts, const K* keys, int64_t count, int shift, int rounds) {
   __shared__ uint32_t local[kDigits];
   local[threadIdx.x] = 0;
   __syncthreads();
-  const int64_t begin = int64_t{blockIdx.x} * kTile;
-  for (int r = 0; r < kRounds; ++r) {
+  const int64_t begin = int64_t{blockIdx.x} * rounds * kThreads;
+  for (int r = 0; r < rounds; ++r) {
     const int64_t i = begin + r * kThreads + threadIdx.x;
     if (i < count)
       atomicAdd(&local[digit_of(keys[i], shift)], 1u);  // integers: the order does not matter
@@ -38,16 +38,17 @@ __global__ void __launch_bounds__(kThreads)
 template <class K>
 __global__ void __launch_bounds__(kThreads)
     place_keys_kernel(K* out_keys, uint32_t* out_positions, const K* keys,
-                      const uint32_t* positions, const uint32_t* starts, int64_t count, int shift) {
+                      const uint32_t* positions, const uint32_t* starts, int64_t count, int shift,
+                      int rounds) {
   __shared__ uint32_t next[kDigits];
   __shared__ uint32_t warp_counts[kWarps][kDigits];
   const int warp = threadIdx.x / kWarp;
   const unsigned before = (1u << (threadIdx.x % kWarp)) - 1;
   next[threadIdx.x] = starts[int64_t{threadIdx.x} * gridDim.x + blockIdx.x];
-  for (int r = 0; r < kRounds; ++r) {
+  for (int r = 0; r < rounds; ++r) {
     for (int w = 0; w < kWarps; ++w) warp_counts[w][threadIdx.x] = 0;
     __syncthreads();
-    const int64_t i = int64_t{blockIdx.x} * kTile + r * kThreads + threadIdx.x;
+    const int64_t i = (int64_t{blockIdx.x} * rounds + r) * kThreads + threadIdx.x;
     const bool active = i < count;
     const K key = active ? keys[i] : K(0);
     const int digit = active ? digit_of(key, shift) : kDigits;
@@ -116,6 +117,14 @@ __global__ void __launch_bounds__(kScanThreads)
   if (threadIdx.x == 0) out[count] = carry;
 }
 
+// Keys a block has: few keys are spread over many blocks, as long as one block scans their digits
+// at once.
+int rounds_of(int64_t count) {
+  constexpr int64_t kBlocks = kScanThreads * kScanItems / kDigits;
+  return static_cast<int>(std::clamp<int64_t>(ceil_div(count, kThreads * kBlocks), 1, kMostRounds));
+}
+int64_t tiles_of(int64_t count) { return ceil_div(count, int64_t{kThreads} * rounds_of(count)); }
+
 }  // namespace
 
 void exclusive_scan(const Queue& queue, uint32_t* out, const uint32_t* in, int64_t count) {
@@ -128,7 +137,7 @@ RadixSort<K>::RadixSort(const Queue& queue, int64_t count)
       count_(count),
       key_memory_(queue, 2 * count),
       position_memory_(queue, 2 * count),
-      digit_memory_(queue, ceil_div(count, kTile) * kDigits + 1) {
+      digit_memory_(queue, tiles_of(count) * kDigits + 1) {
   VT_CHECK(count < std::numeric_limits<uint32_t>::max(), kRuntime, "sort: ", count,
            " elements are more than the 2^32 - 2 that one call sorts");
   for (int i = 0; i < 2; ++i) {
@@ -139,14 +148,16 @@ RadixSort<K>::RadixSort(const Queue& queue, int64_t count)
 
 template <class K>
 void RadixSort<K>::sort(int bits, bool numbered) {
-  const int64_t tiles = ceil_div(count_, kTile);
+  const int64_t tiles = tiles_of(count_);
+  const int rounds = rounds_of(count_);
   uint32_t* digits = digit_memory_.get();
   for (int shift = 0; shift < bits; shift += kDigitBits, now_ ^= 1) {
-    queue_.launch(&count_digits_kernel<K>, tiles, kThreads, digits, keys_[now_], count_, shift);
+    queue_.launch(&count_digits_kernel<K>, tiles, kThreads, digits, keys_[now_], count_, shift,
+                  rounds);
     exclusive_scan(queue_, digits, digits, tiles * kDigits);
     queue_.launch(&place_keys_kernel<K>, tiles, kThreads, keys_[now_ ^ 1], positions_[now_ ^ 1],
                   keys_[now_], numbered || shift > 0 ? positions_[now_] : nullptr, digits, count_,
-                  shift);
+                  shift, rounds);
   }
 }
 

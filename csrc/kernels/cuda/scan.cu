@@ -1,5 +1,6 @@
 // Along one dimension: running sums, and the largest or smallest element with its index.
 #include "kernels/cuda/reduce_ops.h"
+#include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/structured_cuda.h"
 
@@ -13,96 +14,229 @@ struct Candidate {
 };
 
 // The better of two: NaN first, then the larger (smaller) value, then the smaller index.
+template <bool kLargest>
 struct BetterOp {
-  bool largest;
   template <class C>
-  __device__ Candidate<C> operator()(Candidate<C> a, Candidate<C> b) const {
+  __device__ __forceinline__ Candidate<C> operator()(Candidate<C> a, Candidate<C> b) const {
     bool first = a.index < b.index;
     if constexpr (std::is_floating_point_v<C>) {
       const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
       if (a_nan != b_nan) return a_nan ? a : b;
-      if (!a_nan && a.value != b.value) first = largest == (a.value > b.value);
+      if (!a_nan && a.value != b.value) first = kLargest == (a.value > b.value);
     } else {
-      if (a.value != b.value) first = largest == (a.value > b.value);
+      if (a.value != b.value) first = kLargest == (a.value > b.value);
     }
     return first ? a : b;
   }
+  // Is a value better than one with a smaller index?
+  template <class C>
+  __device__ __forceinline__ bool beats(C value, C best) const {
+    if constexpr (std::is_floating_point_v<C>)
+      return !(kLargest ? value <= best : value >= best) && best == best;
+    else return kLargest ? value > best : value < best;
+  }
 };
 
-template <class T, int kWidth>
+// Where the best of a row goes: to the results, or, as an index, to partial [chunk][row].
+template <class T>
+struct ExtremumResult {
+  T* values;
+  int64_t *indices, *partial;
+};
+
+// kWidth threads a row or chunk of it.
+template <class T, bool kLargest, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    extremum_rows_kernel(T* values, int64_t* indices, const T* x, int64_t rows, int64_t n,
-                         bool largest) {
+    extremum_rows_kernel(ExtremumResult<T> result, const T* x, RowChunks rows) {
   using C = compute_t<T>;
-  const int64_t row = row_of_group<kWidth>();
-  if (row >= rows) return;
-  const int lane = threadIdx.x % kWidth;
-  x += row * n;
-  const BetterOp better{largest};
+  const int64_t row = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
+  if (row >= rows.rows) return;
+  const int64_t begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
+  x += row * rows.n;
+  const BetterOp<kLargest> better{};
   // Lanes without an element of their own repeat the first one, which changes nothing.
-  Candidate<C> best{convert<C>(x[0]), 0};
-#pragma unroll 4
-  for (int64_t i = lane; i < n; i += kWidth) best = better(best, Candidate<C>{convert<C>(x[i]), i});
-  best = group_reduce<kWidth>(best, better);
-  if (lane != 0) return;
-  values[row] = x[best.index];
-  indices[row] = best.index;
+  Candidate<C> best{convert<C>(x[begin]), begin};
+  auto look = [&](const Pack<T, V>& pack, int64_t i) {
+#pragma unroll
+    for (int j = 0; j < V; ++j)
+      if (const C value = convert<C>(pack.v[j]); better.beats(value, best.value))
+        best = {value, i + j};
+  };
+  constexpr int kTogether = 4, kStep = kWidth * V;
+  int64_t i = begin + threadIdx.x % kWidth * V;
+  for (; i + (kTogether - 1) * kStep + V <= end; i += kTogether * kStep) {
+    Pack<T, V> packs[kTogether];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+      packs[u] = *reinterpret_cast<const Pack<T, V>*>(x + i + u * kStep);
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u) look(packs[u], i + u * kStep);
+  }
+  for (; i + V <= end; i += kStep) look(*reinterpret_cast<const Pack<T, V>*>(x + i), i);
+  for (; i < end; ++i)
+    if (const C value = convert<C>(x[i]); better.beats(value, best.value)) best = {value, i};
+  best = kWidth == kWarp ? warp_reduce(best, better) : block_reduce<kThreads>(best, better);
+  if (threadIdx.x % kWidth != 0) return;
+  if (result.partial) {
+    result.partial[blockIdx.y * rows.rows + row] = best.index;
+    return;
+  }
+  result.values[row] = x[best.index];
+  result.indices[row] = best.index;
 }
 
-template <class T>
+// The best of the chunks of a row: a block a row.
+template <class T, bool kLargest>
+__global__ void __launch_bounds__(kThreads)
+    extremum_join_kernel(ExtremumResult<T> result, const T* x, int64_t rows, int64_t n,
+                         int chunks) {
+  using C = compute_t<T>;
+  const int64_t row = blockIdx.x;
+  x += row * n;
+  const BetterOp<kLargest> better{};
+  Candidate<C> best{convert<C>(x[result.partial[row]]), result.partial[row]};
+  for (int c = threadIdx.x; c < chunks; c += kThreads) {
+    const int64_t at = result.partial[c * rows + row];
+    best = better(best, Candidate<C>{convert<C>(x[at]), at});
+  }
+  best = block_reduce<kThreads>(best, better);
+  if (threadIdx.x != 0) return;
+  result.values[row] = x[best.index];
+  result.indices[row] = best.index;
+}
+
+template <class T, bool kLargest>
 __global__ void __launch_bounds__(kThreads)
     extremum_lines_kernel(T* values, int64_t* indices, const T* x, int64_t lines, int64_t n,
-                          int64_t inner, bool largest) {
+                          int64_t inner) {
   using C = compute_t<T>;
   const int64_t line = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (line >= lines) return;
   x += line / inner * n * inner + line % inner;
-  const BetterOp better{largest};
+  const BetterOp<kLargest> better{};
   Candidate<C> best{convert<C>(x[0]), 0};
-  for (int64_t i = 1; i < n; ++i) best = better(best, Candidate<C>{convert<C>(x[i * inner]), i});
+#pragma unroll 8
+  for (int64_t i = 1; i < n; ++i)
+    if (const C value = convert<C>(x[i * inner]); better.beats(value, best.value))
+      best = {value, i};
   values[line] = x[best.index * inner];
   indices[line] = best.index;
 }
 
-constexpr int kScanItems = 4;
-
-// One block a row, a tile of kThreads * kScanItems at a time; the tile's total is carried on.
-template <class T>
-__global__ void __launch_bounds__(kThreads) cumsum_rows_kernel(T* out, const T* x, int64_t n) {
-  using A = sum_t<T>;
+// The running sum of a tile of kThreads threads with kItems neighbouring elements each: `items`
+// become sums from the tile's begin on, the tile's total is returned.
+template <int kItems, class A>
+__device__ __forceinline__ A scan_tile(A (&items)[kItems]) {
   __shared__ A warp_sums[kThreads / kWarp];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  x += blockIdx.x * n;
-  out += blockIdx.x * n;
+#pragma unroll
+  for (int j = 1; j < kItems; ++j) items[j] += items[j - 1];
+  A running = items[kItems - 1];
+#pragma unroll
+  for (int d = 1; d < kWarp; d *= 2) {
+    const A other = __shfl_up_sync(0xffffffffu, running, d);
+    if (lane >= d) running += other;
+  }
+  __syncthreads();  // the sums of an earlier call are read
+  if (lane == kWarp - 1) warp_sums[warp] = running;
+  const A left = __shfl_up_sync(0xffffffffu, running, 1);
+  __syncthreads();
+  A before = lane > 0 ? left : A(0), total = 0;
+#pragma unroll
+  for (int w = 0; w < kThreads / kWarp; ++w) {
+    if (w < warp) before += warp_sums[w];
+    total += warp_sums[w];
+  }
+#pragma unroll
+  for (int j = 0; j < kItems; ++j) items[j] += before;
+  return total;
+}
+
+// One block a row or chunk of it, a tile at a time; the tile's total is carried on. carries [row]
+// [chunk]: what comes before each chunk, or null.
+template <class T, int V>
+__global__ void __launch_bounds__(kThreads)
+    cumsum_rows_kernel(T* out, const T* x, const sum_t<T>* carries, RowChunks rows) {
+  using A = sum_t<T>;
+  constexpr int kItems = V > 4 ? V : 4, kPacks = kItems / V;
+  const int64_t row = blockIdx.x, begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
+  x += row * rows.n;
+  out += row * rows.n;
+  A carry = carries ? carries[row * rows.chunks + blockIdx.y] : A(0);
+  for (int64_t tile = begin; tile < end; tile += kThreads * kItems) {
+    const int64_t first = tile + threadIdx.x * kItems;
+    A items[kItems];
+    const bool whole = V > 1 && first + kItems <= end;
+    if (whole) {
+#pragma unroll
+      for (int p = 0; p < kPacks; ++p) {
+        const auto pack = *reinterpret_cast<const Pack<T, V>*>(x + first + p * V);
+#pragma unroll
+        for (int j = 0; j < V; ++j) items[p * V + j] = convert<A>(pack.v[j]);
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kItems; ++j) items[j] = first + j < end ? convert<A>(x[first + j]) : A(0);
+    }
+    const A total = scan_tile(items);
+    if (whole) {
+#pragma unroll
+      for (int p = 0; p < kPacks; ++p) {
+        Pack<T, V> pack;
+#pragma unroll
+        for (int j = 0; j < V; ++j) pack.v[j] = convert<T>(carry + items[p * V + j]);
+        *reinterpret_cast<Pack<T, V>*>(out + first + p * V) = pack;
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kItems; ++j)
+        if (first + j < end) out[first + j] = convert<T>(carry + items[j]);
+    }
+    carry += total;
+  }
+}
+
+// sums [row][chunk] of each chunk, a block each.
+template <class T, int V>
+__global__ void __launch_bounds__(kThreads)
+    chunk_sums_kernel(sum_t<T>* sums, const T* x, RowChunks rows) {
+  using A = sum_t<T>;
+  const int64_t row = blockIdx.x, begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
+  x += row * rows.n;
+  A sum = 0;
+#pragma unroll 4
+  for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
+    if (i + V <= end) {
+      const auto pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += convert<A>(pack.v[j]);
+    } else {
+      for (int64_t k = i; k < end; ++k) sum += convert<A>(x[k]);
+    }
+  }
+  sum = block_sum<kThreads>(sum);
+  if (threadIdx.x == 0) sums[row * rows.chunks + blockIdx.y] = sum;
+}
+
+// sums become what comes before each chunk; a block a row.
+template <class A>
+__global__ void __launch_bounds__(kThreads) chunk_carries_kernel(A* sums, int chunks) {
+  sums += int64_t{blockIdx.x} * chunks;
   A carry = 0;
-  for (int64_t tile = 0; tile < n; tile += kThreads * kScanItems) {
-    const int64_t begin = tile + threadIdx.x * kScanItems;
-    A items[kScanItems], sum = 0;
-#pragma unroll
-    for (int j = 0; j < kScanItems; ++j) {
-      if (begin + j < n) sum += convert<A>(x[begin + j]);
-      items[j] = sum;
-    }
-    A running = sum;
-#pragma unroll
-    for (int d = 1; d < kWarp; d *= 2) {
-      const A other = __shfl_up_sync(0xffffffffu, running, d);
-      if (lane >= d) running += other;
-    }
-    if (lane == kWarp - 1) warp_sums[warp] = running;
+  for (int tile = 0; tile < chunks; tile += kThreads) {
+    const int c = tile + threadIdx.x;
+    A items[1] = {c < chunks ? sums[c] : A(0)};
+    const A total = scan_tile(items);
+    // The sum up to its left neighbour, not the own sum less itself: those differ in rounding.
+    const A left = __shfl_up_sync(0xffffffffu, items[0], 1);
+    __shared__ A last[kThreads / kWarp];
     __syncthreads();
-    A before = carry, total = carry;
-    for (int w = 0; w < kThreads / kWarp; ++w) {
-      if (w < warp) before += warp_sums[w];
-      total += warp_sums[w];
-    }
-    const A left = __shfl_up_sync(0xffffffffu, running, 1);
-    if (lane > 0) before += left;
-#pragma unroll
-    for (int j = 0; j < kScanItems; ++j)
-      if (begin + j < n) out[begin + j] = convert<T>(before + items[j]);
-    carry = total;
+    if (threadIdx.x % kWarp == kWarp - 1) last[threadIdx.x / kWarp] = items[0];
     __syncthreads();
+    A before = left;
+    if (threadIdx.x % kWarp == 0) before = threadIdx.x == 0 ? A(0) : last[threadIdx.x / kWarp - 1];
+    if (c < chunks) sums[c] = carry + before;
+    carry += total;
   }
 }
 
@@ -126,17 +260,27 @@ void extremum(const Tensor& values, const Tensor& indices, const Tensor& x, int 
   if (x.numel() == 0) return;
   const Queue queue(largest ? "max" : "min", x.device());
   const Lines lines(x.sizes(), dim);
-  visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
+  auto run = [&]<class T, bool kLargest>() {
     auto* to = indices.data<int64_t>();
-    if (lines.inner > 1)
-      queue.launch(&extremum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
-                   values.data<T>(), to, x.data<T>(), lines.count(), lines.n, lines.inner, largest);
-    else if (lines.n <= kWarpRow)
-      queue.launch(&extremum_rows_kernel<T, kWarp>, row_blocks<kWarp>(lines.outer), kThreads,
-                   values.data<T>(), to, x.data<T>(), lines.outer, lines.n, largest);
-    else
-      queue.launch(&extremum_rows_kernel<T, kThreads>, lines.outer, kThreads, values.data<T>(), to,
-                   x.data<T>(), lines.outer, lines.n, largest);
+    if (lines.inner > 1) {
+      queue.launch(&extremum_lines_kernel<T, kLargest>, ceil_div(lines.count(), kThreads), kThreads,
+                   values.data<T>(), to, x.data<T>(), lines.count(), lines.n, lines.inner);
+      return;
+    }
+    const RowChunks rows(lines.outer, lines.n);
+    const Scratch<int64_t> partial(queue, rows.chunks > 1 ? rows.chunks * rows.rows : 0);
+    const ExtremumResult<T> result{values.data<T>(), to, partial.get()};
+    visit_row_chunks<T>(rows, x, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+      queue.launch(&extremum_rows_kernel<T, kLargest, kWidth, V>, rows.grid(kWidth), kThreads,
+                   result, x.data<T>(), rows);
+    });
+    if (rows.chunks > 1)
+      queue.launch(&extremum_join_kernel<T, kLargest>, rows.rows, kThreads, result, x.data<T>(),
+                   rows.rows, rows.n, rows.chunks);
+  };
+  visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
+    if (largest) run.template operator()<T, true>();
+    else run.template operator()<T, false>();
   });
 }
 
@@ -144,13 +288,30 @@ void cumsum(const Tensor& out, const Tensor& x, int dim) {
   if (x.numel() == 0) return;
   const Queue queue("cumsum", x.device());
   const Lines lines(x.sizes(), dim);
+  auto in_rows = [&]<class T>() {
+    using A = sum_t<T>;
+    constexpr int kVector = 16 / sizeof(T);
+    RowChunks rows(lines.outer, lines.n);
+    const Scratch<A> carries(queue, rows.chunks > 1 ? rows.rows * rows.chunks : 0);
+    auto launch = [&]<int V>(std::integral_constant<int, V>) {
+      const dim3 grid = rows.grid(kThreads);
+      if (rows.chunks > 1) {
+        queue.launch(&chunk_sums_kernel<T, V>, grid, kThreads, carries.get(), x.data<T>(), rows);
+        queue.launch(&chunk_carries_kernel<A>, rows.rows, kThreads, carries.get(), rows.chunks);
+      }
+      queue.launch(&cumsum_rows_kernel<T, V>, grid, kThreads, out.data<T>(), x.data<T>(),
+                   carries.get(), rows);
+    };
+    const bool packed = is_aligned(x.data(), 16) && is_aligned(out.data(), 16) &&
+                        (rows.rows == 1 || rows.n % kVector == 0);
+    if (packed) launch(std::integral_constant<int, kVector>{});
+    else launch(std::integral_constant<int, 1>{});
+  };
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     if (lines.inner > 1 || lines.n <= 16)
       queue.launch(&cumsum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
                    out.data<T>(), x.data<T>(), lines.count(), lines.n, lines.inner);
-    else
-      queue.launch(&cumsum_rows_kernel<T>, lines.outer, kThreads, out.data<T>(), x.data<T>(),
-                   lines.n);
+    else return in_rows.template operator()<T>();
   });
 }
 

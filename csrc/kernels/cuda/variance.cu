@@ -1,49 +1,94 @@
-// The variance of rows.
-#include "kernels/cuda/rows.h"
+// The variance of rows in one walk. A row is cut into chunks where there are few rows; a second
+// kernel joins them.
+#include "kernels/cuda/block.h"
+#include "kernels/cuda/moments.h"
+#include "kernels/cuda/row_chunks.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
 
-// Mean, and then the sum of squared deviations from it.
+template <class T>
+struct VarianceResult {
+  using C = compute_t<T>;
+  T* out;
+  C* means;
+  C divisor;
+  __device__ __forceinline__ void store(int64_t row, Moments<C> moments) const {
+    means[row] = moments.mean;
+    out[row] = convert<T>(moments.squares / divisor);
+  }
+};
+
+// kWidth threads a row or chunk of it; its moments go to partial[chunk][row] where that is given.
 template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
-    variance_kernel(T* out, compute_t<T>* means, const T* x, int64_t rows, int64_t n,
-                    compute_t<T> divisor) {
+    variance_kernel(VarianceResult<T> result, Moments<compute_t<T>>* partial, const T* x,
+                    RowChunks rows) {
   using C = compute_t<T>;
-  const int64_t row = row_of_group<kWidth>();
-  if (row >= rows) return;
-  const int lane = threadIdx.x % kWidth;
-  x += row * n;
-  auto each = [&](auto&& f) {
-    for (int64_t i = lane * V; i < n; i += kWidth * V) {
-      const auto pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
+  const int64_t row = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
+  if (row >= rows.rows) return;
+  const int64_t begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
+  const T* from = x + row * rows.n;
+  constexpr int kTogether = 4, kStep = kWidth * V;
+  Moments<C> moments{0, 0, 0};
+  int64_t i = begin + threadIdx.x % kWidth * V;
+  for (; i + (kTogether - 1) * kStep + V <= end; i += kTogether * kStep) {
+    Pack<T, V> packs[kTogether];
 #pragma unroll
-      for (int j = 0; j < V; ++j) f(convert<C>(pack.v[j]));
+    for (int u = 0; u < kTogether; ++u)
+      packs[u] = *reinterpret_cast<const Pack<T, V>*>(from + i + u * kStep);
+    C values[kTogether * V];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+#pragma unroll
+      for (int j = 0; j < V; ++j) values[u * V + j] = convert<C>(packs[u].v[j]);
+    moments = JoinMoments{}(moments, moments_of(values));
+  }
+  for (; i < end; i += kStep) {
+    for (int j = 0; j < V && i + j < end; ++j) {
+      const C value = convert<C>(from[i + j]);
+      moments = JoinMoments{}(moments, Moments<C>{1, value, 0});
     }
-  };
-  C sum = 0, squares = 0;
-  each([&](C value) { sum += value; });
-  const C mean = group_sum<kWidth>(sum) / static_cast<C>(n);
-  each([&](C value) { squares += (value - mean) * (value - mean); });
-  squares = group_sum<kWidth>(squares);
-  if (lane != 0) return;
-  means[row] = mean;
-  out[row] = convert<T>(squares / divisor);
+  }
+  moments = kWidth == kWarp ? warp_reduce(moments, JoinMoments{})
+                            : block_reduce<kThreads>(moments, JoinMoments{});
+  if (threadIdx.x % kWidth != 0) return;
+  if (partial) partial[blockIdx.y * rows.rows + row] = moments;
+  else result.store(row, moments);
+}
+
+// A block a row.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    variance_join_kernel(VarianceResult<T> result, const Moments<compute_t<T>>* partial,
+                         int64_t rows, int chunks) {
+  Moments<compute_t<T>> moments{0, 0, 0};
+  for (int c = threadIdx.x; c < chunks; c += kThreads)
+    moments = JoinMoments{}(moments, partial[c * rows + blockIdx.x]);
+  moments = block_reduce<kThreads>(moments, JoinMoments{});
+  if (threadIdx.x == 0) result.store(blockIdx.x, moments);
 }
 
 }  // namespace
 
 void variance(const Tensor& out, const Tensor& mean, const Tensor& x, double correction) {
-  const int64_t rows = x.sizes()[0], n = x.sizes()[1];
+  const int64_t n = x.sizes()[1];
   // Like PyTorch: too few elements give 0 / 0 or a division by 0, not an error.
   const double divisor = std::max(0.0, static_cast<double>(n) - correction);
   const Queue queue("var", x.device());
   visit_float("var", x.dtype(), [&]<class T>(TypeTag<T>) {
-    for_row_shape<T>(n, {&x}, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&variance_kernel<T, kWidth, V>, row_blocks<kWidth>(rows), kThreads,
-                   out.data<T>(), mean.data<compute_t<T>>(), x.data<T>(), rows, n, divisor);
+    using C = compute_t<T>;
+    const RowChunks rows(x.sizes()[0], n);
+    const VarianceResult<T> result{out.data<T>(), mean.data<C>(), static_cast<C>(divisor)};
+    const Scratch<Moments<C>> partial(queue, rows.chunks > 1 ? rows.chunks * rows.rows : 0);
+    visit_row_chunks<T>(rows, x, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
+      queue.launch(&variance_kernel<T, kWidth, V>, rows.grid(kWidth), kThreads, result,
+                   partial.get(), x.data<T>(), rows);
     });
+    if (rows.chunks > 1)
+      queue.launch(&variance_join_kernel<T>, rows.rows, kThreads, result, partial.get(), rows.rows,
+                   rows.chunks);
   });
 }
 

@@ -1,0 +1,36 @@
+// Count, mean and sum of squared deviations of numbers, joined pairwise (Chan, Golub and LeVeque,
+// "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+#pragma once
+#include "kernels/cuda/launch.h"
+
+namespace vt::cuda {
+
+template <class C>
+struct Moments {
+  C count, mean, squares;
+};
+
+struct JoinMoments {
+  template <class C>
+  __device__ __forceinline__ Moments<C> operator()(Moments<C> a, Moments<C> b) const {
+    if (a.count == 0) return b;
+    if (b.count == 0) return a;
+    const C count = a.count + b.count, share = b.count / count, distance = b.mean - a.mean;
+    return {count, a.mean + distance * share,
+            (a.squares + b.squares) + distance * distance * (a.count * share)};
+  }
+};
+
+// Of N numbers at hand, in two walks.
+template <class C, int N>
+__device__ __forceinline__ Moments<C> moments_of(const C (&x)[N]) {
+  C sum = 0, squares = 0;
+#pragma unroll
+  for (int j = 0; j < N; ++j) sum += x[j];
+  const C mean = sum / static_cast<C>(N);
+#pragma unroll
+  for (int j = 0; j < N; ++j) squares += (x[j] - mean) * (x[j] - mean);
+  return {static_cast<C>(N), mean, squares};
+}
+
+}  // namespace vt::cuda

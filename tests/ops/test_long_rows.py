@@ -1,0 +1,118 @@
+"""Reductions, scans and look-ups over few long rows, many short ones and columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch as pt
+from operator_cases import to_ours, to_torch
+from test_norm_rows import close, given, places
+from test_softmax_rows import twice
+from vibetensor.torch.nn import functional as F
+
+import vibetensor.torch as vt
+
+SHAPES = [(1, 1_000_003), (1, 400_000), (3, 70_001), (5000, 40), (5000, 1032), (40, 1030), (7, 1)]
+
+
+def put(place: str, t: pt.Tensor) -> Any:
+    return to_ours(t).to(place)
+
+
+@places
+@pytest.mark.parametrize("name", ["sum", "mean", "amax", "amin", "var"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_reductions(place: str, shape: tuple[int, int], name: str) -> None:
+    for dtype in ("float32", "bfloat16"):
+        x = given(*shape, dtype=dtype, seed=1) + (3 if name == "var" else 0)
+        for dim in (0, 1):
+            if name == "var" and shape[dim] == 1:
+                continue
+            mine = put(place, x)
+            (got,) = twice(lambda m=mine, d=dim: [getattr(vt, name)(m, dim=d)])
+            close(got, getattr(x.double(), name)(dim=dim), dtype)
+
+
+@places
+@pytest.mark.parametrize("shape", SHAPES)
+def test_extremes_and_where_they_are(place: str, shape: tuple[int, int]) -> None:
+    for dtype, special in (("float32", False), ("bfloat16", False), ("float32", True)):
+        x = given(*shape, dtype=dtype, seed=2)
+        if special and x.numel() > 100:
+            x.view(-1)[x.numel() // 3] = float("nan")
+            x.view(-1)[x.numel() // 2] = float("inf")
+        x.view(-1)[-1] = x.view(-1)[0]  # equal elements: the first one counts
+        for dim in (0, 1):
+            for pick in ("argmax", "argmin"):
+                mine = to_torch(getattr(vt, pick)(put(place, x), dim=dim))
+                values = x.gather(dim, mine.unsqueeze(dim))
+                best = getattr(x, pick)(dim=dim)
+                expected = x.gather(dim, best.unsqueeze(dim))
+                assert pt.equal(values.isnan(), expected.isnan())
+                assert pt.equal(values.nan_to_num(), expected.nan_to_num())
+                # Nothing before it is as good.
+                rows = x.movedim(dim, -1).double()
+                same = (rows == values.movedim(dim, -1).double()) | rows.isnan()
+                assert pt.equal(same.long().argmax(-1), mine) or special
+
+
+@places
+@pytest.mark.parametrize("shape", SHAPES)
+def test_running_sums(place: str, shape: tuple[int, int]) -> None:
+    for dtype in ("float64", "float32"):
+        x = given(*shape, dtype=dtype, seed=3)
+        for dim in (0, 1):
+            (got,) = twice(lambda d=dim, x=x: [vt.cumsum(put(place, x), dim=d)])
+            close(got, x.double().cumsum(dim), dtype)
+    ones = vt.ones(*shape, dtype=vt.int64, device=place)
+    assert int(vt.cumsum(ones, dim=1)[-1, -1].item()) == shape[1]
+
+
+@places
+@pytest.mark.parametrize("sizes", [(64, 64), (100, 36), (33, 65), (3, 130, 34), (2, 66, 7)])
+def test_transposed_copies(place: str, sizes: tuple[int, ...]) -> None:
+    for dtype in ("bfloat16", "float32", "int8"):
+        x = (given(*sizes, dtype="float32", seed=4) * 50).to(getattr(pt, dtype))
+        turned = put(place, x).transpose(-1, -2).contiguous()
+        assert pt.equal(to_torch(turned), x.transpose(-1, -2))
+        shifted = put(place, x)[..., 1:].transpose(-1, -2).contiguous()
+        assert pt.equal(to_torch(shifted), x[..., 1:].transpose(-1, -2))
+
+
+@places
+@pytest.mark.parametrize("n", [1, 7, 64, 768])
+@pytest.mark.parametrize("classes", [3, 300, 70000])
+def test_gradient_of_a_look_up(place: str, classes: int, n: int) -> None:
+    generator = pt.Generator().manual_seed(classes)
+    index = (pt.rand(40, 50, generator=generator) ** 3 * classes).long()  # some far more often
+    for dtype in ("float32", "bfloat16"):
+        seed = given(40, 50, n, dtype=dtype, seed=5)
+        weight = given(classes, n, dtype=dtype, seed=6)
+
+        def run(weight: Any = weight, seed: Any = seed) -> list[Any]:
+            mine = put(place, weight).requires_grad_()
+            vt.autograd.backward([F.embedding(put(place, index), mine)], [put(place, seed)])
+            return [mine.grad]
+
+        (got,) = twice(run)
+        expected = pt.zeros(classes, n, dtype=pt.float64)
+        expected.index_add_(0, index.view(-1), seed.double().view(-1, n))
+        if dtype == "float32" or place == "cuda":
+            close(got, expected, dtype)
+
+
+@places
+@pytest.mark.parametrize("count", [1, 5, 4096, 100_001])
+def test_dropout_drops_the_same_again(place: str, count: int) -> None:
+    for dtype in ("float64", "float32", "bfloat16"):
+        for offset in (0, 1):
+            x = put(place, pt.ones(count + offset, dtype=getattr(pt, dtype)))[offset:]
+            x = x.detach().requires_grad_()
+            out = F.dropout(x, 0.25, True)
+            out.sum().backward()
+            assert pt.equal(to_torch(out), to_torch(x.grad))
+            kept = to_torch(out).double()
+            assert bool(((kept == 0) | ((kept - 4 / 3).abs() < 1e-2)).all())
+            if count > 4000:
+                assert abs(float((kept == 0).double().mean()) - 0.25) < 0.04
