@@ -84,6 +84,11 @@ class Trainer:
         _seed_devices(model.devices)
         self._captured = self._make_captured(capture)
 
+    @property
+    def replays(self) -> int:
+        """How many steps were replays of a graph."""
+        return 0 if self._captured is None else self._captured.replays
+
     def _make_captured(self, capture: bool | str) -> CapturedStep | None:
         if capture is False:
             return None
@@ -92,10 +97,7 @@ class Trainer:
         if device.type != "cuda":
             reason = f"the model is on {device}, whose operations run at once"
         elif len(self.model.replicas) > 1:
-            reason = (
-                f"{len(self.model.replicas)} ranks exchange gradients by kernels that take the "
-                "number of the exchange from the host"
-            )
+            reason = f"{len(self.model.replicas)} ranks: only the stream of one GPU is captured"
         elif self._loss_scale is not None:
             reason = "fp16 looks at the gradients on the host before each update; bf16 does not"
         if not reason:
