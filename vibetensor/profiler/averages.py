@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vibetensor.profiler.events import ProfilerEvent
@@ -105,7 +105,7 @@ class EventList(list[EventAverages]):
             rows.sort(key=lambda row: getattr(row, name), reverse=True)
         host_total = sum(row.self_cpu_time_total for row in self)
         device_total = sum(row.self_device_time_total for row in self if row.on_device)
-        columns = [
+        columns: list[tuple[str, Callable[[EventAverages], str]]] = [
             ("Self CPU %", lambda r: _share(r.self_cpu_time_total, host_total)),
             ("Self CPU", lambda r: _time(r.self_cpu_time_total)),
             ("CPU total", lambda r: _time(r.cpu_time_total)),
