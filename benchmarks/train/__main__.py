@@ -72,9 +72,8 @@ def _row(case: Case, modes: list[str], rounds: int, seconds: float) -> dict[str,
     for mode in modes:
         try:
             side = loops.make(case, mode)
-            side.run(5)  # libraries opened, memory reserved, algorithms chosen, steps captured
             side.reset()
-            side.run(2)
+            side.run(5)  # libraries opened, memory reserved, algorithms chosen, steps captured
             warm[mode] = side.peak()
             sides[mode] = side
         except Exception as error:  # a side that cannot run is a result too

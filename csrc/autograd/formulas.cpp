@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/grad_mode.h"
+#include "autograd/gradient_place.h"
 #include "kernels/table.h"
 #include "ops/ops.h"
 #include "ops/raw/dense.h"
+#include "ops/raw/linear.h"
 #include "ops/raw/reduce.h"
 
 namespace vt {
@@ -274,9 +277,15 @@ std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, c
     const Tensor flat = matmul(rows, weight);
     out[0] = flat.dim() == input.dim() ? flat : reshape(flat, input.sizes());
   }
-  if (needs[1])
-    out[1] = matmul(transposed(rows), input.dim() == 1 ? unsqueeze(input, 0) : as_rows(input));
-  if (needs[2]) out[2] = unbroadcast(rows, bias);
+  const Tensor seen = input.dim() == 1 ? unsqueeze(input, 0) : as_rows(input);
+  if (grad_enabled()) {
+    if (needs[1]) out[1] = matmul(transposed(rows), seen);
+    if (needs[2]) out[2] = unbroadcast(rows, bias);
+    return out;
+  }
+  if (needs[1]) out[1] = gradient_output(1, weight.sizes(), grad.dtype(), grad.device());
+  if (needs[2]) out[2] = gradient_output(2, bias.sizes, grad.dtype(), grad.device());
+  raw::linear_parameter_gradients(rows, seen, out[1], out[2]);
   return out;
 }
 

@@ -1,6 +1,8 @@
 // Derivatives of fused layers: layer norm and RMS norm, alone and behind a residual sum, and gated
 // activations.
 #include "autograd/formulas.h"
+#include "autograd/grad_mode.h"
+#include "autograd/gradient_place.h"
 #include "ops/ops.h"
 
 namespace vt {
@@ -11,23 +13,24 @@ void check_once_only(const char* op, const Tensor& grad) {
            ": the second derivative is not implemented; call backward without create_graph");
 }
 
-Tensor shaped(const Tensor& t, const Tensor& parameter) {
-  return t.defined() ? raw::view(t, parameter.sizes()) : t;
-}
 Tensor zeros_of(const Tensor& t) { return t.defined() ? zeros_like(t, {}, {}) : t; }
 
-// Gradients of input, weight and bias. `mean` is undefined for RMS norm, `extra` where nothing is
-// added to the input's.
+// Gradients of input, weight and bias; `edge` is the weight's. `mean` is undefined for RMS norm,
+// `extra` where nothing is added to the input's.
 std::array<Tensor, 3> gradients(const char* op, const Tensor& grad, const Tensor& extra,
                                 const Tensor& input, const Tensor& weight, const Tensor& bias,
-                                const Tensor& mean, const Tensor& rstd, bool weight_wanted,
-                                bool bias_wanted) {
+                                const Tensor& mean, const Tensor& rstd, int edge,
+                                bool weight_wanted, bool bias_wanted) {
   check_once_only(op, grad);
   if (input.numel() == 0) return {zeros_of(input), zeros_of(weight), zeros_of(bias)};
-  auto [dx, dweight, dbias] =
-      raw::norm_rows_backward(grad, extra, input, mean, rstd, weight,
-                              weight_wanted && weight.defined(), bias_wanted && bias.defined());
-  return {dx, shaped(dweight, weight), shaped(dbias, bias)};
+  Tensor dweight, dbias;
+  const auto output = [&](int at, const Tensor& parameter) {
+    return gradient_output(at, parameter.sizes(), input.dtype(), input.device());
+  };
+  if (weight_wanted && weight.defined()) dweight = output(edge, weight);
+  if (bias_wanted && bias.defined()) dbias = output(edge + 1, bias);
+  Tensor dx = raw::norm_rows_backward(grad, extra, input, mean, rstd, weight, dweight, dbias);
+  return {dx, dweight, dbias};
 }
 
 }  // namespace
@@ -36,7 +39,7 @@ std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& inpu
                                           const Tensor& weight, const Tensor& bias,
                                           const Tensor& mean, const Tensor& rstd,
                                           std::array<bool, 3> needs) {
-  return gradients("layer_norm", grad, Tensor(), input, weight, bias, mean, rstd, needs[1],
+  return gradients("layer_norm", grad, Tensor(), input, weight, bias, mean, rstd, 1, needs[1],
                    needs[2]);
 }
 
@@ -44,7 +47,7 @@ std::array<Tensor, 2> rms_norm_backward(const Tensor& grad, const Tensor& input,
                                         const Tensor& weight, const Tensor& rstd,
                                         std::array<bool, 2> needs) {
   auto [dx, dweight, none] = gradients("rms_norm", grad, Tensor(), input, weight, Tensor(),
-                                       Tensor(), rstd, needs[1], false);
+                                       Tensor(), rstd, 1, needs[1], false);
   return {dx, dweight};
 }
 
@@ -58,7 +61,7 @@ std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_gr
     return {sum_grad, sum_grad, zeros_of(weight), zeros_of(bias)};
   }
   auto [dx, dweight, dbias] =
-      gradients(op, grad, sum_grad, sum, weight, bias, mean, rstd, needs[2], needs[3]);
+      gradients(op, grad, sum_grad, sum, weight, bias, mean, rstd, 2, needs[2], needs[3]);
   return {dx, dx, dweight, dbias};
 }
 

@@ -1,5 +1,6 @@
 // Matrix products: every rank combination becomes one strided batched gemm.
 #include "ops/raw/dense.h"
+#include "ops/raw/linear.h"
 
 namespace vt::raw {
 namespace {
@@ -171,6 +172,27 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
   if (b.defined()) gemm.bias = b.data();
   kernels(x.device()).gemm(gemm);
   return out;
+}
+
+void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Tensor& dweight,
+                                const Tensor& dbias) {
+  const Kernels& kernel = kernels(grad.device());
+  if (dbias.defined() && dbias.numel() > 0) {
+    if (grad.numel() == 0) raw::fill_(dbias, Scalar(0));
+    else kernel.reduce(dbias, grad, ReduceKind::kSum, 1u);
+  }
+  if (!dweight.defined() || dweight.numel() == 0) return;
+  if (grad.numel() == 0) {
+    raw::fill_(dweight, Scalar(0));
+    return;
+  }
+  const Tensor g = readable(grad), x = readable(rows);
+  Gemm gemm{g.device(),         g.dtype(),    dweight.sizes()[0],
+            dweight.sizes()[1], g.sizes()[0], 1,
+            GemmMatrix{},       matrix(x, 0), GemmMatrix{dweight.data(), dweight.sizes()[1], 1, 0}};
+  const GemmMatrix stored = matrix(g, 0);
+  gemm.a = {g.data(), stored.column_stride, stored.row_stride, 0};
+  kernel.gemm(gemm);
 }
 
 }  // namespace vt::raw

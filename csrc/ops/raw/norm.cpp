@@ -65,21 +65,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> add_norm_rows(const Tensor& input,
   return {std::move(r.out), std::move(r.sum), std::move(r.mean), std::move(r.rstd)};
 }
 
-std::tuple<Tensor, Tensor, Tensor> norm_rows_backward(const Tensor& grad_output,
-                                                      const Tensor& extra, const Tensor& input,
-                                                      const Tensor& mean, const Tensor& rstd,
-                                                      const Tensor& weight, bool weight_grad,
-                                                      bool bias_grad) {
+Tensor norm_rows_backward(const Tensor& grad_output, const Tensor& extra, const Tensor& input,
+                          const Tensor& mean, const Tensor& rstd, const Tensor& weight,
+                          const Tensor& dweight, const Tensor& dbias) {
   const int64_t count = rstd.numel(), n = count == 0 ? 0 : input.numel() / count;
-  Tensor dx = empty_like(input), dweight, dbias;
-  const auto parameter = [&] { return empty(Dims{n}, input.dtype(), input.device()); };
-  if (weight_grad) dweight = parameter();
-  if (bias_grad) dbias = parameter();
+  Tensor dx = empty_like(input);
   if (dx.numel() > 0)
     kernels(input.device())
-        .norm_backward(rows(dx, n), dweight, dbias, rows(grad_output, n), rows(extra, n),
-                       rows(input, n), mean, rstd, flat(weight));
-  return {dx, dweight, dbias};
+        .norm_backward(rows(dx, n), flat(dweight), flat(dbias), rows(grad_output, n),
+                       rows(extra, n), rows(input, n), mean, rstd, flat(weight));
+  return dx;
 }
 
 }  // namespace vt::raw
