@@ -48,6 +48,9 @@ std::array<Tensor, 2> matmul_backward(const Tensor& grad, const Tensor& self, co
                                       std::array<bool, 2> needs);
 std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, const Tensor& weight,
                                       const TensorMeta& bias, std::array<bool, 3> needs);
+std::array<Tensor, 3> linear_gelu_backward(const Tensor& grad, const Tensor& input,
+                                           const Tensor& weight, const Tensor& bias,
+                                           const Tensor& pre, std::array<bool, 3> needs);
 std::array<Tensor, 2> softmax_double_backward(const Tensor& grad, const Tensor& grad_output,
                                               const Tensor& output, int64_t dim, bool log);
 std::array<Tensor, 3> layer_norm_backward(const Tensor& grad, const Tensor& input,

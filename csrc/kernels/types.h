@@ -28,6 +28,8 @@ struct GemmMatrix {
   void* data;
   int64_t row_stride, column_stride, batch_stride;
 };
+// What happens to the product before it is stored. GELU is its tanh form.
+enum class GemmEpilogue : uint8_t { kNone, kGelu, kGeluBackward };
 struct Gemm {
   Device device;
   DType dtype;
@@ -35,6 +37,13 @@ struct Gemm {
   GemmMatrix a, b, out;
   double alpha = 1, beta = 0;
   const void* bias = nullptr;  // n elements added to each row, or null
+  // For one matrix (batch 1). kGelu: out = gelu(product + bias), and what gelu is applied to goes to
+  // aux where that is not null. kGeluBackward: out = product * gelu'(aux). aux is m x n like out.
+  GemmEpilogue epilogue = GemmEpilogue::kNone;
+  GemmMatrix aux{};
+  // Where the sums of a's rows go, m elements, or null: with a = grad.T the gradient of a bias.
+  // For one matrix, no bias, epilogue kNone.
+  void* row_sums = nullptr;
 };
 
 // Attention of `heads` query heads in `batch` sequences; heads / kv_heads neighbouring query heads

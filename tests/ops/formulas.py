@@ -46,3 +46,7 @@ def rope(
         u, v = wide.chunk(2, -1)
         turned = pt.cat((u * cos - v * sin, v * cos + u * sin), -1)
     return turned.to(x.dtype)
+
+
+def linear_gelu(input: pt.Tensor, weight: pt.Tensor, bias: pt.Tensor | None = None) -> pt.Tensor:
+    return pt.nn.functional.gelu(pt.nn.functional.linear(input, weight, bias), approximate="tanh")

@@ -96,7 +96,7 @@ class MultiheadAttention(Module):
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if query is key and key is value:  # one product, whose chunks attention reads in place
-            projected = _C.ops.linear(query, weight, bias).chunk(3, -1)
+            projected = list(_C.ops.linear(query, weight, bias).chunk(3, -1))
         else:
             biases = (None,) * 3 if bias is None else bias.chunk(3)
             projected = [

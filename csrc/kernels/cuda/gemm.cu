@@ -1,6 +1,7 @@
 // Matrix products: cuBLASLt, and what it leaves over.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vendor/cublaslt.h"
+#include "kernels/pointwise_unary.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -23,29 +24,114 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// x is what the product left in out.
+template <class T, GemmEpilogue E>
+__global__ void __launch_bounds__(kThreads)
+    finish_kernel(T* out, T* aux, int64_t m, int64_t n, int64_t row_stride, int64_t aux_stride) {
+  using C = compute_t<T>;
+  const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (column >= n) return;
+  for (int64_t row = blockIdx.y; row < m; row += gridDim.y) {
+    T& element = out[row * row_stride + column];
+    const C x = convert<C>(element);
+    if constexpr (E == GemmEpilogue::kGelu) {
+      if (aux) aux[row * aux_stride + column] = element;
+      element = convert<T>(functor::GeluTanh<C>{}(x));
+    } else {
+      const C at = convert<C>(aux[row * aux_stride + column]);
+      element = convert<T>(functor::GeluTanhBackward<C>{}(x, at));
+    }
+  }
+}
+
+// Sums of a's rows in a fixed order: a warp takes 32 rows and every kSlices-th of the k columns,
+// the second step adds the slices in order. Neighbouring rows are neighbours in memory where a is
+// the transpose of a gradient.
+constexpr int kSlices = 64;
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    slice_sums_kernel(compute_t<T>* partial, const T* a, int64_t m, int64_t k, int64_t row_stride,
+                      int64_t column_stride) {
+  using C = compute_t<T>;
+  const int64_t row = int64_t{blockIdx.x} * kWarp + threadIdx.x % kWarp;
+  const int slice =
+      static_cast<int>(blockIdx.y) * (kThreads / kWarp) + static_cast<int>(threadIdx.x) / kWarp;
+  if (row >= m) return;
+  const int64_t length = ceil_div(k, kSlices), end = min(k, (slice + 1) * length);
+  C sum = 0;
+  for (int64_t p = slice * length; p < end; ++p)
+    sum += convert<C>(a[row * row_stride + p * column_stride]);
+  partial[slice * m + row] = sum;
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    add_slices_kernel(T* sums, const compute_t<T>* partial, int64_t m) {
+  const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (row >= m) return;
+  compute_t<T> sum = 0;
+  for (int slice = 0; slice < kSlices; ++slice) sum += partial[slice * m + row];
+  sums[row] = convert<T>(sum);
+}
+
+dim3 grid_over(int64_t rows, int64_t columns) {
+  return dim3(static_cast<unsigned>(ceil_div(columns, kThreads)),
+              static_cast<unsigned>(std::min<int64_t>(rows, 65535)));
+}
+
 void start_rows(const Gemm& g) {
   const Queue queue("matmul", g.device);
   const int64_t rows = g.m * g.batch;
   visit_float("matmul", g.dtype, [&]<class T>(TypeTag<T>) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(g.n, kThreads)),
-                    static_cast<unsigned>(std::min<int64_t>(rows, 65535)));
-    queue.launch(&start_rows_kernel<T>, grid, kThreads, static_cast<T*>(g.out.data),
+    queue.launch(&start_rows_kernel<T>, grid_over(rows, g.n), kThreads, static_cast<T*>(g.out.data),
                  static_cast<const T*>(g.bias), rows, g.n, g.m, g.out.row_stride,
                  g.out.batch_stride, g.beta);
+  });
+}
+
+void finish(const Gemm& g) {
+  const Queue queue("matmul", g.device);
+  visit_float("matmul", g.dtype, [&]<class T>(TypeTag<T>) {
+    const auto kernel = g.epilogue == GemmEpilogue::kGelu
+                            ? &finish_kernel<T, GemmEpilogue::kGelu>
+                            : &finish_kernel<T, GemmEpilogue::kGeluBackward>;
+    queue.launch(kernel, grid_over(g.m, g.n), kThreads, static_cast<T*>(g.out.data),
+                 static_cast<T*>(g.aux.data), g.m, g.n, g.out.row_stride, g.aux.row_stride);
+  });
+}
+
+void sum_rows(const Gemm& g) {
+  const Queue queue("matmul", g.device);
+  visit_float("matmul", g.dtype, [&]<class T>(TypeTag<T>) {
+    const Scratch<compute_t<T>> partial(queue, kSlices * g.m);
+    const dim3 grid(static_cast<unsigned>(ceil_div(g.m, kWarp)), kSlices / (kThreads / kWarp));
+    queue.launch(&slice_sums_kernel<T>, grid, kThreads, partial.get(),
+                 static_cast<const T*>(g.a.data), g.m, g.k, g.a.row_stride, g.a.column_stride);
+    queue.launch(&add_slices_kernel<T>, static_cast<unsigned>(ceil_div(g.m, kThreads)), kThreads,
+                 static_cast<T*>(g.row_sums), partial.get(), g.m);
   });
 }
 
 }  // namespace
 
 void gemm(const Gemm& gemm) {
-  if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return;
+  if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) {
+    if (gemm.row_sums && gemm.m > 0) sum_rows(gemm);
+    return;
+  }
   if (gemm.k > 0 && cublaslt_gemm(gemm)) return;
-  start_rows(gemm);
-  if (gemm.k == 0) return;
+  // One piece after the other: the epilogue, then the bias, is left to a kernel of its own.
   Gemm rest = gemm;
-  rest.bias = nullptr;
-  rest.beta = 1;
-  cublaslt_gemm(rest);
+  rest.epilogue = GemmEpilogue::kNone;
+  rest.aux = {};
+  rest.row_sums = nullptr;
+  if (gemm.k == 0 || !cublaslt_gemm(rest)) {
+    start_rows(rest);
+    rest.bias = nullptr;
+    rest.beta = 1;
+    if (gemm.k > 0) cublaslt_gemm(rest);
+  }
+  if (gemm.epilogue != GemmEpilogue::kNone) finish(gemm);
+  if (gemm.row_sums) sum_rows(gemm);
 }
 
 }  // namespace vt::cuda

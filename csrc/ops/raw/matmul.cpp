@@ -135,63 +135,92 @@ Tensor matmul(const Tensor& self, const Tensor& other) {
   return out;
 }
 
-Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
-  check_product("linear", input, weight);
-  VT_CHECK(weight.dim() == 2 && input.dim() > 0, kRuntime,
-           "linear: expected input [..., in] and weight [out, in], got ", input, " and ", weight);
+namespace {
+
+// input @ weight.T + bias, then the epilogue. `aux`, if not null, becomes what gelu is applied to.
+Tensor linear_with(const char* op, const Tensor& input, const Tensor& weight, const Tensor& bias,
+                   GemmEpilogue epilogue, Tensor* aux) {
+  check_product(op, input, weight);
+  VT_CHECK(weight.dim() == 2 && input.dim() > 0, kRuntime, op,
+           ": expected input [..., in] and weight [out, in], got ", input, " and ", weight);
   const int64_t k = weight.sizes()[1], n = weight.sizes()[0];
-  VT_CHECK(input.sizes().back() == k, kRuntime, "linear: input ", input, " and weight ", weight,
+  VT_CHECK(input.sizes().back() == k, kRuntime, op, ": input ", input, " and weight ", weight,
            " cannot be multiplied (", input.sizes().back(), " vs ", k, ")");
   if (bias.defined()) {
-    check_product("linear", input, bias);
-    VT_CHECK(bias.dim() == 1 && bias.sizes()[0] == n, kRuntime, "linear: bias ", bias,
+    check_product(op, input, bias);
+    VT_CHECK(bias.dim() == 1 && bias.sizes()[0] == n, kRuntime, op, ": bias ", bias,
              " does not match weight ", weight);
   }
   const Tensor x = dense(input), w = readable(weight), b = dense(bias);
   Dims sizes = input.sizes();
   sizes.back() = n;
   Tensor out = empty(sizes, input.dtype(), input.device());
+  if (aux) *aux = empty_like(out);
   if (out.numel() == 0) return out;
-  const int64_t m = out.numel() / n;
   if (k == 0) {
     raw::fill_(out, Scalar(0));
     if (b.defined()) raw::add_(out, b, Scalar(1));
-    return out;
+    if (aux) raw::copy_(*aux, out, false);
+    return epilogue == GemmEpilogue::kGelu ? raw::gelu(out, "tanh") : out;
   }
-  Gemm gemm{x.device(),
-            x.dtype(),
-            m,
-            n,
-            k,
-            1,
-            GemmMatrix{x.data(), k, 1, 0},
-            GemmMatrix{},
-            GemmMatrix{out.data(), n, 1, 0}};
+  Gemm gemm{.device = x.device(),
+            .dtype = x.dtype(),
+            .m = out.numel() / n,
+            .n = n,
+            .k = k,
+            .batch = 1,
+            .a = {x.data(), k, 1, 0},
+            .b = {},
+            .out = {out.data(), n, 1, 0}};
   const GemmMatrix stored = matrix(w, 0);
   gemm.b = {w.data(), stored.column_stride, stored.row_stride, 0};
   if (b.defined()) gemm.bias = b.data();
+  gemm.epilogue = epilogue;
+  if (aux) gemm.aux = {aux->data(), n, 1, 0};
   kernels(x.device()).gemm(gemm);
   return out;
 }
 
+}  // namespace
+
+Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  return linear_with("linear", input, weight, bias, GemmEpilogue::kNone, nullptr);
+}
+
+std::tuple<Tensor, Tensor> linear_gelu_rows(const Tensor& input, const Tensor& weight,
+                                            const Tensor& bias, bool keep) {
+  Tensor aux;
+  Tensor out =
+      linear_with("linear_gelu", input, weight, bias, GemmEpilogue::kGelu, keep ? &aux : nullptr);
+  return {out, aux};
+}
+
+// The bias's gradient comes out of the product that gives the weight's, where both are wanted.
 void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Tensor& dweight,
                                 const Tensor& dbias) {
   const Kernels& kernel = kernels(grad.device());
-  if (dbias.defined() && dbias.numel() > 0) {
+  const bool product = dweight.defined() && dweight.numel() > 0 && grad.numel() > 0;
+  if (dbias.defined() && dbias.numel() > 0 && !product) {
     if (grad.numel() == 0) raw::fill_(dbias, Scalar(0));
     else kernel.reduce(dbias, grad, ReduceKind::kSum, 1u);
   }
   if (!dweight.defined() || dweight.numel() == 0) return;
-  if (grad.numel() == 0) {
+  if (!product) {
     raw::fill_(dweight, Scalar(0));
     return;
   }
   const Tensor g = readable(grad), x = readable(rows);
-  Gemm gemm{g.device(),         g.dtype(),    dweight.sizes()[0],
-            dweight.sizes()[1], g.sizes()[0], 1,
-            GemmMatrix{},       matrix(x, 0), GemmMatrix{dweight.data(), dweight.sizes()[1], 1, 0}};
   const GemmMatrix stored = matrix(g, 0);
-  gemm.a = {g.data(), stored.column_stride, stored.row_stride, 0};
+  Gemm gemm{.device = g.device(),
+            .dtype = g.dtype(),
+            .m = dweight.sizes()[0],
+            .n = dweight.sizes()[1],
+            .k = g.sizes()[0],
+            .batch = 1,
+            .a = {g.data(), stored.column_stride, stored.row_stride, 0},
+            .b = matrix(x, 0),
+            .out = {dweight.data(), dweight.sizes()[1], 1, 0}};
+  if (dbias.defined()) gemm.row_sums = dbias.data();
   kernel.gemm(gemm);
 }
 

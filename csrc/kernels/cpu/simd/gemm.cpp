@@ -4,6 +4,7 @@
 #include <cblas.h>
 
 #include "kernels/cpu/simd/rows.h"
+#include "kernels/pointwise_unary.h"
 #include "kernels/structured_cpu.h"
 
 namespace vt::cpu::VT_ISA {
@@ -197,32 +198,84 @@ void tiny(const Gemm& g, int64_t batch) {
   }
 }
 
+// The epilogue on the product that lies in out.
+template <class T>
+void finish(const Gemm& g) {
+  using C = compute_t<T>;
+  parallel_for(g.m, row_grain(g.n), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      T* out = static_cast<T*>(g.out.data) + i * g.out.row_stride;
+      T* aux = g.aux.data ? static_cast<T*>(g.aux.data) + i * g.aux.row_stride : nullptr;
+      if (g.epilogue == GemmEpilogue::kGelu) {
+        if (aux) std::copy_n(out, g.n, aux);
+#pragma GCC ivdep
+        for (int64_t j = 0; j < g.n; ++j)
+          out[j] = static_cast<T>(functor::GeluTanh<C>{}(static_cast<C>(out[j])));
+      } else {
+#pragma GCC ivdep
+        for (int64_t j = 0; j < g.n; ++j)
+          out[j] = static_cast<T>(
+              functor::GeluTanhBackward<C>{}(static_cast<C>(out[j]), static_cast<C>(aux[j])));
+      }
+    }
+  });
+}
+
+// Sums of a's rows, 64 rows at a time, each in the order of k.
+template <class T>
+void sum_rows(const Gemm& g) {
+  using C = compute_t<T>;
+  constexpr int64_t kRows = 64;
+  parallel_for((g.m + kRows - 1) / kRows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t first = block * kRows, rows = std::min(kRows, g.m - first);
+      double sums[kRows] = {};
+      for (int64_t p = 0; p < g.k; ++p) {
+        const T* column =
+            static_cast<const T*>(g.a.data) + first * g.a.row_stride + p * g.a.column_stride;
+#pragma GCC ivdep
+        for (int64_t i = 0; i < rows; ++i)
+          sums[i] += static_cast<double>(static_cast<C>(column[i * g.a.row_stride]));
+      }
+      for (int64_t i = 0; i < rows; ++i)
+        static_cast<T*>(g.row_sums)[first + i] = static_cast<T>(static_cast<C>(sums[i]));
+    }
+  });
+}
+
+template <class T>
+void multiply(const Gemm& g) {
+  const int64_t work = g.m * g.n * g.k;
+  if (work <= kTinyWork && g.n * g.k <= kTinyWork) {
+    parallel_for(g.batch, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, work)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) tiny<T>(g, i);
+                 });
+    return;
+  }
+  constexpr int64_t kLimit = 0x7fffffff;
+  VT_CHECK(g.m <= kLimit && g.n <= kLimit && g.k <= kLimit, kRuntime,
+           "matmul: a matrix of the product ", g.m, " x ", g.k, " x ", g.n,
+           " is larger than 2^31 - 1 in one dimension");
+  use_one_thread();
+  // Small matrices side by side, large ones one after the other with all threads on each.
+  constexpr int64_t kSideBySide = int64_t{1} << 26;
+  if (work < kSideBySide)
+    parallel_for(g.batch, std::max<int64_t>(1, 200000 / work), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) product<T>(g, i);
+    });
+  else
+    for (int64_t i = 0; i < g.batch; ++i) product<T>(g, i);
+}
+
 }  // namespace
 
 void gemm(const Gemm& g) {
   visit_float("matmul", g.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const int64_t work = g.m * g.n * g.k;
-    if (work <= kTinyWork && g.n * g.k <= kTinyWork) {
-      parallel_for(g.batch, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, work)),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) tiny<T>(g, i);
-                   });
-      return;
-    }
-    constexpr int64_t kLimit = 0x7fffffff;
-    VT_CHECK(g.m <= kLimit && g.n <= kLimit && g.k <= kLimit, kRuntime,
-             "matmul: a matrix of the product ", g.m, " x ", g.k, " x ", g.n,
-             " is larger than 2^31 - 1 in one dimension");
-    use_one_thread();
-    // Small matrices side by side, large ones one after the other with all threads on each.
-    constexpr int64_t kSideBySide = int64_t{1} << 26;
-    if (work < kSideBySide)
-      parallel_for(g.batch, std::max<int64_t>(1, 200000 / work), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) product<T>(g, i);
-      });
-    else
-      for (int64_t i = 0; i < g.batch; ++i) product<T>(g, i);
+    multiply<T>(g);
+    if (g.epilogue != GemmEpilogue::kNone) finish<T>(g);
+    if (g.row_sums) sum_rows<T>(g);
   });
 }
 

@@ -108,7 +108,7 @@ std::optional<Operand> as_column_major(int64_t rows, int64_t cols, int64_t row_s
 struct Key {
   int64_t device, dtype, m, n, k, batch;
   int64_t a_operation, a_ld, a_stride, b_operation, b_ld, b_stride, out_ld, out_stride;
-  int64_t alignments, bias, tf32;
+  int64_t alignments, epilogue, aux_ld, tf32;
 
   bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
 };
@@ -141,21 +141,20 @@ Types types_of(DType dtype, bool tf32) {
   }
 }
 
-// Descriptors belong to one thread, because the bias pointer is written into them; the choice of
-// algorithm is shared.
+// Descriptors belong to one thread, because pointers are written into them; the choice of algorithm
+// is shared.
 class Plan {
  public:
-  Plan(const Key& key, const void* bias) {
+  Plan(const Key& key, const Gemm& gemm) {
     const Types types = types_of(static_cast<DType>(key.dtype), key.tf32);
     check(api().desc_create(&desc_, types.compute, types.scale), "cublasLtMatmulDescCreate");
     const auto a_operation = static_cast<int32_t>(key.a_operation),
                b_operation = static_cast<int32_t>(key.b_operation);
     set(kDescTransA, a_operation);
     set(kDescTransB, b_operation);
-    if (key.bias) {
-      set(kDescEpilogue, static_cast<uint32_t>(kEpilogueBias));
-      set(kDescBiasPointer, bias);  // the choice of algorithm looks at it
-    }
+    if (key.epilogue != kEpilogueDefault) set(kDescEpilogue, static_cast<uint32_t>(key.epilogue));
+    if (key.aux_ld) set(kDescAuxLd, key.aux_ld);
+    point_to(gemm);  // the choice of algorithm looks at them
     a_ = layout(types.data, key.n, key.k, a_operation, key.a_ld, key.batch, key.a_stride);
     b_ = layout(types.data, key.k, key.m, b_operation, key.b_ld, key.batch, key.b_stride);
     out_ = layout(types.data, key.n, key.m, kNoTranspose, key.out_ld, key.batch, key.out_stride);
@@ -171,6 +170,13 @@ class Plan {
   template <class T>
   void set(DescAttribute attribute, const T& value) {
     check(api().desc_set(desc_, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
+  }
+
+  // Writes into the descriptor what differs between calls of one plan.
+  void point_to(const Gemm& gemm) {
+    if (const void* vector = gemm.row_sums ? gemm.row_sums : gemm.bias)
+      set(kDescBiasPointer, vector);
+    if (const void* aux = gemm.aux.data) set(kDescAuxPointer, aux);
   }
 
   std::optional<Heuristic> choose(const Key& key) const {
@@ -242,15 +248,26 @@ std::optional<Heuristic> heuristic_for(const Key& key, const Plan& plan) {
 }
 
 // Null where cuBLASLt has no algorithm for the key.
-Plan* plan_for(const Key& key, const void* bias) {
+Plan* plan_for(const Key& key, const Gemm& gemm) {
   thread_local std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash> t_plans;
   if (auto found = t_plans.find(key); VT_LIKELY(found != t_plans.end())) return found->second.get();
-  auto plan = std::make_unique<Plan>(key, bias);
+  auto plan = std::make_unique<Plan>(key, gemm);
   const std::optional<Heuristic> heuristic = heuristic_for(key, *plan);
   if (heuristic) plan->heuristic = *heuristic;
   else plan.reset();
   if (t_plans.size() >= kMaxPlans) t_plans.clear();
   return t_plans.emplace(key, std::move(plan)).first->second.get();
+}
+
+uint32_t epilogue_of(const Gemm& g) {
+  if (g.row_sums) return kEpilogueSumsOfB;  // its B is our a: see make_key
+  const uint32_t bias = g.bias ? kEpilogueBias : 0;
+  switch (g.epilogue) {
+    case GemmEpilogue::kGelu: return (g.aux.data ? kEpilogueGeluAux : kEpilogueGelu) | bias;
+    case GemmEpilogue::kGeluBackward: return kEpilogueGeluBackward;
+    case GemmEpilogue::kNone: break;
+  }
+  return bias ? bias : kEpilogueDefault;
 }
 
 int64_t alignment_of(const void* data) {
@@ -268,8 +285,10 @@ Key make_key(const Gemm& g) {
            g.b.row_stride, ", ", g.b.column_stride, ") of the ", g.k, 'x', g.n, " matrix and (",
            g.out.row_stride, ", ", g.out.column_stride,
            ") of the result are not those of a matrix or its transpose; call contiguous() first");
-  const int64_t out_alignment =
-      std::min(alignment_of(g.out.data), g.bias ? alignment_of(g.bias) : 16);
+  int64_t out_alignment = alignment_of(g.out.data);
+  for (const void* vector :
+       {g.bias, static_cast<const void*>(g.row_sums), static_cast<const void*>(g.aux.data)})
+    if (vector) out_alignment = std::min(out_alignment, alignment_of(vector));
   return {.device = g.device.index,
           .dtype = static_cast<int64_t>(g.dtype),
           .m = g.m,
@@ -285,7 +304,10 @@ Key make_key(const Gemm& g) {
           .out_ld = g.m == 1 ? g.n : g.out.row_stride,
           .out_stride = g.batch == 1 ? 0 : g.out.batch_stride,
           .alignments = alignment_of(g.b.data) | alignment_of(g.a.data) << 8 | out_alignment << 16,
-          .bias = g.bias != nullptr,
+          .epilogue = epilogue_of(g),
+          .aux_ld = !g.aux.data ? 0
+                    : g.m == 1  ? g.n
+                                : g.aux.row_stride,
           .tf32 = g.dtype == DType::kF32 && kernel_settings().allow_tf32};
 }
 
@@ -295,12 +317,12 @@ bool cublaslt_gemm(const Gemm& gemm) {
   const int index = gemm.device.index;
   DeviceGuard guard(index);
   const Key key = make_key(gemm);
-  Plan* plan = plan_for(key, gemm.bias);
-  if (!plan && gemm.bias) return false;
+  Plan* plan = plan_for(key, gemm);
+  if (!plan && key.epilogue != kEpilogueDefault) return false;
   VT_CHECK(plan, kRuntime, "matmul: cuBLASLt has no algorithm for ", gemm.batch, " products ",
            gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x', gemm.n, " of ", name(gemm.dtype), " on ",
            gemm.device);
-  if (gemm.bias) plan->set(kDescBiasPointer, gemm.bias);
+  plan->point_to(gemm);
   const double alpha = gemm.alpha, beta = gemm.beta;
   const float alpha_f32 = static_cast<float>(alpha), beta_f32 = static_cast<float>(beta);
   const bool wide = gemm.dtype == DType::kF64;

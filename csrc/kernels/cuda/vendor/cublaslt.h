@@ -4,8 +4,8 @@
 
 namespace vt::cuda {
 
-// out = alpha * a @ b + beta * out + bias on the current stream; no size is 0. Nothing is allocated
-// once a shape has been seen. False, and nothing done, where cuBLASLt cannot add the bias itself
+// The whole of `gemm` on the current stream; no size is 0. Nothing is allocated once a shape has been
+// seen. False, and nothing done, where cuBLASLt cannot do the bias, the epilogue or the sums itself
 // for these types and strides.
 bool cublaslt_gemm(const Gemm& gemm);
 

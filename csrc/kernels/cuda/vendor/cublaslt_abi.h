@@ -24,12 +24,22 @@ using Preference = PreferenceTag*;
 
 enum ComputeType : int32_t { kCompute32F = 68, kCompute64F = 70, kCompute32FFastTF32 = 77 };
 enum Operation : int32_t { kNoTranspose = 0, kTranspose = 1 };
-enum Epilogue : uint32_t { kEpilogueDefault = 1, kEpilogueBias = 4 };
+// Flags, but for the first.
+enum Epilogue : uint32_t {
+  kEpilogueDefault = 1,
+  kEpilogueBias = 4,
+  kEpilogueGelu = 32,
+  kEpilogueGeluAux = 32 | 128,
+  kEpilogueGeluBackward = 64 | 128,
+  kEpilogueSumsOfB = 512
+};
 enum DescAttribute : int {
   kDescTransA = 3,
   kDescTransB = 4,
   kDescEpilogue = 7,
-  kDescBiasPointer = 8
+  kDescBiasPointer = 8,
+  kDescAuxPointer = 11,
+  kDescAuxLd = 12
 };
 enum LayoutAttribute : int { kLayoutBatchCount = 5, kLayoutBatchStride = 6 };
 enum PreferenceAttribute : int {
