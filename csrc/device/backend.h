@@ -91,7 +91,8 @@ class Backend {
   virtual void synchronize_stream(Stream stream) = 0;
   virtual void synchronize(int index) = 0;
 
-  virtual void* create_event(int index, bool timing) = 0;
+  // A blocking one lets the waiting host thread sleep; another makes it spin, which is quicker.
+  virtual void* create_event(int index, bool timing, bool blocking = false) = 0;
   virtual void destroy_event(void* event) = 0;
   virtual void record_event(void* event, Stream stream) = 0;
   virtual void wait_event(Stream stream, void* event) = 0;

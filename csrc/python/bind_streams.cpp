@@ -49,7 +49,7 @@ StreamPointer current_stream(const std::optional<Device>& device) {
 // Made at its first recording, when its device is known.
 class EventObject {
  public:
-  explicit EventObject(bool timing) : timing_(timing) {}
+  explicit EventObject(bool timing, bool blocking = false) : timing_(timing), blocking_(blocking) {}
   ~EventObject() {
     if (handle_) backend(device_).destroy_event(handle_);
   }
@@ -60,7 +60,7 @@ class EventObject {
     const Stream on = stream ? stream->get() : current_stream(std::nullopt)->get();
     if (!handle_) {
       device_ = on.device;
-      handle_ = backend(device_).create_event(device_.index, timing_);
+      handle_ = backend(device_).create_event(device_.index, timing_, blocking_);
     }
     VT_CHECK(device_ == on.device, kRuntime, "Event.record: the event belongs to ", device_,
              ", the stream to ", on.device);
@@ -86,7 +86,7 @@ class EventObject {
   }
 
  private:
-  bool timing_;
+  bool timing_, blocking_;
   Device device_;
   void* handle_ = nullptr;
 };
@@ -145,11 +145,11 @@ void bind_stream_class(pyb::module_& module) {
 
 void bind_event_class(pyb::module_& module) {
   pyb::class_<EventObject, EventPointer>(module, "Event", "A mark in a stream.")
-      .def(pyb::init([](bool timing, bool, bool interprocess) {
+      .def(pyb::init([](bool timing, bool blocking, bool interprocess) {
              VT_CHECK(
                  !interprocess, kRuntime,
                  "Event: all devices belong to one process here; interprocess=True is not needed");
-             return std::make_shared<EventObject>(timing);
+             return std::make_shared<EventObject>(timing, blocking);
            }),
            pyb::arg("enable_timing") = false, pyb::arg("blocking") = false,
            pyb::arg("interprocess") = false)

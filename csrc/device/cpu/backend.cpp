@@ -85,7 +85,7 @@ class CpuBackend final : public Backend {
   void synchronize_stream(Stream) override {}
   void synchronize(int) override {}
 
-  void* create_event(int, bool) override { return new Clock::time_point(); }
+  void* create_event(int, bool, bool) override { return new Clock::time_point(); }
   void destroy_event(void* event) override { delete static_cast<Clock::time_point*>(event); }
   void record_event(void* event, Stream) override {
     *static_cast<Clock::time_point*>(event) = Clock::now();

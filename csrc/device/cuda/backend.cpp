@@ -104,7 +104,9 @@ class CudaBackend final : public Backend {
     cuda::check_faults(index);
   }
 
-  void* create_event(int index, bool timing) override { return cuda::create_event(index, timing); }
+  void* create_event(int index, bool timing, bool blocking) override {
+    return cuda::create_event(index, timing, blocking);
+  }
   void destroy_event(void* event) override { cuda::destroy_event(of(event)); }
   void record_event(void* event, Stream stream) override {
     run_deferred();

@@ -15,7 +15,7 @@ namespace {
 
 struct Pool {
   std::mutex mutex;
-  std::vector<Event*> idle[2];  // without and with timing
+  std::vector<Event*> idle[2][2];  // by timing and blocking
 };
 
 Pool& pool(int index) {
@@ -33,12 +33,12 @@ void check_real(const char* op, const Event& event) {
 
 }  // namespace
 
-Event* create_event(int index, bool timing) {
+Event* create_event(int index, bool timing, bool blocking) {
   require_device(index);
   Pool& own = pool(index);
   {
     std::lock_guard lock(own.mutex);
-    auto& idle = own.idle[timing];
+    auto& idle = own.idle[timing][blocking];
     if (!idle.empty()) {
       Event* event = idle.back();
       idle.pop_back();
@@ -48,14 +48,16 @@ Event* create_event(int index, bool timing) {
   }
   DeviceGuard guard(index);
   cudaEvent_t handle = nullptr;
-  VT_CUDA(cudaEventCreateWithFlags(&handle, timing ? cudaEventDefault : cudaEventDisableTiming));
-  return new Event{handle, index, timing};
+  const unsigned flags = (timing ? cudaEventDefault : cudaEventDisableTiming) |
+                         (blocking ? cudaEventBlockingSync : cudaEventDefault);
+  VT_CUDA(cudaEventCreateWithFlags(&handle, flags));
+  return new Event{handle, index, timing, blocking};
 }
 
 void destroy_event(Event* event) {
   Pool& own = pool(event->device);
   std::lock_guard lock(own.mutex);
-  own.idle[event->timing].push_back(event);
+  own.idle[event->timing][event->blocking].push_back(event);
 }
 
 void record_event(Event& event, Stream stream) {

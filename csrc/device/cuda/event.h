@@ -11,11 +11,13 @@ struct Event {
   cudaEvent_t handle = nullptr;
   int device = 0;
   bool timing = false;
+  bool blocking = false;
   bool recorded = false;
   bool captured = false;  // recorded last in a capture: no moment of the GPU's time
 };
 
-Event* create_event(int index, bool timing);
+// A blocking one lets the thread that waits for it sleep.
+Event* create_event(int index, bool timing, bool blocking = false);
 void destroy_event(Event* event);
 void record_event(Event& event, Stream stream);
 void wait_event(Stream stream,

@@ -38,7 +38,7 @@ class NoCudaBackend final : public Backend {
   bool query_stream(Stream) override { unavailable(); }
   void synchronize_stream(Stream) override { unavailable(); }
   void synchronize(int) override { unavailable(); }
-  void* create_event(int, bool) override { unavailable(); }
+  void* create_event(int, bool, bool) override { unavailable(); }
   void destroy_event(void*) override { unavailable(); }
   void record_event(void*, Stream) override { unavailable(); }
   void wait_event(Stream, void*) override { unavailable(); }
