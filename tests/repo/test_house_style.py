@@ -53,6 +53,13 @@ def test_versions_agree() -> None:
     assert len(found) == 2 and len(set(found.values())) == 1, found
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    # pytest imports them by their last name: two of one name cannot run together.
+    names = [path.name for path in sources.with_suffix(".py") if path.name.startswith("test_")]
+    double = sorted({name for name in names if names.count(name) > 1})
+    assert not double, f"several test files are called {', '.join(double)}"
+
+
 def test_environment_switches_live_in_one_file() -> None:
     read = [
         str(path)

@@ -18,7 +18,7 @@ enum Kind : int32_t {
   kExternalCorrelation = 39,
 };
 inline constexpr int kCustomCorrelation = 3;  // CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0
-inline constexpr int kRuntimeDomain = 3;      // CUPTI_CB_DOMAIN_RUNTIME_API
+inline constexpr int kRuntimeDomain = 2;      // CUPTI_CB_DOMAIN_RUNTIME_API
 
 struct Record {
   Kind kind;
