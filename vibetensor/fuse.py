@@ -82,6 +82,7 @@ class Report:
         bytes_saved: memory traffic that fused kernels did without.
         flushes: how often something needed what was pending.
         rewrites: how often each structured pattern was found.
+        alone: how often each operator ran by itself.
         failure: why a kernel ran unfused, the first time; "" if none did.
         kernels: what was generated.
         compiled, from_disk, compile_seconds: kernels compiled and found on disk by this process.
@@ -95,6 +96,7 @@ class Report:
     bytes_saved: int
     flushes: int
     rewrites: dict[str, int]
+    alone: dict[str, int]
     failure: str
     kernels: list[FusedKernel]
     compiled: int
@@ -120,6 +122,9 @@ class Report:
                 f"{kernel.launches:8d} {kernel.elements:12d} {kernel.loads:5d} {kernel.stores:6d} "
                 f"{kernel.bytes_saved / 2**20:9.1f}  {kernel.operators}"
             )
+        alone = sorted(self.alone.items(), key=lambda each: -each[1])
+        if alone:
+            lines.append("alone: " + ", ".join(f"{name} {count}" for name, count in alone))
         if self.failure:
             lines.append("ran unfused: " + self.failure.partition("\n")[0])
         return "\n".join(lines)

@@ -12,6 +12,7 @@ const std::vector<PassInfo>& passes() {
       {kReductions, "reductions",
        "sums, means and extremes of rows join chains; sums in another order than by themselves"},
       {kAddNorm, "add_norm", "a sum that is normalised next: one kernel"},
+      {kCopies, "copies", "a result that is only copied elsewhere is written there at once"},
       {kNormBackwardAdd, "norm_backward_add",
        "a norm's gradient that another is added to: one kernel, which rounds once instead of "
        "twice"},

@@ -12,10 +12,11 @@ enum Pass : unsigned {
   kDeadWork = 1u << 3,         // what nobody reads again is not stored, or not computed
   kAddNorm = 1u << 4,          // a sum and its norm
   kReductions = 1u << 6,       // sums and extremes of rows join chains
+  kCopies = 1u << 7,           // results that are only copied elsewhere
   kNormBackwardAdd = 1u << 5,  // a norm's gradient and the sum with another one
 };
 // Passes that need structured kernels in the list.
-inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd;
+inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd | kCopies;
 
 struct PassInfo {
   Pass pass;

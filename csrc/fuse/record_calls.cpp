@@ -49,22 +49,22 @@ Node call_node(const char* name, Device device, Call call) {
 }
 
 // Runs what is pending, and counts the call; false where the call is to be put off instead.
-bool runs_now() {
+bool runs_now(const char* name) {
   if (recorder().here() && recorder().enabled(kCalls)) return false;
   run_deferred();
-  recorder().pass_by();
+  recorder().pass_by(name);
   return true;
 }
 
 void record_gemm(const Gemm& gemm) {
-  if (runs_now()) return actual(gemm.device).gemm(gemm);
+  if (runs_now("gemm")) return actual(gemm.device).gemm(gemm);
   recorder().add(call_node("gemm", gemm.device, gemm));
 }
 
 void record_norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
                  const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
                  double eps) {
-  if (runs_now())
+  if (runs_now("norm"))
     return actual(x.device()).norm(out, sum, mean, rstd, x, residual, weight, bias, eps);
   recorder().add(
       call_node("norm", x.device(),
@@ -75,7 +75,7 @@ void record_norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const
 void record_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
                           const Tensor& grad, const Tensor& extra, const Tensor& x,
                           const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
-  if (runs_now())
+  if (runs_now("norm_backward"))
     return actual(x.device()).norm_backward(dx, dweight, dbias, grad, extra, x, mean, rstd, weight);
   recorder().add(call_node(
       "norm_backward", x.device(),
@@ -122,7 +122,7 @@ Node row_node(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims
 void record_reduce(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims) {
   if (recorder().here() && recorder().enabled(kReductions) && is_of_rows(x, kind, dims))
     return recorder().add(row_node(out, x, kind, dims));
-  if (runs_now()) return actual(x.device()).reduce(out, x, kind, dims);
+  if (runs_now("reduce")) return actual(x.device()).reduce(out, x, kind, dims);
   recorder().add(call_node("reduce", x.device(), ReduceCall{unowned(out), unowned(x), kind, dims}));
 }
 

@@ -159,12 +159,19 @@ void Recorder::rewrite(std::vector<Node>& nodes, const DeadRanges& dead) {
     list.compact();
   };
   apply(kAddNorm, "add_norm", &fuse_add_norm);
+  apply(kCopies, "copies", &fuse_copies);
   apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);
 }
 
 void Recorder::run(std::vector<Node> nodes, const DeadRanges& dead) {
   rewrite(nodes, dead);
   for (const Group& group : make_groups(nodes, enabled(kPointwise))) run_group(nodes, group, dead);
+}
+
+void Recorder::run_alone(const Node& node) {
+  node.run();
+  ++report_.launched;
+  ++report_.alone[node.name];
 }
 
 void Recorder::run_group(const std::vector<Node>& nodes, const Group& group,
@@ -175,23 +182,18 @@ void Recorder::run_group(const std::vector<Node>& nodes, const Group& group,
       ++report_.dropped;
       return;
     }
-    first.run();
-    ++report_.launched;
-    return;
+    return run_alone(first);
   }
   const Program program = make_program(nodes, group, dead);
   report_.dropped += program.dropped;
   report_.not_stored += program.not_stored;
   if (program.stores.empty()) return;
   if (program.row != 0 && !rows_are_simple(program)) {
-    for (int n : group.nodes) nodes[static_cast<size_t>(n)].run();
-    report_.launched += static_cast<int64_t>(group.nodes.size());
+    for (int n : group.nodes) run_alone(nodes[static_cast<size_t>(n)]);
     return;
   }
   if (program.steps.size() == 1 && program.dropped > 0) {
-    program.steps[0].node->run();
-    ++report_.launched;
-    return;
+    return run_alone(*program.steps[0].node);
   }
   FusedKernel& kernel = report_.kernels[str(names_of(program), " over ", program.space.numel())];
   try {
@@ -202,8 +204,7 @@ void Recorder::run_group(const std::vector<Node>& nodes, const Group& group,
   } catch (const Error& error) {
     // The nodes still have all their memory: they can run one by one.
     if (report_.failure.empty()) report_.failure = error.what();
-    for (int n : group.nodes) nodes[static_cast<size_t>(n)].run();
-    report_.launched += static_cast<int64_t>(group.nodes.size());
+    for (int n : group.nodes) run_alone(nodes[static_cast<size_t>(n)]);
     return;
   }
   ++report_.launched;

@@ -33,8 +33,10 @@ class Recorder {
 
   void add(Node node);
   // Counts an operator of this thread that is not put off.
-  void pass_by() {
-    if (here()) ++report_.passed_by;
+  void pass_by(const char* name) {
+    if (!here()) return;
+    ++report_.passed_by;
+    ++report_.alone[name];
   }
   void flush();
   bool keep(Device device, void* data, size_t bytes) noexcept;
@@ -48,6 +50,7 @@ class Recorder {
 
   void rewrite(std::vector<Node>& nodes, const DeadRanges& dead);
   void run(std::vector<Node> nodes, const DeadRanges& dead);
+  void run_alone(const Node& node);
   void run_group(const std::vector<Node>& nodes, const Group& group, const DeadRanges& dead);
   void stop() noexcept;
   void release() noexcept;

@@ -25,6 +25,7 @@ struct Report {
   int64_t flushes = 0;
   std::map<std::string, FusedKernel> kernels;
   std::map<std::string, int64_t> rewrites;  // by pass: how often a structured pattern was found
+  std::map<std::string, int64_t> alone;     // operators that ran by themselves, by name
   std::string failure;                      // why a kernel ran unfused, the first time
 };
 

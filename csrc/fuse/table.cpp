@@ -79,7 +79,7 @@ void record_copy(const Tensor& dst, const Tensor& src) {
     }
   }
   run_deferred();
-  recorder().pass_by();
+  recorder().pass_by("copy");
   actual(device).copy(dst, src);
 }
 
@@ -87,7 +87,7 @@ void record_fill(const Tensor& dst, Scalar value) {
   const Device device = dst.device();
   if (!recorder().here() || !recorder().enabled(kFills) || dst.numel() == 0) {
     run_deferred();
-    recorder().pass_by();
+    recorder().pass_by("fill");
     return actual(device).fill(dst, value);
   }
   const ElementwisePlan plan = plan_elementwise(dst, {});

@@ -47,6 +47,7 @@ pyb::dict dict_of(const fuse::Report& report) {
   result["bytes_saved"] = report.bytes_saved;
   result["flushes"] = report.flushes;
   result["rewrites"] = report.rewrites;
+  result["alone"] = report.alone;
   result["failure"] = report.failure;
   pyb::list kernels;
   for (const auto& [name, kernel] : report.kernels) kernels.append(dict_of(kernel));

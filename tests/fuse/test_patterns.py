@@ -91,3 +91,25 @@ def test_norm_backward_add_rounds_once(device: str, dtype: torch.dtype, norm: st
     with fuse.recording({"norm_backward_add": False}) as made:
         found = values(*work())
     assert same(found, expected) and made.report.rewrites == {}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_result_that_is_only_copied_is_written_there(device: str) -> None:
+    a, b = torch.randn(8, 16, device=device), torch.randn(16, 4, device=device)
+    slots = torch.zeros(64, device=device)
+
+    def work(again: bool) -> list[torch.Tensor]:
+        product = a @ b
+        slots[:32].view(8, 4).copy_(product)
+        slots[32:48].copy_(a.sum(0))
+        return [product * 2.0] if again else []
+
+    work(False)
+    expected = values(slots)
+    slots.zero_()
+    with fuse.recording() as made:
+        work(False)
+    assert same(values(slots), expected) and made.report.rewrites == {"copies": 2}
+    with fuse.recording() as made:
+        work(True)  # the product is read again: it needs its own memory
+    assert same(values(slots), expected) and made.report.rewrites == {"copies": 1}

@@ -52,5 +52,6 @@ bool is_plain_sum(const Node& node);
 // Each returns how often it was found.
 int fuse_add_norm(PatternList& list);
 int fuse_norm_backward_add(PatternList& list);
+int fuse_copies(PatternList& list);
 
 }  // namespace vt::fuse
