@@ -13,6 +13,10 @@ const std::vector<PassInfo>& passes() {
        "sums, means and extremes of rows join chains; sums in another order than by themselves"},
       {kAddNorm, "add_norm", "a sum that is normalised next: one kernel"},
       {kCopies, "copies", "a result that is only copied elsewhere is written there at once"},
+      {kLinearGelu, "linear_gelu",
+       "GELU (tanh form) in the kernel of the product it is applied to; rounds once, not twice"},
+      {kGeluBackward, "gelu_backward",
+       "GELU's gradient in the kernel of the product before it; rounds once, not twice"},
       {kNormBackwardAdd, "norm_backward_add",
        "a norm's gradient that another is added to: one kernel, which rounds once instead of "
        "twice"},

@@ -13,10 +13,13 @@ enum Pass : unsigned {
   kAddNorm = 1u << 4,          // a sum and its norm
   kReductions = 1u << 6,       // sums and extremes of rows join chains
   kCopies = 1u << 7,           // results that are only copied elsewhere
+  kLinearGelu = 1u << 8,       // GELU in the product that it is applied to
+  kGeluBackward = 1u << 9,     // and its gradient in the product before it
   kNormBackwardAdd = 1u << 5,  // a norm's gradient and the sum with another one
 };
 // Passes that need structured kernels in the list.
-inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd | kCopies;
+inline constexpr unsigned kCalls =
+    kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu | kGeluBackward;
 
 struct PassInfo {
   Pass pass;

@@ -24,20 +24,14 @@ void add_range(std::vector<Range>& ranges, const GemmMatrix& m, int64_t rows, in
   ranges.push_back({begin, begin + (last + 1) * static_cast<int64_t>(item_size(dtype))});
 }
 
-// What an epilogue reads and writes beside the product, of a Gemm that has such.
-template <class G>
-void add_epilogue(Node& node, const G& gemm) {
-  if constexpr (requires { gemm.aux; }) {
-    if (gemm.aux.data) {
-      add_range(node.reads, gemm.aux, gemm.m, gemm.n, 1, gemm.dtype);
-      add_range(node.writes, gemm.aux, gemm.m, gemm.n, 1, gemm.dtype);
-    }
-  }
-  if constexpr (requires { gemm.row_sums; }) {
-    if (gemm.row_sums) {
-      const char* begin = static_cast<const char*>(gemm.row_sums);
-      node.writes.push_back({begin, begin + gemm.m * static_cast<int64_t>(item_size(gemm.dtype))});
-    }
+// What an epilogue reads and writes beside the product.
+void add_epilogue(Node& node, const Gemm& gemm) {
+  if (gemm.aux.data)
+    add_range(gemm.epilogue == GemmEpilogue::kGelu ? node.writes : node.reads, gemm.aux, gemm.m,
+              gemm.n, 1, gemm.dtype);
+  if (gemm.row_sums) {
+    const char* begin = static_cast<const char*>(gemm.row_sums);
+    node.writes.push_back({begin, begin + gemm.m * static_cast<int64_t>(item_size(gemm.dtype))});
   }
 }
 

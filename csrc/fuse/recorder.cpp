@@ -159,6 +159,8 @@ void Recorder::rewrite(std::vector<Node>& nodes, const DeadRanges& dead) {
     list.compact();
   };
   apply(kAddNorm, "add_norm", &fuse_add_norm);
+  apply(kLinearGelu, "linear_gelu", &fuse_linear_gelu);
+  apply(kGeluBackward, "gelu_backward", &fuse_gelu_backward);
   apply(kCopies, "copies", &fuse_copies);
   apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);
 }

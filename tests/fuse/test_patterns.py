@@ -113,3 +113,48 @@ def test_a_result_that_is_only_copied_is_written_there(device: str) -> None:
     with fuse.recording() as made:
         work(True)  # the product is read again: it needs its own memory
     assert same(values(slots), expected) and made.report.rewrites == {"copies": 1}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_gelu_joins_the_products_around_it(device: str, dtype: torch.dtype, bias: bool) -> None:
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(64, 128, bias=bias), torch.nn.Linear(128, 64, bias=bias)]
+    grow, shrink = (layer.to(device).to(dtype) for layer in layers)
+    start = torch.randn(40, 64, device=device).to(dtype)
+    weights = list(grow.parameters()) + list(shrink.parameters())
+
+    def work() -> list[torch.Tensor]:
+        x = start.clone().requires_grad_()
+        for weight in weights:
+            weight.grad = None
+        out = shrink(F.gelu(grow(x), approximate="tanh"))
+        (out * start).sum().backward()
+        return [out, x.grad, *[weight.grad for weight in weights]]
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = values(*work())
+    if device == "cpu" or dtype == torch.bfloat16:
+        assert made.report.rewrites["linear_gelu"] == made.report.rewrites["gelu_backward"] == 1
+        assert "gelu" not in made.report.alone and "gelu_backward" not in made.report.alone
+    unit = 2.0**-6 if dtype == torch.bfloat16 else 2.0**-18
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f, e, rtol=unit, atol=unit * np.abs(e).max())
+    with fuse.recording({"linear_gelu": False, "gelu_backward": False}) as made:
+        found = values(*work())
+    assert same(found, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_gelu_without_a_gradient_keeps_nothing(device: str) -> None:
+    x, w = (torch.randn(64, 64, device=device).to(torch.bfloat16) for _ in range(2))
+    with fuse.recording() as made:
+        out = F.gelu(F.linear(x, w), approximate="tanh")
+    expected = F.gelu(F.linear(x, w), approximate="tanh")
+    assert made.report.rewrites == {"linear_gelu": 1} and made.report.launched == 1
+    np.testing.assert_allclose(*values(out, expected), rtol=2.0**-6, atol=2.0**-6)
+    with fuse.recording() as made:
+        out = F.gelu(F.linear(x, w))  # the form with erf has no such kernel
+    assert made.report.rewrites == {}

@@ -67,16 +67,20 @@ void PatternList::compact() {
   removed_.clear();
 }
 
-bool is_whole(const Window& window, const Space& space, const Tensor& t) {
-  if (!t.defined() || !t.is_dense() || window.data != t.data<char>() || window.dtype != t.dtype() ||
-      space.numel() != t.numel())
-    return false;
+bool is_run(const Window& window, const Space& space, int64_t bytes) {
   int64_t run = static_cast<int64_t>(item_size(window.dtype));
   for (int d = 0; d < space.ndim; ++d) {
     if (window.strides[d] != run) return false;
     run *= space.sizes[d];
   }
-  return true;
+  return run == bytes;
+}
+
+bool is_whole(const Window& window, const Space& space, const Tensor& t) {
+  if (!t.defined() || !t.is_dense() || window.data != t.data<char>() || window.dtype != t.dtype() ||
+      space.numel() != t.numel())
+    return false;
+  return is_run(window, space, static_cast<int64_t>(t.bytes()));
 }
 
 Tensor over(const Window& window, const Tensor& like) {

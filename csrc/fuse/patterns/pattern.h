@@ -40,6 +40,8 @@ class PatternList {
   std::vector<bool> removed_;
 };
 
+// Is the window dense, and of so many bytes?
+bool is_run(const Window& window, const Space& space, int64_t bytes);
 // Are these the same elements, in the same dense order?
 bool is_whole(const Window& window, const Space& space, const Tensor& t);
 
@@ -53,5 +55,7 @@ bool is_plain_sum(const Node& node);
 int fuse_add_norm(PatternList& list);
 int fuse_norm_backward_add(PatternList& list);
 int fuse_copies(PatternList& list);
+int fuse_linear_gelu(PatternList& list);
+int fuse_gelu_backward(PatternList& list);
 
 }  // namespace vt::fuse

@@ -7,16 +7,6 @@
 namespace vt::fuse {
 namespace {
 
-// Is the window dense, and does it have as many bytes?
-bool is_run(const Window& window, const Space& space, int64_t bytes) {
-  int64_t run = static_cast<int64_t>(item_size(window.dtype));
-  for (int d = 0; d < space.ndim; ++d) {
-    if (window.strides[d] != run) return false;
-    run *= space.sizes[d];
-  }
-  return run == bytes;
-}
-
 bool retarget(Tensor& t, const Range& from, char* to) {
   if (!t.defined() || t.data<char>() != from.begin || !t.is_dense() ||
       static_cast<int64_t>(t.bytes()) != from.end - from.begin)

@@ -111,7 +111,7 @@ def _recorded(kernel: Kernel) -> str:
     tensors = [name for kind, name in parameters if kind == "const Tensor&"]
     device = f"{tensors[0]}.device()" if tensors else f"{parameters[0][1]}.device"
     return (
-        f"void {kernel.name}({kernel.parameters}) {{\n  run_deferred();\n  recorder().pass_by(\"{kernel.name}\");\n"
+        f'void {kernel.name}({kernel.parameters}) {{\n  run_deferred();\n  recorder().pass_by("{kernel.name}");\n'
         f"  actual({device}).{kernel.name}({names});\n}}\n"
     )
 

@@ -1,0 +1,103 @@
+// GELU (tanh form) of a product, and its gradient times one: the product's kernel applies them
+// before it rounds. One rounding where the two kernels do two, so results in 16 bits may differ in
+// their last bit.
+#include "fuse/patterns/pattern.h"
+
+namespace vt::fuse {
+namespace {
+
+// A product whose kernel may take an epilogue on. Of float32 ones the libraries do few on a GPU,
+// and rows must be made of whole 16-byte lines there.
+const Gemm* plain_product(const Node& node) {
+  const auto* gemm = std::get_if<Gemm>(&node.call);
+  if (!gemm || gemm->batch != 1 || gemm->beta != 0 || gemm->row_sums ||
+      gemm->epilogue != GemmEpilogue::kNone || gemm->out.row_stride != gemm->n)
+    return nullptr;
+  const bool fits = node.device.is_cpu() || (is_half(gemm->dtype) && gemm->n % 8 == 0);
+  return fits ? gemm : nullptr;
+}
+
+Range range_of(const Gemm& gemm) {
+  const char* begin = static_cast<const char*>(gemm.out.data);
+  return {begin, begin + gemm.m * gemm.n * static_cast<int64_t>(item_size(gemm.dtype))};
+}
+
+// Is the window all of the product's result, row after row?
+bool is_result(const Window& window, const Space& space, const Gemm& gemm) {
+  return window.data == gemm.out.data && window.dtype == gemm.dtype &&
+         is_run(window, space, gemm.m * gemm.n * static_cast<int64_t>(item_size(gemm.dtype)));
+}
+
+bool is_tanh_form(const Node& node, std::string_view name) {
+  return node.kind == NodeKind::kPointwise && name == node.name && node.params[0].to<bool>();
+}
+
+// The node that multiplies and applies the epilogue, writing what `last` writes.
+Node product_node(const char* name, const Node& last, const Gemm& gemm, GemmEpilogue epilogue,
+                  void* aux) {
+  Gemm call = gemm;
+  call.out.data = last.out.data;
+  call.epilogue = epilogue;
+  if (aux) call.aux = {aux, gemm.n, 1, 0};
+  Node node(NodeKind::kCall, name, last.device);
+  node.call = call;
+  prepare_call(node);
+  return node;
+}
+
+// Puts `both` where the product at `at` was, in place of it and the operator at `i`.
+bool replace(PatternList& list, int at, int i, Node both) {
+  Node target(NodeKind::kCall, both.name, both.device);
+  target.writes = {{list[i].out.data, list[i].out.end(list[i].space)}};
+  if (!list.may_move(target, i, at)) return false;
+  list[at] = std::move(both);
+  list.remove(i);
+  return true;
+}
+
+}  // namespace
+
+int fuse_linear_gelu(PatternList& list) {
+  int found = 0;
+  for (int i = 0; i < list.size(); ++i) {
+    const Node& gelu = list[i];
+    if (!is_tanh_form(gelu, "gelu") || gelu.out.data == gelu.in[0].data ||
+        !is_run(gelu.out, gelu.space, gelu.in[0].end(gelu.space) - gelu.in[0].data))
+      continue;
+    const int at = list.last_writer(i, {gelu.in[0].data, gelu.in[0].end(gelu.space)});
+    const Gemm* gemm = at < 0 ? nullptr : plain_product(list[at]);
+    if (!gemm || !is_result(gelu.in[0], gelu.space, *gemm)) continue;
+    // What GELU is applied to is kept where somebody still wants it, as its gradient does.
+    const bool kept = list.only_reader(at, range_of(*gemm)) != i;
+    if (replace(list, at, i,
+                product_node("linear_gelu", gelu, *gemm, GemmEpilogue::kGelu,
+                             kept ? gemm->out.data : nullptr)))
+      ++found;
+  }
+  return found;
+}
+
+int fuse_gelu_backward(PatternList& list) {
+  int found = 0;
+  for (int i = 0; i < list.size(); ++i) {
+    const Node& gelu = list[i];
+    if (!is_tanh_form(gelu, "gelu_backward") || gelu.scalar_at != kNoScalar) continue;
+    const int64_t bytes = gelu.in[0].end(gelu.space) - gelu.in[0].data;
+    if (!is_run(gelu.out, gelu.space, bytes) || !is_run(gelu.in[1], gelu.space, bytes) ||
+        gelu.out.data == gelu.in[0].data || gelu.out.data == gelu.in[1].data)
+      continue;
+    const int at = list.last_writer(i, {gelu.in[0].data, gelu.in[0].end(gelu.space)});
+    const Gemm* gemm = at < 0 ? nullptr : plain_product(list[at]);
+    if (!gemm || gemm->bias || !is_result(gelu.in[0], gelu.space, *gemm) ||
+        list.only_reader(at, range_of(*gemm)) != i ||
+        list.last_writer(i, {gelu.in[1].data, gelu.in[1].end(gelu.space)}) > at)
+      continue;
+    if (replace(list, at, i,
+                product_node("gelu_backward_product", gelu, *gemm, GemmEpilogue::kGeluBackward,
+                             gelu.in[1].data)))
+      ++found;
+  }
+  return found;
+}
+
+}  // namespace vt::fuse
