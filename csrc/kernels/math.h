@@ -288,6 +288,35 @@ VT_HD double pow(double x, double y) { return ::pow(x, y); }
 VT_HD double sigmoid(double x) { return 1.0 / (1.0 + ::exp(-x)); }
 VT_HD double rsqrt(double x) { return 1.0 / ::sqrt(x); }
 
+// The standard normal distribution at x: `cdf` below it, and exp(-x^2 / 2).
+template <class C>
+struct Normal {
+  C cdf, bell;
+};
+// On the device the tail is exp(-x^2 / 2) times a polynomial in 1 / (1 + 0.3 |x|), the form of
+// Hastings (1955): one exponential for both, within 4e-7 of the smaller side.
+VT_HD Normal<float> normal(float x) {
+#if defined(__CUDA_ARCH__)
+  const float bell = __expf(-0.5f * x * x);
+  const float t = __fdividef(1.0f, 1.0f + 0.3f * ::fabsf(x));
+  float p = 0.035674848871260496f;
+  p = p * t - 0.15720337580579616f;
+  p = p * t + 0.2063539773499484f;
+  p = p * t - 0.05368404470995404f;
+  p = p * t + 0.12856182047691694f;
+  p = p * t + 0.09991343883134796f;
+  p = p * t + 0.12075396371666464f;
+  p = p * t + 0.11962929838074793f;
+  const float tail = p * t * bell;
+  return {x < 0.0f ? tail : 1.0f - tail, bell};
+#else
+  return {0.5f * (1.0f + host::erf(x * 0.70710678118654752f)), host::exp(-0.5f * x * x)};
+#endif
+}
+VT_HD Normal<double> normal(double x) {
+  return {0.5 * (1.0 + ::erf(x * 0.70710678118654752440)), ::exp(-0.5 * x * x)};
+}
+
 VT_HD float sin(float x) { return ::sinf(x); }
 VT_HD float cos(float x) { return ::cosf(x); }
 VT_HD double sin(double x) { return ::sin(x); }

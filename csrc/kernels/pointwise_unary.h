@@ -117,13 +117,12 @@ struct SiluBackward : Plain {
 };
 
 // Hendrycks and Gimpel, "Gaussian error linear units" (2016): x Phi(x), or its tanh approximation.
-inline constexpr double kSqrtHalf = 0.70710678118654752440;
 inline constexpr double kInvSqrt2Pi = 0.39894228040143267794;
 inline constexpr double kSqrt2OverPi = 0.79788456080286535588;
 inline constexpr double kGeluCubic = 0.044715;
 template <class C>
 struct GeluErf {
-  VT_HD C operator()(C a) const { return C(0.5) * a * (C(1) + math::erf(a * C(kSqrtHalf))); }
+  VT_HD C operator()(C a) const { return a * math::normal(a).cdf; }
 };
 template <class C>
 struct GeluTanh {
@@ -135,9 +134,8 @@ struct GeluTanh {
 template <class C>
 struct GeluErfBackward {
   VT_HD C operator()(C grad, C a) const {
-    const C cdf = C(0.5) * (C(1) + math::erf(a * C(kSqrtHalf)));
-    const C pdf = C(kInvSqrt2Pi) * math::exp(C(-0.5) * a * a);
-    return grad * (cdf + a * pdf);
+    const auto [cdf, bell] = math::normal(a);
+    return grad * (cdf + a * (C(kInvSqrt2Pi) * bell));
   }
 };
 template <class C>

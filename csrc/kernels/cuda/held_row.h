@@ -96,7 +96,7 @@ struct WalkedRow {
 };
 
 // Threads a block for rows of kWidth threads each.
-constexpr int held_block(int width) { return width > kThreads ? width : kThreads; }
+constexpr int held_block(int width) { return width == kWarp ? kThreads : width; }
 template <class Row>
 __device__ __forceinline__ int64_t held_row_number() {
   return int64_t{blockIdx.x} * (held_block(Row::kWidth) / Row::kWidth) + threadIdx.x / Row::kWidth;
@@ -149,8 +149,8 @@ void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   };
   auto walked = [&]<class Row>(RowTag<Row> row) { f(row, size_t{0}); };
   if (!packed) return visit_walked_row<T>(n, false, walked);
-  if (choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>, RowShape<256, 1>,
-                       RowShape<256, 2>, RowShape<256, 4>>(n / V, in_registers))
+  if (choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
+                       RowShape<128, 4>, RowShape<256, 4>>(n / V, in_registers))
     return;
   // Static shared memory of the reductions comes on top.
   if (bytes + 1024 <= queue.shared_limit())

@@ -19,21 +19,31 @@ __device__ __forceinline__ bool in_range(FaultNote* note, const char* op, int64_
   return false;
 }
 
-// blockDim.x threads share a row of `units` elements; blockDim.y rows a block.
+constexpr int kSelectRows = 4;  // rows that are on their way at once
+
+// blockDim.x threads share kSelectRows rows of `units` elements; blockDim.y such groups a block.
 template <class U>
 __global__ void __launch_bounds__(kThreads)
     index_select_kernel(U* out, const U* x, const int64_t* index, int64_t rows, int64_t picks,
                         int64_t n, int64_t units, FaultNote* note) {
-  const int64_t row = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (row >= rows) return;
-  const int64_t at = index[row % picks];
-  out += row * units;
-  if (!in_range(note, "index_select", at, n)) {
-    for (int64_t u = threadIdx.x; u < units; u += blockDim.x) out[u] = U{};
-    return;
+  const int64_t first = int64_t{blockIdx.x} * blockDim.y * kSelectRows + threadIdx.y;
+  int64_t from[kSelectRows];  // -1: a row of zeros
+#pragma unroll
+  for (int k = 0; k < kSelectRows; ++k) {
+    const int64_t row = first + k * blockDim.y;
+    from[k] = -1;
+    if (row >= rows) continue;
+    const int64_t outer = rows == picks ? 0 : row / picks, at = index[row - outer * picks];
+    if (in_range(note, "index_select", at, n)) from[k] = (outer * n + at) * units;
   }
-  x += (row / picks * n + at) * units;
-  for (int64_t u = threadIdx.x; u < units; u += blockDim.x) out[u] = x[u];
+  for (int64_t u = threadIdx.x; u < units; u += blockDim.x) {
+    U values[kSelectRows];
+#pragma unroll
+    for (int k = 0; k < kSelectRows; ++k) values[k] = from[k] >= 0 ? x[from[k] + u] : U{};
+#pragma unroll
+    for (int k = 0; k < kSelectRows; ++k)
+      if (const int64_t row = first + k * blockDim.y; row < rows) out[row * units + u] = values[k];
+  }
 }
 
 template <class T>
@@ -221,8 +231,9 @@ void visit_unit(size_t bytes, F&& f) {
 // Threads for rows of `units` elements: enough lanes for a row, and as many rows as then fit in a
 // block.
 dim3 row_block(int64_t units) {
-  const auto lanes = static_cast<unsigned>(
-      std::min<int64_t>(kThreads, std::bit_ceil(static_cast<uint64_t>(units))));
+  const auto lanes = static_cast<unsigned>(std::min<int64_t>(
+      kThreads, units < kWarp ? static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(units)))
+                              : ceil_div(units, kWarp) * kWarp));
   return dim3(lanes, kThreads / lanes);
 }
 
@@ -269,8 +280,8 @@ void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int d
   visit_unit(unit, [&]<class U>(U) {
     const auto units = static_cast<int64_t>(row_bytes / unit);
     const dim3 block = row_block(units);
-    queue.launch(&index_select_kernel<U>, ceil_div(rows, block.y), block, out.data<U>(),
-                 x.data<U>(), index.data<int64_t>(), rows, picks, lines.n, units,
+    queue.launch(&index_select_kernel<U>, ceil_div(rows, int64_t{block.y} * kSelectRows), block,
+                 out.data<U>(), x.data<U>(), index.data<int64_t>(), rows, picks, lines.n, units,
                  fault_note(queue.index()));
   });
 }

@@ -16,8 +16,10 @@ struct JoinMoments {
     if (a.count == 0) return b;
     if (b.count == 0) return a;
     const C count = a.count + b.count, share = b.count / count, distance = b.mean - a.mean;
-    return {count, a.mean + distance * share,
-            (a.squares + b.squares) + distance * distance * (a.count * share)};
+    const C mean = a.mean + distance * share;
+    // The last term: an infinite number is no finite distance from the mean, which makes NaN.
+    return {count, mean,
+            (a.squares + b.squares) + distance * distance * (a.count * share) + (mean - mean)};
   }
 };
 

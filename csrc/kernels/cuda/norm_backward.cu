@@ -85,7 +85,8 @@ struct RowsAhead {
   }
 };
 
-// See Note [Norm gradients in one pass]. partial is [2][blocks][n], dbias after dweight, or null.
+// See Note [Norm gradients in one pass]. partial is [2][blocks][V][kPacks][kWidth], dbias after
+// dweight, or null.
 template <class T, int kWidth, int kPacks, bool kExtra>
 __global__ void __launch_bounds__(kBlock, 1)
     norm_backward_kernel(NormBackward<T> a, compute_t<T>* partial) {
@@ -155,31 +156,28 @@ __global__ void __launch_bounds__(kBlock, 1)
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }
   if (!partial) return;
-  // The groups add to shared memory one after the other, where the rows were.
+  // The sums of the groups meet in shared memory, where the rows were: [which][j][p][thread], so
+  // that neighbouring threads never share a bank. Partial sums keep that order of columns.
   asm volatile("cp.async.wait_all;" ::: "memory");
   __syncthreads();
-  C* block_sums = kGroups > 1 ? reinterpret_cast<C*>(shared) : nullptr;
-  for (int turn = 0; turn < kGroups; ++turn) {
-    if (turn == group) {
+  C* meeting = reinterpret_cast<C*>(shared);
+  static_assert(size_t{2} * V * kPacks * kBlock * sizeof(C) <= Ahead::kBytes);
 #pragma unroll
-      for (int p = 0; p < kPacks; ++p) {
-        const int i = Row::start(p, lane);
-        if (i >= n) continue;
+  for (int p = 0; p < kPacks; ++p)
 #pragma unroll
-        for (int which = 0; which < 2; ++which) {
-          C* to = partial + (int64_t{which} * gridDim.x + blockIdx.x) * n + i;
-          C* through = kGroups > 1 ? block_sums + which * n + i : nullptr;
-#pragma unroll
-          for (int j = 0; j < V; ++j) {
-            C sum = which == 0 ? dw[p][j] : db[p][j];
-            if (kGroups > 1 && turn > 0) sum += through[j];
-            if (turn == kGroups - 1) to[j] = sum;
-            else through[j] = sum;
-          }
-        }
-      }
+    for (int j = 0; j < V; ++j) {
+      meeting[(j * kPacks + p) * kBlock + threadIdx.x] = dw[p][j];
+      meeting[((V + j) * kPacks + p) * kBlock + threadIdx.x] = db[p][j];
     }
-    if constexpr (kGroups > 1) __syncthreads();
+  __syncthreads();
+  constexpr int kColumnsHeld = V * kPacks * kWidth;
+  for (int q = threadIdx.x; q < 2 * kColumnsHeld; q += kBlock) {
+    const C* from = meeting + q / kWidth * kBlock + q % kWidth;
+    C sum = from[0];
+#pragma unroll
+    for (int g = 1; g < kGroups; ++g) sum += from[g * kWidth];
+    const int which = q / kColumnsHeld;
+    partial[(int64_t{which} * gridDim.x + blockIdx.x) * kColumnsHeld + q % kColumnsHeld] = sum;
   }
 }
 
@@ -254,36 +252,39 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   partial[(int64_t{threadIdx.y} * gridDim.y + blockIdx.y) * a.n + column] = sum;
 }
 
-// dweight and dbias: the sums of partial [2][parts][n] over its parts.
+// dweight and dbias: the sums of partial [2][parts][held] over its parts. Column c of them is
+// element (c % (held / vector)) * vector + c / (held / vector) of the row.
 template <class T>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
     norm_parameters_finish_kernel(T* dweight, T* dbias, const compute_t<T>* partial, int64_t n,
-                                  int parts_count) {
+                                  int64_t held, int vector, int parts_count) {
   using C = compute_t<T>;
   __shared__ C parts[kColumnRows][kColumns];
   T* out = blockIdx.y == 0 ? dweight : dbias;
   if (!out) return;
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
   C sum = 0;
-  if (column < n) {
+  if (column < held) {
 #pragma unroll 8
     for (int c = threadIdx.y; c < parts_count; c += kColumnRows)
-      sum += partial[(int64_t{blockIdx.y} * parts_count + c) * n + column];
+      sum += partial[(int64_t{blockIdx.y} * parts_count + c) * held + column];
   }
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
-  if (threadIdx.y != 0 || column >= n) return;
+  if (threadIdx.y != 0 || column >= held) return;
 #pragma unroll
   for (int r = 1; r < kColumnRows; ++r) sum += parts[r][threadIdx.x];
-  out[column] = convert<T>(sum);
+  const int64_t packs = held / vector, i = column % packs * vector + column / packs;
+  if (i < n) out[i] = convert<T>(sum);
 }
 
 template <class T>
 void finish(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
-            const compute_t<T>* partial, int64_t n, int64_t parts) {
+            const compute_t<T>* partial, int64_t n, int64_t held, int vector, int64_t parts) {
   queue.launch(&norm_parameters_finish_kernel<T>,
-               dim3(static_cast<unsigned>(ceil_div(n, kColumns)), 2), dim3(kColumns, kColumnRows),
-               data_or_null<T>(dweight), data_or_null<T>(dbias), partial, n, parts);
+               dim3(static_cast<unsigned>(ceil_div(held, kColumns)), 2),
+               dim3(kColumns, kColumnRows), data_or_null<T>(dweight), data_or_null<T>(dbias),
+               partial, n, held, vector, parts);
 }
 
 template <class T>
@@ -298,10 +299,11 @@ bool in_one_pass(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
     const auto kernel = &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra>;
     const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
     const bool sums = dweight.defined() || dbias.defined();
-    const Scratch<compute_t<T>> partial(queue, sums ? 2 * blocks * a.n : 0);
+    constexpr int V = 16 / sizeof(T), held = V * Shape::packs * Shape::width;
+    const Scratch<compute_t<T>> partial(queue, sums ? 2 * blocks * held : 0);
     queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
     queue.launch_shared(kernel, blocks, kBlock, bytes, a, partial.get());
-    if (sums) finish<T>(queue, dweight, dbias, partial.get(), a.n, blocks);
+    if (sums) finish<T>(queue, dweight, dbias, partial.get(), a.n, held, V, blocks);
     done = true;
   };
   auto run = [&]<class Shape>(Shape) {
@@ -331,7 +333,7 @@ void in_walks(const Queue& queue, const Tensor& dx, const Tensor& dweight, const
   queue.launch(&norm_parameters_kernel<T>,
                dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
                dim3(kColumns, kColumnRows), a, partial.get(), chunk);
-  finish<T>(queue, dweight, dbias, partial.get(), a.n, chunks);
+  finish<T>(queue, dweight, dbias, partial.get(), a.n, a.n, 1, chunks);
 }
 
 }  // namespace

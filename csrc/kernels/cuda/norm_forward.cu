@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a) {
 template <class T>
 bool in_registers(const Queue& queue, const NormForward<T>& a) {
   return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<32, 4>,
-                          RowShape<256, 1>, RowShape<256, 2>, RowShape<256, 4>, RowShape<1024, 2>,
+                          RowShape<32, 8>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
                           RowShape<1024, 4>>(a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
     constexpr int block = held_block(Shape::width);
     queue.launch(&norm_kernel<T, Shape::width, Shape::packs>,

@@ -16,6 +16,7 @@ namespace vt::cuda {
 namespace {
 
 constexpr int64_t kWantedBlocks = 1056;        // a few for each multiprocessor
+constexpr int64_t kWantedColumnBlocks = 528;   // as many as run at once: their work is even
 constexpr int kColumns = 32, kColumnRows = 8;  // a block in column order
 constexpr int64_t kManyRows = 4096;            // enough for one warp each
 
@@ -184,8 +185,9 @@ Shape shape_of(const Tensor& x, uint32_t dims) {
                          : shape.warps ? ceil_div(outputs, kThreads / kWarp)
                                        : outputs;
   const int64_t least = shape.rows ? 8192 : 64;  // elements that a chunk should have
-  shape.chunks = std::clamp<int64_t>(
-      std::min(kWantedBlocks / std::max<int64_t>(blocks, 1), n / least), 1, kWantedBlocks);
+  const int64_t wanted = shape.rows ? kWantedBlocks : kWantedColumnBlocks;
+  shape.chunks =
+      std::clamp<int64_t>(std::min(wanted / std::max<int64_t>(blocks, 1), n / least), 1, wanted);
   shape.chunk = ceil_div(ceil_div(n, shape.chunks), 16) * 16;  // keeps packs aligned
   shape.chunks = std::max<int64_t>(ceil_div(n, std::max<int64_t>(shape.chunk, 1)), 1);
   return shape;

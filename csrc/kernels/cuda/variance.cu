@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
   for (; i < end; i += kStep) {
     for (int j = 0; j < V && i + j < end; ++j) {
       const C value = convert<C>(from[i + j]);
-      moments = JoinMoments{}(moments, Moments<C>{1, value, 0});
+      moments = JoinMoments{}(moments, Moments<C>{1, value, value - value});
     }
   }
   moments = kWidth == kWarp ? warp_reduce(moments, JoinMoments{})
