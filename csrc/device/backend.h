@@ -72,7 +72,10 @@ class Backend {
   virtual void retain_memory_pool(int index, uint64_t pool) = 0;
   virtual void release_memory_pool(int index, uint64_t pool) = 0;
   virtual void begin_memory_pool(uint64_t pool, Stream stream) = 0;
-  virtual void end_memory_pool(uint64_t pool, Stream stream) = 0;
+  // Returns the most bytes that tensors held in the pool since it was begun.
+  virtual int64_t end_memory_pool(uint64_t pool, Stream stream) = 0;
+  // A graph that needs so many bytes of the pool runs: the peak counts them.
+  virtual void count_memory_pool(int index, uint64_t pool, int64_t bytes) = 0;
 
   // Bytes between two devices of which at least one is of this kind, ordered after the work queued
   // on the current streams of both and before the work queued there later. Unless non_blocking,

@@ -70,6 +70,7 @@ void* CachingAllocator::allocate(size_t bytes, void* stream) {
   block->requested = bytes;
   const auto taken = static_cast<int64_t>(block->size);
   stats_.allocated.add(is_small, taken);
+  if (VT_UNLIKELY(cache.pool != &shared_)) cache.pool->hold(taken);
   stats_.active.add(is_small, taken);
   stats_.requested[0].add(static_cast<int64_t>(bytes));
   stats_.requested[is_small ? 1 : 2].add(static_cast<int64_t>(bytes));
@@ -178,6 +179,8 @@ void CachingAllocator::deallocate(void* data) noexcept {
   Block* block = live_.take(data);
   if (VT_UNLIKELY(!block)) return;  // not ours: nothing can be done in a destructor
   stats_.allocated.subtract(block->small, static_cast<int64_t>(block->size));
+  if (MemoryPool* pool = block->owner->pool; VT_UNLIKELY(pool != &shared_))
+    pool->held -= static_cast<int64_t>(block->size);
   stats_.requested[0].subtract(static_cast<int64_t>(block->requested));
   stats_.requested[block->small ? 1 : 2].subtract(static_cast<int64_t>(block->requested));
   note(Action::kFreeRequested, data, block->size, block->owner->stream);

@@ -58,6 +58,13 @@ struct MemoryPool {
   size_t segments = 0;
   std::vector<std::unique_ptr<StreamCache>> caches;
   StreamCache* last = nullptr;  // the cache used last
+  int64_t held = 0;             // bytes of live blocks, of private pools only
+  int64_t most_held = 0;        // since it was begun
+
+  void hold(int64_t bytes) {
+    held += bytes;
+    if (held > most_held) most_held = held;
+  }
 };
 
 class CachingAllocator final : public DeviceAllocator {
@@ -85,7 +92,8 @@ class CachingAllocator final : public DeviceAllocator {
   void retain_pool(uint64_t id) override;
   void release_pool(uint64_t id) override;
   void begin_pool(uint64_t id, void* stream) override;
-  void end_pool(uint64_t id, void* stream) override;
+  int64_t end_pool(uint64_t id, void* stream) override;
+  void count_pool(uint64_t id, int64_t bytes) override;
 
  private:
   struct Pending {

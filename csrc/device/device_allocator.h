@@ -36,7 +36,10 @@ class DeviceAllocator {
   // Between the two, allocations of the stream and of those that joined its capture come from the
   // pool. Begin it before the capture starts, end it when the capture has ended.
   virtual void begin_pool(uint64_t id, void* stream) = 0;
-  virtual void end_pool(uint64_t id, void* stream) = 0;
+  // Returns the most bytes that tensors held in the pool since it was begun.
+  virtual int64_t end_pool(uint64_t id, void* stream) = 0;
+  // A graph that needs so many bytes of the pool runs: the peak counts them.
+  virtual void count_pool(uint64_t id, int64_t bytes) = 0;
 };
 
 }  // namespace vt

@@ -47,10 +47,11 @@ void CachingAllocator::begin_pool(uint64_t id, void* stream) {
     VT_CHECK(each.stream != stream, kRuntime, "begin_pool: memory pool ", each.pool->id,
              " is already begun for this stream of ", device_, "; end it first");
   ++pool.references;
+  pool.most_held = pool.held;
   begun_.push_back({&pool, stream});
 }
 
-void CachingAllocator::end_pool(uint64_t id, void* stream) {
+int64_t CachingAllocator::end_pool(uint64_t id, void* stream) {
   std::lock_guard lock(mutex_);
   const auto found = std::find_if(begun_.begin(), begun_.end(), [&](const Begun& each) {
     return each.pool->id == id && each.stream == stream;
@@ -58,12 +59,21 @@ void CachingAllocator::end_pool(uint64_t id, void* stream) {
   VT_CHECK(found != begun_.end(), kRuntime, "end_pool: memory pool ", id,
            " is not begun for this stream of ", device_);
   MemoryPool& pool = *found->pool;
+  const int64_t most = pool.most_held;
   begun_.erase(found);
   if (!capturing()) {
     for (Block* block : std::exchange(deferred_, {})) fence(block);
   }
   drop_reference(pool);
   if (!capturing()) release_dropped_pools();
+  return most;
+}
+
+void CachingAllocator::count_pool(uint64_t id, int64_t bytes) {
+  std::lock_guard lock(mutex_);
+  const int64_t idle = bytes - pool_of("count_pool", id).held;
+  for (Gauge* gauge : {&stats_.allocated.bytes[0], &stats_.active.bytes[0]})
+    gauge->peak = std::max(gauge->peak, gauge->current + idle);
 }
 
 // The pool for work of a stream while some are begun.

@@ -46,6 +46,21 @@ TEST_F(PrivatePool, HasSegmentsOfItsOwn) {
   EXPECT_EQ(memory.segments.size(), 2u);
 }
 
+TEST_F(PrivatePool, PeakCountsWhatAReplayUses) {
+  allocator.begin_pool(pool, kCapture);
+  void* first = allocator.allocate(4096, kCapture);
+  void* second = allocator.allocate(8192, kCapture);
+  allocator.deallocate(first);
+  const int64_t most = allocator.end_pool(pool, kCapture);
+  EXPECT_EQ(most, 4096 + 8192);
+  allocator.reset_peak();
+  EXPECT_EQ(allocator.stats().peak_allocated, 8192u);
+  allocator.count_pool(pool, most);
+  EXPECT_EQ(allocator.stats().peak_allocated, 4096u + 8192u);
+  EXPECT_EQ(allocator.stats().allocated, 8192u);
+  allocator.deallocate(second);
+}
+
 TEST_F(PrivatePool, ServesStreamsThatJoinedTheCaptureFromAnyThread) {
   begin();
   memory.captures[kSide] = 7;

@@ -127,6 +127,20 @@ def test_memory_of_a_graph_is_its_own_and_goes_back() -> None:
         g.replay()
 
 
+def test_the_peak_counts_what_a_replay_uses() -> None:
+    x = torch.ones(1 << 20, device="cuda")
+    g = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(g):
+        y = ((x + 1) * (x + 2)).sum()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    assert torch.cuda.max_memory_allocated() == held
+    g.replay()
+    assert torch.cuda.max_memory_allocated() - held >= 3 * (4 << 20)
+    assert torch.cuda.memory_allocated() == held
+    assert numbers(y) == 6 << 20
+
+
 def test_graphs_may_share_a_pool() -> None:
     x = torch.ones(1 << 20, device="cuda")
     first, second = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()

@@ -63,7 +63,8 @@ class CpuBackend final : public Backend {
   void retain_memory_pool(int, uint64_t) override { no_pools(); }
   void release_memory_pool(int, uint64_t) override { no_pools(); }
   void begin_memory_pool(uint64_t, Stream) override { no_pools(); }
-  void end_memory_pool(uint64_t, Stream) override { no_pools(); }
+  int64_t end_memory_pool(uint64_t, Stream) override { no_pools(); }
+  void count_memory_pool(int, uint64_t, int64_t) override { no_pools(); }
 
   void copy(void* dst, Device, const void* src, Device, size_t bytes, bool) override {
     constexpr int64_t kGrain = 1 << 20;

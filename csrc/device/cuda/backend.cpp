@@ -58,8 +58,11 @@ class CudaBackend final : public Backend {
              stream.device, " cannot be captured; use a created stream");
     cuda::allocator(stream.device.index).begin_pool(pool, stream.handle);
   }
-  void end_memory_pool(uint64_t pool, Stream stream) override {
-    cuda::allocator(stream.device.index).end_pool(pool, stream.handle);
+  int64_t end_memory_pool(uint64_t pool, Stream stream) override {
+    return cuda::allocator(stream.device.index).end_pool(pool, stream.handle);
+  }
+  void count_memory_pool(int index, uint64_t pool, int64_t bytes) override {
+    cuda::allocator(index).count_pool(pool, bytes);
   }
 
   void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,

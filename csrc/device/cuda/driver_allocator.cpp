@@ -153,6 +153,7 @@ uint64_t DriverAllocator::create_pool() { not_here("graph capture"); }
 void DriverAllocator::retain_pool(uint64_t) { not_here("graph capture"); }
 void DriverAllocator::release_pool(uint64_t) { not_here("graph capture"); }
 void DriverAllocator::begin_pool(uint64_t, void*) { not_here("graph capture"); }
-void DriverAllocator::end_pool(uint64_t, void*) { not_here("graph capture"); }
+int64_t DriverAllocator::end_pool(uint64_t, void*) { not_here("graph capture"); }
+void DriverAllocator::count_pool(uint64_t, int64_t) { not_here("graph capture"); }
 
 }  // namespace vt::cuda

@@ -32,7 +32,8 @@ class DriverAllocator final : public DeviceAllocator {
   void retain_pool(uint64_t id) override;
   void release_pool(uint64_t id) override;
   void begin_pool(uint64_t id, void* stream) override;
-  void end_pool(uint64_t id, void* stream) override;
+  int64_t end_pool(uint64_t id, void* stream) override;
+  void count_pool(uint64_t id, int64_t bytes) override;
 
  private:
   struct Allocation {

@@ -80,7 +80,7 @@ cudaError_t CudaGraph::stop(cudaGraph_t* graph) noexcept {
   if (code != cudaSuccess) (void)cudaGetLastError();
   capturing_ = false;
   try {
-    cuda_backend().end_memory_pool(pool_, stream_);
+    pool_bytes_ = cuda_backend().end_memory_pool(pool_, stream_);
   } catch (const Error&) {  // it was not begun
   }
   return code;
@@ -140,6 +140,7 @@ void CudaGraph::replay() {
   if (replayed_ && last_replay_ != stream)
     order_streams({device(), last_replay_}, {device(), stream});
   values_->prepare_replay();
+  cuda_backend().count_memory_pool(index_, pool_, pool_bytes_);
   VT_CUDA(cudaGraphLaunch(exec_, stream));
   last_replay_ = stream;
   replayed_ = true;

@@ -31,6 +31,7 @@ class CudaGraph final : public Graph {
   bool has_pool_ = false;
   Stream stream_;  // that is, or was, captured
   uint64_t pool_ = 0;
+  int64_t pool_bytes_ = 0;  // that the work needs
   cudaGraphExec_t exec_ = nullptr;
   size_t nodes_ = 0;
   std::unique_ptr<Capture> values_;

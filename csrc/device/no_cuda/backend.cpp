@@ -27,7 +27,8 @@ class NoCudaBackend final : public Backend {
   void retain_memory_pool(int, uint64_t) override { unavailable(); }
   void release_memory_pool(int, uint64_t) override { unavailable(); }
   void begin_memory_pool(uint64_t, Stream) override { unavailable(); }
-  void end_memory_pool(uint64_t, Stream) override { unavailable(); }
+  int64_t end_memory_pool(uint64_t, Stream) override { unavailable(); }
+  void count_memory_pool(int, uint64_t, int64_t) override { unavailable(); }
   void copy(void*, Device, const void*, Device, size_t, bool) override { unavailable(); }
   void zero(int, void*, size_t) override { unavailable(); }
   Stream current_stream(int) override { unavailable(); }
