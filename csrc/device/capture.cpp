@@ -20,6 +20,22 @@ Registry& registry() {
   return *instance;
 }
 
+// Memory that is not the captured stream's. In the graph's pool the block could have served an
+// intermediate earlier in the step, and a replay would write that over the values again.
+void* allocate_apart(Device device, size_t bytes) {
+  Backend& own = backend(device);
+  const Stream captured = own.current_stream(device.index);
+  own.set_current_stream({device, nullptr});
+  try {
+    void* data = own.allocate(device.index, bytes);
+    own.set_current_stream(captured);
+    return data;
+  } catch (...) {
+    own.set_current_stream(captured);
+    throw;
+  }
+}
+
 }  // namespace
 
 namespace detail {
@@ -44,10 +60,14 @@ void refuse_in_capture(const char* op, const char* why) {
 }
 
 Capture::~Capture() {
-  for (auto& part : parts_)
-    for (auto& chunk : part->chunks)
-      backend(part->device)
-          .deallocate(part->device.index, chunk->data, kChunkWords * sizeof(uint64_t));
+  for (auto& part : parts_) {
+    Backend& own = backend(part->device);
+    for (auto& chunk : part->chunks) {
+      if (part->replayed_on.handle)
+        own.record_stream(part->device.index, chunk->data, part->replayed_on);
+      own.deallocate(part->device.index, chunk->data, sizeof chunk->host);
+    }
+  }
 }
 
 void Capture::enter(uint64_t id) {
@@ -73,9 +93,7 @@ Capture::Part& Capture::part_of(Device device) {
 uint64_t* Capture::take_words(Part& part, int count, uint64_t** host) {
   if (part.chunks.empty() || part.chunks.back()->used + count > kChunkWords) {
     auto chunk = std::make_unique<Chunk>();
-    // In the pool of the capture, where it stays for as long as the graph.
-    chunk->data = static_cast<uint64_t*>(
-        backend(part.device).allocate(part.device.index, kChunkWords * sizeof(uint64_t)));
+    chunk->data = static_cast<uint64_t*>(allocate_apart(part.device, sizeof chunk->host));
     chunk->used = part.chunks.empty() ? 2 : 0;
     chunk->host.fill(0);
     part.chunks.push_back(std::move(chunk));
@@ -125,6 +143,7 @@ void Capture::prepare_replay() {
       part->chunks[0]->host[0] = start.seed;
       part->chunks[0]->host[1] = start.offset;
     }
+    part->replayed_on = backend(part->device).current_stream(part->device.index);
     for (auto& chunk : part->chunks)
       backend(part->device)
           .write_words(part->device.index, chunk->data, chunk->host.data(), chunk->used);

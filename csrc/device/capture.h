@@ -11,6 +11,7 @@
 #include "base/device.h"
 #include "base/error.h"
 #include "base/macros.h"
+#include "device/backend.h"
 #include "device/generator.h"
 
 namespace vt {
@@ -69,6 +70,7 @@ class Capture {
     explicit Part(Device d) : device(d) {}
     Device device;
     uint64_t random_count = 0;
+    Stream replayed_on;
     std::vector<std::unique_ptr<Chunk>> chunks;
   };
   struct Value {
