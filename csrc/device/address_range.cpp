@@ -66,6 +66,8 @@ bool CachingAllocator::grow_ranges(StreamCache& cache, size_t size) {
   for (auto& range : cache.ranges)
     if (const Filling done = fill(*range, size); done != Filling::kNoRoom)
       return done == Filling::kDone;
+  // A range is longer than the device's memory; what does not fit it cannot be had.
+  if (size > source_.capacity().total) return false;
   return fill(new_range(cache), size) == Filling::kDone;
 }
 

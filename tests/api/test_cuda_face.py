@@ -127,7 +127,8 @@ def test_counters_have_torch_names_and_add_up() -> None:
     assert cuda.max_memory_allocated() >= after[key]
     assert cuda.memory_reserved() == after["reserved_bytes.all.current"] >= after[key]
     free, total = cuda.mem_get_info()
-    assert 0 < free < total == cuda.get_device_properties().total_memory
+    assert 0 < free < total
+    assert total == pytest.approx(cuda.get_device_properties().total_memory, rel=0.05)
     assert "Allocated memory" in cuda.memory_summary()
     del x
     cuda.reset_accumulated_memory_stats()

@@ -68,6 +68,8 @@ TEST_F(AddressRanges, PagesMoveToAnotherStreamBeforeMemoryRunsOut) {
   EXPECT_NE(take(90, kOther), nullptr);
   EXPECT_THROW(take(30), Error);
   EXPECT_EQ(memory.used, 100 * kMiB);
+  EXPECT_THROW(take(300), Error);
+  EXPECT_EQ(memory.ranges.size(), 2u);
 }
 
 TEST_F(AddressRanges, OfADroppedPoolGo) {
