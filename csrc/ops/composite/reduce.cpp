@@ -25,13 +25,4 @@ Tensor argsort(const Tensor& self, int64_t dim, bool descending) {
   return ::std::get<1>(raw::sort(self, dim, descending));
 }
 
-::std::tuple<Tensor, Tensor> topk(const Tensor& self, int64_t k, int64_t dim, bool largest) {
-  const int64_t n = self.dim() == 0 ? 1 : self.size(dim);
-  VT_CHECK(k >= 0 && k <= n, kRuntime, "topk: selected index k (", k,
-           ") out of range for dimension ", dim, " of size ", n);
-  auto [values, indices] = sort(self, dim, largest);
-  if (self.dim() == 0) return {values, indices};
-  return {narrow(values, dim, 0, k), narrow(indices, dim, 0, k)};
-}
-
 }  // namespace vt

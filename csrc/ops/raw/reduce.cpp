@@ -188,6 +188,32 @@ std::tuple<Tensor, Tensor> sort(const Tensor& self, int64_t dim, bool descending
   return {dense(raw::transpose(values, d, last)), dense(raw::transpose(indices, d, last))};
 }
 
+std::tuple<Tensor, Tensor> topk(const Tensor& self, int64_t k, int64_t dim, bool largest) {
+  constexpr int64_t kMost = 1024;  // of the kernel
+  const int d = wrap_dim("topk", dim, self.dim());
+  const int64_t n = self.dim() == 0 ? 1 : self.sizes()[d];
+  VT_CHECK(k >= 0 && k <= n, kRuntime, "topk: selected index k (", k,
+           ") out of range for dimension ", dim, " of size ", n);
+  if (self.dim() == 0 || k > kMost) {
+    auto [values, indices] = raw::sort(self, dim, largest);
+    if (self.dim() == 0) return {values, indices};
+    return {raw::slice(values, d, 0, k, 1), raw::slice(indices, d, 0, k, 1)};
+  }
+  const int last = self.dim() - 1;
+  const Tensor x = dense(raw::transpose(self, d, last));
+  Dims sizes = x.sizes();
+  sizes.back() = k;
+  Tensor values = empty(sizes, x.dtype(), x.device()),
+         indices = empty(sizes, DType::kI64, x.device());
+  if (values.numel() > 0) {
+    const int64_t rows = x.numel() / n;
+    kernels(x.device())
+        .topk(raw::view(values, Dims{rows, k}), raw::view(indices, Dims{rows, k}),
+              raw::view(x, Dims{rows, n}), largest);
+  }
+  return {dense(raw::transpose(values, d, last)), dense(raw::transpose(indices, d, last))};
+}
+
 Tensor sum_of_squares(const Tensor& self) {
   check_float("sum_of_squares", self);
   Tensor out =

@@ -1,5 +1,6 @@
 // Sorting rows and finding nonzero elements. Elements become unsigned keys of the same order, which
 // a radix sort (stable by nature) takes byte by byte; bytes that all keys share are skipped.
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/simd/rows.h"
@@ -108,7 +109,41 @@ void sort_rows(T* values, int64_t* indices, const T* x, int64_t rows, int64_t n,
   });
 }
 
+template <class T>
+void first_of_rows(T* values, int64_t* indices, const T* x, int64_t rows, int64_t n, int64_t k,
+                   bool largest) {
+  using K = key_t<T>;
+  parallel_for(rows, row_grain(n * 4), [&](int64_t begin, int64_t end) {
+    std::unique_ptr<Item<K>[]> room(new Item<K>[static_cast<size_t>(n)]);
+    Item<K>* items = room.get();
+    const auto before = [](const Item<K>& a, const Item<K>& b) {
+      return a.key != b.key ? a.key < b.key : a.index < b.index;
+    };
+    for (int64_t r = begin; r < end; ++r) {
+      const T* row = x + r * n;
+      for (int64_t i = 0; i < n; ++i) {
+        const K key = key_of(row[i]);
+        items[i] = {largest ? static_cast<K>(~key) : key, i};
+      }
+      if (k < n) std::nth_element(items, items + k, items + n, before);
+      std::sort(items, items + k, before);
+      for (int64_t i = 0; i < k; ++i) {
+        indices[r * k + i] = items[i].index;
+        values[r * k + i] = row[items[i].index];
+      }
+    }
+  });
+}
+
 }  // namespace
+
+void topk(const Tensor& values, const Tensor& indices, const Tensor& x, bool largest) {
+  const int64_t rows = x.sizes()[0], n = x.sizes()[1], k = values.sizes()[1];
+  visit_dtype(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    first_of_rows(values.data<T>(), indices.data<int64_t>(), x.data<T>(), rows, n, k, largest);
+  });
+}
 
 void sort(const Tensor& values, const Tensor& indices, const Tensor& x, bool descending) {
   const int64_t n = x.sizes().back(), rows = n == 0 ? 0 : x.numel() / n;
