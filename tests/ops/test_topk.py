@@ -1,4 +1,4 @@
-"""topk against a stable sort: many equal values, sorted rows, NaN, every size of k, both devices."""
+"""topk against a stable sort: equal values, sorted rows, NaN, every size of k, both devices."""
 
 from __future__ import annotations
 

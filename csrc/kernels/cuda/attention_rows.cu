@@ -1,6 +1,7 @@
-// Attention in which one thread, or a few lanes of a warp, own one row: of queries for the output
-// and the query's gradient, of keys for the gradients of key and value. The other side streams
-// through shared memory. Every sum has a fixed order, so all results are the same in every run.
+// Attention in which one thread, or a few lanes of a warp, own a few rows: of queries for the
+// output and the query's gradient, of keys for the gradients of key and value. The other side
+// streams through shared memory. Every sum has a fixed order, so all results are the same in every
+// run.
 #include "kernels/cuda/attention_rows.h"
 
 #include "kernels/cuda/launch.h"
@@ -12,15 +13,18 @@ constexpr int kRowThreads = 128;
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr int64_t kMostKeys = 1024;  // beyond, float32 products through cuBLASLt are faster
 
-// How a row of D features is spread: L lanes of 4 * N features each. Lane l has the fours
-// l, l + L, l + 2L, ...: lanes then read different banks.
+// How a row of D features is spread: over L lanes of 16 features each. Lane l has the fours l, l +
+// L, l + 2L, ...: lanes then read different banks. A group of L lanes owns several rows, since
+// reading shared memory, which they have in common, is what bounds these kernels.
 template <int D>
 struct Shape {
-  static constexpr int kLanes = D <= 32 ? 1 : D / 32;
+  static constexpr int kLanes = D / 16;
+  static constexpr int kGroups = kWarp / kLanes;   // of a warp
   static constexpr int kFours = D / 4;             // of a row
-  static constexpr int kOwn = kFours / kLanes;     // of a lane
+  static constexpr int kOwn = 4;                   // fours of a lane
   static constexpr int kTile = D <= 64 ? 64 : 32;  // rows in shared memory at a time
 };
+constexpr int kOutputRows = 4, kGradientRows = 2;  // of a group
 
 template <class T>
 __device__ float4 load4(const T* data) {
@@ -73,33 +77,56 @@ struct Row {
       if (feature < width) store4(row + feature, times(x[c], factor));
     }
   }
-  // The inner product with a row in shared memory, the same number in every lane of the row.
-  __device__ float with(const float4* shared, int lane) const {
+  // A lane's share of the inner product with a row in shared memory; `across` adds the shares.
+  __device__ float share(const float4 (&shared)[kOwn]) const {
     float sum = 0;
 #pragma unroll
-    for (int c = 0; c < kOwn; ++c) sum = dot(x[c], shared[c * kLanes + lane], sum);
-    return across(sum);
+    for (int c = 0; c < kOwn; ++c) sum = dot(x[c], shared[c], sum);
+    return sum;
   }
-  __device__ float with(const Row& other) const {
-    float sum = 0;
+  __device__ void add(float factor, const float4 (&shared)[kOwn]) {
 #pragma unroll
-    for (int c = 0; c < kOwn; ++c) sum = dot(x[c], other.x[c], sum);
-    return across(sum);
-  }
-  __device__ void add(float factor, const float4* shared, int lane) {
-#pragma unroll
-    for (int c = 0; c < kOwn; ++c) add_scaled(x[c], factor, shared[c * kLanes + lane]);
+    for (int c = 0; c < kOwn; ++c) add_scaled(x[c], factor, shared[c]);
   }
   __device__ void scale(float factor) {
 #pragma unroll
     for (int c = 0; c < kOwn; ++c) x[c] = times(x[c], factor);
   }
+};
 
- private:
-  static __device__ float across(float sum) {
+// The sum over the lanes of a row, for each of them.
+template <int D>
+__device__ float across(float sum) {
 #pragma unroll
-    for (int step = 1; step < kLanes; step *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-    return sum;
+  for (int step = 1; step < Shape<D>::kLanes; step *= 2)
+    sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  return sum;
+}
+// A lane's part of a row in shared memory.
+template <int D>
+__device__ void read(float4 (&part)[Shape<D>::kOwn], const float4* row, int lane) {
+#pragma unroll
+  for (int c = 0; c < Shape<D>::kOwn; ++c) part[c] = row[c * Shape<D>::kLanes + lane];
+}
+
+// The rows of a thread's group: row r is first + r * kGroups. A warp's rows are neighbours.
+template <int D, int R>
+struct Place {
+  int lane, first, warp_first, block_first, block_rows;
+  __device__ Place() {
+    lane = threadIdx.x % Shape<D>::kLanes;
+    block_rows = static_cast<int>(blockDim.x) / kWarp * Shape<D>::kGroups * R;
+    block_first = static_cast<int>(blockIdx.y) * block_rows;
+    warp_first = block_first + static_cast<int>(threadIdx.x) / kWarp * Shape<D>::kGroups * R;
+    first = warp_first + static_cast<int>(threadIdx.x) % kWarp / Shape<D>::kLanes;
+  }
+  __device__ int row(int r) const { return first + r * Shape<D>::kGroups; }
+  // One past the last key that a warp, or the block, may look at.
+  __device__ int warp_end(int keys, bool causal) const {
+    return causal ? min(warp_first + Shape<D>::kGroups * R, keys) : keys;
+  }
+  __device__ int block_end(int keys, bool causal) const {
+    return causal ? min(block_first + block_rows, keys) : keys;
   }
 };
 
@@ -161,113 +188,155 @@ __device__ void fill_tile(float4 (*tile)[Shape<D>::kFours], const Heads<T>& from
 template <class T, int D>
 __global__ void __launch_bounds__(kRowThreads) attend_kernel(Inputs<T> in) {
   using S = Shape<D>;
-  constexpr int kChunk = 8;  // scores between two looks at the maximum
+  constexpr int R = kOutputRows, kChunk = 4;  // kChunk scores between two looks at the maximum
   __shared__ float4 ks[S::kTile][S::kFours], vs[S::kTile][S::kFours];
   const int head = blockIdx.x % in.heads, batch = blockIdx.x / in.heads;
-  const int kv = head / (in.heads / in.kv_heads), lane = threadIdx.x % S::kLanes;
-  const int rows = blockDim.x / S::kLanes, first = blockIdx.y * rows;
-  const int row = first + threadIdx.x / S::kLanes;
-  const bool there = row < in.queries;
-  const int visible = in.causal ? min(row + 1, in.keys) : in.keys;
-  const int last = min(first + rows, in.queries);
-  const int end = in.causal ? min(last, in.keys) : in.keys;  // of the block
-  Row<D> q, sum;
-  q.load(there ? in.q.row(batch, head, row) : nullptr, lane, in.width);
-  q.scale(in.scale * kLog2E);
-  sum.clear();
-  float highest = -INFINITY, total = 0;
+  const int kv = head / (in.heads / in.kv_heads);
+  const Place<D, R> at;
+  Row<D> q[R], sum[R];
+  float highest[R], total[R];
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    const int row = at.row(r);
+    q[r].load(row < in.queries ? in.q.row(batch, head, row) : nullptr, at.lane, in.width);
+    q[r].scale(in.scale * kLog2E);
+    sum[r].clear();
+    highest[r] = -INFINITY;
+    total[r] = 0;
+  }
+  const int end = at.block_end(in.keys, in.causal), own_end = at.warp_end(in.keys, in.causal);
   for (int start = 0; start < end; start += S::kTile) {
     __syncthreads();
     fill_tile<D>(ks, in.k, batch, kv, start, in.keys, in.width);
     fill_tile<D>(vs, in.v, batch, kv, start, in.keys, in.width);
     __syncthreads();
-    const int count = min(S::kTile, end - start);
+    const int count = min(S::kTile, own_end - start);
+#pragma unroll 1
     for (int j = 0; j < count; j += kChunk) {
-      float s[kChunk], top = -INFINITY;
+      float s[R][kChunk];
 #pragma unroll
       for (int u = 0; u < kChunk; ++u) {
-        s[u] = q.with(ks[j + u], lane);
-        if (start + j + u >= visible) s[u] = -INFINITY;
-        top = fmaxf(top, s[u]);
+        float4 k[S::kOwn];
+        read<D>(k, ks[j + u], at.lane);
+#pragma unroll
+        for (int r = 0; r < R; ++r) s[r][u] = across<D>(q[r].share(k));
       }
-      if (top > highest) {
-        const float factor = exp2f(highest - top);
-        sum.scale(factor);
-        total *= factor;
-        highest = top;
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const int visible = in.causal ? min(at.row(r) + 1, in.keys) : in.keys;
+        float top = -INFINITY;
+#pragma unroll
+        for (int u = 0; u < kChunk; ++u) {
+          if (start + j + u >= visible) s[r][u] = -INFINITY;
+          top = fmaxf(top, s[r][u]);
+        }
+        if (top > highest[r]) {
+          const float factor = exp2f(highest[r] - top);
+          sum[r].scale(factor);
+          total[r] *= factor;
+          highest[r] = top;
+        }
+#pragma unroll
+        for (int u = 0; u < kChunk; ++u) {
+          s[r][u] = exp2f(s[r][u] - highest[r]);
+          total[r] += s[r][u];
+        }
       }
 #pragma unroll
       for (int u = 0; u < kChunk; ++u) {
-        const float p = exp2f(s[u] - highest);
-        total += p;
-        sum.add(p, vs[j + u], lane);
+        float4 v[S::kOwn];
+        read<D>(v, vs[j + u], at.lane);
+#pragma unroll
+        for (int r = 0; r < R; ++r) sum[r].add(s[r][u], v);
       }
     }
   }
-  if (!there) return;
-  sum.store(in.out.row(batch, head, row), lane, in.width, 1 / total);
-  if (lane == 0)
-    in.stats[(int64_t{batch} * in.heads + head) * in.queries + row] =
-        (highest + log2f(total)) * kLn2;
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    const int row = at.row(r);
+    if (row >= in.queries) continue;
+    sum[r].store(in.out.row(batch, head, row), at.lane, in.width, 1 / total[r]);
+    if (at.lane == 0)
+      in.stats[(int64_t{batch} * in.heads + head) * in.queries + row] =
+          (highest[r] + log2f(total[r])) * kLn2;
+  }
 }
 
 // dq, and delta = sum of dout * out of each row.
 template <class T, int D>
 __global__ void __launch_bounds__(kRowThreads) query_gradient_kernel(Inputs<T> in) {
   using S = Shape<D>;
+  constexpr int R = kGradientRows;
   __shared__ float4 ks[S::kTile][S::kFours], vs[S::kTile][S::kFours];
   const int head = blockIdx.x % in.heads, batch = blockIdx.x / in.heads;
-  const int kv = head / (in.heads / in.kv_heads), lane = threadIdx.x % S::kLanes;
-  const int rows = blockDim.x / S::kLanes, first = blockIdx.y * rows;
-  const int row = first + threadIdx.x / S::kLanes;
-  const bool there = row < in.queries;
-  const int visible = !there ? 0 : in.causal ? min(row + 1, in.keys) : in.keys;
-  const int last = min(first + rows, in.queries);
-  const int end = in.causal ? min(last, in.keys) : in.keys;
-  const int64_t place = (int64_t{batch} * in.heads + head) * in.queries + row;
-  Row<D> q, dout, dq;
-  q.load(there ? in.out.row(batch, head, row) : nullptr, lane, in.width);  // the output, first
-  dout.load(there ? in.dout.row(batch, head, row) : nullptr, lane, in.width);
-  const float delta = dout.with(q);
-  const float shift = there ? in.stats[place] * kLog2E : 0;
-  if (there && lane == 0) in.delta[place] = delta;
-  q.load(there ? in.q.row(batch, head, row) : nullptr, lane, in.width);
-  q.scale(in.scale * kLog2E);
-  dq.clear();
+  const int kv = head / (in.heads / in.kv_heads);
+  const int64_t places = (int64_t{batch} * in.heads + head) * in.queries;
+  const Place<D, R> at;
+  Row<D> q[R], dout[R], dq[R];
+  float delta[R], shift[R];
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    const int row = at.row(r);
+    const bool there = row < in.queries;
+    q[r].load(there ? in.out.row(batch, head, row) : nullptr, at.lane,
+              in.width);  // first the output
+    dout[r].load(there ? in.dout.row(batch, head, row) : nullptr, at.lane, in.width);
+    delta[r] = across<D>(dout[r].share(q[r].x));
+    shift[r] = there ? in.stats[places + row] * kLog2E : 0;
+    if (there && at.lane == 0) in.delta[places + row] = delta[r];
+    q[r].load(there ? in.q.row(batch, head, row) : nullptr, at.lane, in.width);
+    q[r].scale(in.scale * kLog2E);
+    dq[r].clear();
+  }
+  const int end = at.block_end(in.keys, in.causal), own_end = at.warp_end(in.keys, in.causal);
   for (int start = 0; start < end; start += S::kTile) {
     __syncthreads();
     fill_tile<D>(ks, in.k, batch, kv, start, in.keys, in.width);
     fill_tile<D>(vs, in.v, batch, kv, start, in.keys, in.width);
     __syncthreads();
-    const int count = min(S::kTile, end - start);
-#pragma unroll 4
+    const int count = min(S::kTile, own_end - start);
+#pragma unroll 2
     for (int j = 0; j < count; ++j) {
-      const float s = q.with(ks[j], lane), dp = dout.with(vs[j], lane);
-      const float p = start + j < visible ? exp2f(s - shift) : 0;
-      dq.add(p * (dp - delta), ks[j], lane);
+      float4 k[S::kOwn], v[S::kOwn];
+      read<D>(k, ks[j], at.lane);
+      read<D>(v, vs[j], at.lane);
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const float s = across<D>(q[r].share(k)), dp = across<D>(dout[r].share(v));
+        const bool seen = !in.causal || start + j <= at.row(r);
+        const float p = seen ? exp2f(s - shift[r]) : 0;
+        dq[r].add(p * (dp - delta[r]), k);
+      }
     }
   }
-  if (there) dq.store(in.dq.row(batch, head, row), lane, in.width, in.scale);
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+    if (at.row(r) < in.queries)
+      dq[r].store(in.dq.row(batch, head, at.row(r)), at.lane, in.width, in.scale);
 }
 
 // dk and dv, over the query heads that share the key head, in order.
 template <class T, int D>
 __global__ void __launch_bounds__(kRowThreads) key_gradient_kernel(Inputs<T> in) {
   using S = Shape<D>;
+  constexpr int R = kGradientRows;
   __shared__ float4 qs[S::kTile][S::kFours], dos[S::kTile][S::kFours];
   __shared__ float shifts[S::kTile], deltas[S::kTile];
   const int kv = blockIdx.x % in.kv_heads, batch = blockIdx.x / in.kv_heads;
-  const int group = in.heads / in.kv_heads, lane = threadIdx.x % S::kLanes;
-  const int first = blockIdx.y * (blockDim.x / S::kLanes);
-  const int row = first + threadIdx.x / S::kLanes;
-  const bool there = row < in.keys;
-  Row<D> k, v, dk, dv;
-  k.load(there ? in.k.row(batch, kv, row) : nullptr, lane, in.width);
-  v.load(there ? in.v.row(batch, kv, row) : nullptr, lane, in.width);
-  dk.clear();
-  dv.clear();
+  const int group = in.heads / in.kv_heads;
+  const Place<D, R> at;
+  Row<D> k[R], v[R], dk[R], dv[R];
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    const int row = at.row(r);
+    k[r].load(row < in.keys ? in.k.row(batch, kv, row) : nullptr, at.lane, in.width);
+    v[r].load(row < in.keys ? in.v.row(batch, kv, row) : nullptr, at.lane, in.width);
+    dk[r].clear();
+    dv[r].clear();
+  }
   const float factor = in.scale * kLog2E;
-  const int begin = in.causal ? first / S::kTile * S::kTile : 0;  // earlier queries see no key here
+  // Earlier queries see no key of the block, or of the warp.
+  const int begin = in.causal ? at.block_first / S::kTile * S::kTile : 0;
   for (int head = kv * group; head < (kv + 1) * group; ++head) {
     const int64_t places = (int64_t{batch} * in.heads + head) * in.queries;
     for (int start = begin; start < in.queries; start += S::kTile) {
@@ -275,35 +344,46 @@ __global__ void __launch_bounds__(kRowThreads) key_gradient_kernel(Inputs<T> in)
       fill_tile<D>(qs, in.q, batch, head, start, in.queries, in.width);
       fill_tile<D>(dos, in.dout, batch, head, start, in.queries, in.width);
       for (int i = threadIdx.x; i < S::kTile; i += blockDim.x) {
-        const bool is_query = start + i < in.queries;
-        shifts[i] = is_query ? in.stats[places + start + i] * kLog2E : 0;
-        deltas[i] = is_query ? in.delta[places + start + i] : 0;
+        const bool there = start + i < in.queries;
+        shifts[i] = there ? in.stats[places + start + i] * kLog2E : 0;
+        deltas[i] = there ? in.delta[places + start + i] : 0;
       }
       __syncthreads();
       const int count = min(S::kTile, in.queries - start);
 #pragma unroll 1
-      for (int i = 0; i < count; ++i) {
-        const float s = k.with(qs[i], lane) * factor, dp = v.with(dos[i], lane);
-        const float p = !in.causal || start + i >= row ? exp2f(s - shifts[i]) : 0;
-        dv.add(p, dos[i], lane);
-        dk.add(p * (dp - deltas[i]), qs[i], lane);
+      for (int i = in.causal ? max(at.warp_first - start, 0) : 0; i < count; ++i) {
+        float4 q[S::kOwn], dout[S::kOwn];
+        read<D>(q, qs[i], at.lane);
+        read<D>(dout, dos[i], at.lane);
+        const float shift = shifts[i], delta = deltas[i];
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+          const float s = across<D>(k[r].share(q)) * factor, dp = across<D>(v[r].share(dout));
+          const bool seen = !in.causal || start + i >= at.row(r);
+          const float p = seen ? exp2f(s - shift) : 0;
+          dv[r].add(p, dout);
+          dk[r].add(p * (dp - delta), q);
+        }
       }
     }
   }
-  if (!there) return;
-  dk.store(in.dk.row(batch, kv, row), lane, in.width, in.scale);
-  dv.store(in.dv.row(batch, kv, row), lane, in.width, 1);
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    const int row = at.row(r);
+    if (row >= in.keys) continue;
+    dk[r].store(in.dk.row(batch, kv, row), at.lane, in.width, in.scale);
+    dv[r].store(in.dv.row(batch, kv, row), at.lane, in.width, 1);
+  }
 }
 
-template <int D, class T>
+template <int D, int R, class T>
 void launch(const Queue& queue, void (*kernel)(Inputs<T>), const Attention& a, float* delta,
             int64_t heads, int64_t tokens) {
-  const int64_t lanes = ceil_div(tokens * Shape<D>::kLanes, kWarp) * kWarp;
-  const auto threads = static_cast<unsigned>(std::min<int64_t>(lanes, kRowThreads));
-  const int64_t rows = threads / Shape<D>::kLanes;
+  constexpr int64_t kRows = Shape<D>::kGroups * R;  // of a warp
+  const int64_t warps = std::min<int64_t>(ceil_div(tokens, kRows), kRowThreads / kWarp);
   const dim3 grid(static_cast<unsigned>(a.batch * heads),
-                  static_cast<unsigned>(ceil_div(tokens, rows)));
-  queue.launch(kernel, grid, threads, Inputs<T>(a, delta));
+                  static_cast<unsigned>(ceil_div(tokens, warps * kRows)));
+  queue.launch(kernel, grid, static_cast<unsigned>(warps * kWarp), Inputs<T>(a, delta));
 }
 
 // f(type, width of the kernel)
@@ -330,7 +410,7 @@ bool rows_can_attend(const Attention& a) {
 void rows_attention(const Attention& a) {
   const Queue queue("attention", a.device);
   visit(a, [&]<class T, int D>() {
-    launch<D, T>(queue, &attend_kernel<T, D>, a, nullptr, a.heads, a.queries);
+    launch<D, kOutputRows, T>(queue, &attend_kernel<T, D>, a, nullptr, a.heads, a.queries);
   });
 }
 
@@ -338,8 +418,10 @@ void rows_attention_backward(const Attention& a) {
   const Queue queue("attention_backward", a.device);
   const Scratch<float> delta(queue, a.batch * a.heads * a.queries);
   visit(a, [&]<class T, int D>() {
-    launch<D, T>(queue, &query_gradient_kernel<T, D>, a, delta.get(), a.heads, a.queries);
-    launch<D, T>(queue, &key_gradient_kernel<T, D>, a, delta.get(), a.kv_heads, a.keys);
+    launch<D, kGradientRows, T>(queue, &query_gradient_kernel<T, D>, a, delta.get(), a.heads,
+                                a.queries);
+    launch<D, kGradientRows, T>(queue, &key_gradient_kernel<T, D>, a, delta.get(), a.kv_heads,
+                                a.keys);
   });
 }
 

@@ -1,4 +1,5 @@
 // Plans for cuDNN's fused attention, forward and backward, kept by shape and strides.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <memory>
@@ -182,9 +183,39 @@ Plan& plan_for(int index, const Key& key, cudnnHandle_t handle) {
   return *known.emplace(key, build(key, handle)).first->second;
 }
 
-void run(const Attention& a, bool backward, std::unordered_map<int64_t, void*> pack) {
-  const Queue queue("attention", a.device);
-  cudnn::Handle handle(a.device.index);
+// Note [Backward in pieces]
+// Deterministic backward keeps the gradients of all scores, 2 bytes each, in its workspace. Pieces
+// of the batch bound that memory, and what one piece writes is still in the cache when it is read.
+constexpr int64_t kMostScoreBytes = int64_t{256} << 20;
+
+// How many sequences one launch takes.
+int64_t piece_of(const Attention& a, bool backward) {
+  if (!make_key(a, backward).deterministic) return a.batch;
+  const auto padded = [](int64_t n) { return (n + 63) / 64 * 64; };
+  const int64_t each = 2 * a.heads * padded(a.queries) * padded(a.keys);
+  const int64_t most = std::max<int64_t>(1, kMostScoreBytes / each);
+  const int64_t pieces = (a.batch + most - 1) / most;
+  return (a.batch + pieces - 1) / pieces;
+}
+
+// Sequences [first, first + count).
+Attention piece(const Attention& a, int64_t first, int64_t count) {
+  Attention part = a;
+  part.batch = count;
+  const auto element = static_cast<int64_t>(item_size(a.dtype));
+  for (HeadedTensor* t : {&part.q, &part.k, &part.v, &part.out, &part.dq, &part.dk, &part.dv})
+    if (t->data) t->data = static_cast<char*>(t->data) + first * t->batch_stride * element;
+  part.stats = static_cast<float*>(a.stats) + first * a.heads * a.queries;
+  if (a.dout) part.dout = static_cast<const char*>(a.dout) + first * a.out.batch_stride * element;
+  return part;
+}
+
+void run_piece(const Queue& queue, const cudnn::Handle& handle, const Attention& a, bool backward) {
+  std::unordered_map<int64_t, void*> pack{
+      {kQ, a.q.data}, {kK, a.k.data}, {kV, a.v.data}, {kOut, a.out.data}, {kStats, a.stats}};
+  if (backward)
+    pack.insert(
+        {{kDout, const_cast<void*>(a.dout)}, {kDq, a.dq.data}, {kDk, a.dk.data}, {kDv, a.dv.data}});
   Plan& plan = plan_for(a.device.index, make_key(a, backward), handle.get());
   VT_CHECK(plan.refusal.empty(), kRuntime, "attention: cuDNN refuses ", a.batch, 'x', a.heads,
            " heads of ", a.queries, " queries, ", a.keys, " keys and width ", a.width, " of ",
@@ -196,6 +227,14 @@ void run(const Attention& a, bool backward, std::unordered_map<int64_t, void*> p
            name(a.dtype), " on ", a.device, ": ", error.get_message());
 }
 
+void run(const Attention& a, bool backward) {
+  const Queue queue("attention", a.device);
+  const cudnn::Handle handle(a.device.index);
+  const int64_t step = piece_of(a, backward);
+  for (int64_t first = 0; first < a.batch; first += step)
+    run_piece(queue, handle, piece(a, first, std::min(step, a.batch - first)), backward);
+}
+
 }  // namespace
 
 bool cudnn_can_attend(const Attention& a, bool backward) {
@@ -203,26 +242,13 @@ bool cudnn_can_attend(const Attention& a, bool backward) {
     return false;
   if (!cudnn::unavailable_reason().empty()) return false;
   const DeviceGuard guard(a.device.index);
-  cudnn::Handle handle(a.device.index);
-  return plan_for(a.device.index, make_key(a, backward), handle.get()).refusal.empty();
+  const cudnn::Handle handle(a.device.index);
+  Attention part = a;
+  part.batch = piece_of(a, backward);
+  return plan_for(a.device.index, make_key(part, backward), handle.get()).refusal.empty();
 }
 
-void cudnn_attention(const Attention& a) {
-  run(a, false,
-      {{kQ, a.q.data}, {kK, a.k.data}, {kV, a.v.data}, {kOut, a.out.data}, {kStats, a.stats}});
-}
-
-void cudnn_attention_backward(const Attention& a) {
-  run(a, true,
-      {{kQ, a.q.data},
-       {kK, a.k.data},
-       {kV, a.v.data},
-       {kOut, a.out.data},
-       {kStats, a.stats},
-       {kDout, const_cast<void*>(a.dout)},
-       {kDq, a.dq.data},
-       {kDk, a.dk.data},
-       {kDv, a.dv.data}});
-}
+void cudnn_attention(const Attention& a) { run(a, false); }
+void cudnn_attention_backward(const Attention& a) { run(a, true); }
 
 }  // namespace vt::cuda
