@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "base/device.h"
@@ -33,6 +34,12 @@ struct Stream {
   Device device;
   void* handle = nullptr;
   bool operator==(const Stream&) const = default;
+};
+
+struct Copy {
+  void* dst;
+  const void* src;
+  size_t bytes;
 };
 
 class Graph;
@@ -82,6 +89,8 @@ class Backend {
   // returns when the host may read or overwrite the CPU side.
   virtual void copy(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
                     bool non_blocking) = 0;
+  // Copies within the device, which do not overlap, on the current stream.
+  virtual void copy_many(int index, std::span<const Copy> copies) = 0;
   virtual void zero(int index, void* data, size_t bytes) = 0;
 
   virtual Stream current_stream(int index) = 0;        // of the calling thread

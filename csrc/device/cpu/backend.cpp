@@ -73,6 +73,9 @@ class CpuBackend final : public Backend {
                   end - begin);
     });
   }
+  void copy_many(int, std::span<const Copy> copies) override {
+    for (const Copy& each : copies) std::memcpy(each.dst, each.src, each.bytes);
+  }
   void zero(int, void* data, size_t bytes) override { std::memset(data, 0, bytes); }
 
   Stream current_stream(int index) override {

@@ -70,6 +70,9 @@ class CudaBackend final : public Backend {
     run_deferred();
     cuda::copy_memory(dst, dst_device, src, src_device, bytes, non_blocking);
   }
+  void copy_many(int index, std::span<const Copy> copies) override {
+    cuda::copy_many(index, copies);
+  }
   void zero(int index, void* data, size_t bytes) override {
     run_deferred();
     cuda::DeviceGuard guard(index);

@@ -30,6 +30,7 @@ class NoCudaBackend final : public Backend {
   int64_t end_memory_pool(uint64_t, Stream) override { unavailable(); }
   void count_memory_pool(int, uint64_t, int64_t) override { unavailable(); }
   void copy(void*, Device, const void*, Device, size_t, bool) override { unavailable(); }
+  void copy_many(int, std::span<const Copy>) override { unavailable(); }
   void zero(int, void*, size_t) override { unavailable(); }
   Stream current_stream(int) override { unavailable(); }
   void set_current_stream(Stream) override { unavailable(); }
