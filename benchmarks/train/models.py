@@ -25,7 +25,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """`rotate`, in one operator where there is one."""
     own = getattr(F, "rope", None)
-    y: torch.Tensor = rotate(x, cos, sin) if own is None else own(x, cos, sin)
+    y: torch.Tensor = rotate(x, cos, sin) if own is None else own(x)
     return y
 
 

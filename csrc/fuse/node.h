@@ -51,8 +51,6 @@ struct Node {
   // Calls.
   std::vector<Range> reads, writes;
   Call call;
-
-  // Runs this node alone, as the operator would have without a recording.
   std::function<void()> run;
 
   bool elementwise() const { return kind != NodeKind::kCall; }

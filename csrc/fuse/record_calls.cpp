@@ -92,10 +92,9 @@ bool is_of_rows(const Tensor& x, ReduceKind kind, uint32_t dims) {
   return row >= 2 && row <= kMaxRow && rows >= 2 && (rows >= 64 || row <= 1024);
 }
 
-Node row_node(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims) {
-  const Device device = x.device();
+Node row_node(const Tensor& out, const Tensor& x, ReduceKind kind) {
   static constexpr const char* kNames[] = {"sum", "mean", "prod", "amax", "amin", "any", "all"};
-  Node node(NodeKind::kReduce, kNames[static_cast<int>(kind)], device);
+  Node node(NodeKind::kReduce, kNames[static_cast<int>(kind)], x.device());
   const int64_t rows = out.numel();
   node.dtype = x.dtype();
   node.row = x.numel() / rows;
@@ -107,15 +106,12 @@ Node row_node(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims
   node.in[0] = Window{x.data<char>(), x.dtype(), {size, size * node.row}};
   node.inputs = 1;
   node.out = Window{out.data<char>(), out.dtype(), {0, size}};
-  node.run = [device, to = unowned(out), from = unowned(x), kind, dims] {
-    actual(device).reduce(to, from, kind, dims);
-  };
   return node;
 }
 
 void record_reduce(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t dims) {
   if (recorder().here() && recorder().enabled(kReductions) && is_of_rows(x, kind, dims))
-    return recorder().add(row_node(out, x, kind, dims));
+    return recorder().add(row_node(out, x, kind));
   if (runs_now("reduce")) return actual(x.device()).reduce(out, x, kind, dims);
   recorder().add(call_node("reduce", x.device(), ReduceCall{unowned(out), unowned(x), kind, dims}));
 }

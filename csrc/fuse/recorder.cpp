@@ -7,12 +7,13 @@
 #include "fuse/interpreter.h"
 #include "fuse/launch.h"
 #include "fuse/patterns/pattern.h"
+#include "fuse/run_node.h"
 
 namespace vt::fuse {
 namespace {
 
-constexpr size_t kMostPending = 96;              // operators
-constexpr size_t kMostKept = size_t{512} << 20;  // bytes of freed blocks
+constexpr size_t kMostPending = 96;            // operators
+constexpr size_t kMostKept = size_t{1} << 30;  // bytes of freed blocks
 
 thread_local bool t_records = false;  // this thread's operators are recorded
 thread_local bool t_flushing = false;
@@ -93,6 +94,8 @@ void Recorder::release() noexcept {
   std::vector<Kept> kept = std::move(kept_);
   kept_.clear();
   kept_bytes_ = 0;
+  unplaced_.clear();
+  placed_.clear();
   for (const Kept& block : kept) Storage::give_back(block.device, block.data, block.bytes);
 }
 
@@ -122,9 +125,83 @@ bool Recorder::keep(Device device, void* data, size_t bytes) noexcept {
     return false;
   };
   if (!std::any_of(pending_.begin(), pending_.end(), touches)) return false;
+  if (enabled(kDeadWork) && enabled(kPointwise) && give_back_early(device, block)) return false;
   kept_.push_back({device, data, bytes});
   kept_bytes_ += bytes;
   return true;
+}
+
+bool Recorder::give_back_early(Device device, const Range& block) {
+  std::vector<Range> written;
+  auto covered = [&](const Range& range) {
+    return std::any_of(written.begin(), written.end(), [&](const Range& each) {
+      return each.begin <= range.begin && range.end <= each.end;
+    });
+  };
+  std::vector<Window*> windows;
+  for (Node& node : pending_) {
+    if (!(node.device == device)) continue;
+    if (!node.elementwise()) {
+      const auto hit = [&](const Range& range) { return range.overlaps(block); };
+      if (std::any_of(node.reads.begin(), node.reads.end(), hit) ||
+          std::any_of(node.writes.begin(), node.writes.end(), hit))
+        return false;
+      continue;
+    }
+    for (int i = 0; i < node.inputs; ++i) {
+      if (i == node.scalar_at) continue;
+      const Range range{node.in[i].data, node.in[i].end(node.space)};
+      if (!range.overlaps(block)) continue;
+      if (!covered(range)) return false;  // what was there before the list is still to be read
+      windows.push_back(&node.in[i]);
+    }
+    const Range range{node.out.data, node.out.end(node.space)};
+    if (!range.overlaps(block)) continue;
+    if (is_run(node.out, node.space, range.end - range.begin)) written.push_back(range);
+    else if (!covered(range)) return false;
+    windows.push_back(&node.out);
+  }
+  const auto size = static_cast<uintptr_t>(block.end - block.begin);
+  char* const to = reinterpret_cast<char*>(next_unplaced_);
+  next_unplaced_ += (size + 511) / 512 * 512;
+  unplaced_.push_back({to, to + size});
+  for (Window* window : windows) window->data = to + (window->data - block.begin);
+  return true;
+}
+
+bool Recorder::place(std::vector<Node>& nodes, const Window& window, Device device,
+                     DeadRanges& dead) {
+  if (!is_unplaced(window)) return false;
+  const auto found = std::find_if(unplaced_.begin(), unplaced_.end(), [&](const Range& block) {
+    return block.begin <= window.data && window.data < block.end;
+  });
+  VT_CHECK(found != unplaced_.end(), kRuntime, "fuse: a value has no memory");
+  const Range block = *found;
+  unplaced_.erase(found);
+  placed_.push_back(Storage::create(device, static_cast<size_t>(block.end - block.begin)));
+  char* const to = static_cast<char*>(placed_.back()->data());
+  auto move = [&](Window& each) {
+    if (block.begin <= each.data && each.data < block.end)
+      each.data = to + (each.data - block.begin);
+  };
+  for (Node& node : nodes) {
+    move(node.out);
+    for (Window& in : node.in) move(in);
+  }
+  dead.push_back({to, to + (block.end - block.begin)});
+  return true;
+}
+
+bool Recorder::place(std::vector<Node>& nodes, const std::vector<int>& which, DeadRanges& dead) {
+  bool any = false;
+  for (int n : which) {
+    Node& node = nodes[static_cast<size_t>(n)];
+    if (!node.elementwise()) continue;
+    any |= place(nodes, node.out, node.device, dead);
+    for (int i = 0; i < node.inputs; ++i)
+      if (i != node.scalar_at) any |= place(nodes, node.in[i], node.device, dead);
+  }
+  return any;
 }
 
 void Recorder::flush() {
@@ -140,9 +217,10 @@ void Recorder::flush() {
       const char* begin = static_cast<const char*>(block.data);
       dead.push_back({begin, begin + block.bytes});
     }
+  dead.insert(dead.end(), unplaced_.begin(), unplaced_.end());
   ++report_.flushes;
   try {
-    run(std::move(nodes), dead);
+    run(std::move(nodes), std::move(dead));
   } catch (...) {
     release();
     throw;
@@ -150,8 +228,8 @@ void Recorder::flush() {
   release();
 }
 
-void Recorder::rewrite(std::vector<Node>& nodes, const DeadRanges& dead) {
-  PatternList list(nodes, dead);
+void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
+  PatternList list(nodes, dead, [&](int i) { place(nodes, std::vector<int>{i}, dead); });
   auto apply = [&](Pass pass, const char* name, int (*pattern)(PatternList&)) {
     if (!enabled(pass)) return;
     const int found = pattern(list);
@@ -165,37 +243,42 @@ void Recorder::rewrite(std::vector<Node>& nodes, const DeadRanges& dead) {
   apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);
 }
 
-void Recorder::run(std::vector<Node> nodes, const DeadRanges& dead) {
+void Recorder::run(std::vector<Node> nodes, DeadRanges dead) {
   rewrite(nodes, dead);
   for (const Group& group : make_groups(nodes, enabled(kPointwise))) run_group(nodes, group, dead);
 }
 
 void Recorder::run_alone(const Node& node) {
-  node.run();
+  run_node(node);
   ++report_.launched;
   ++report_.alone[node.name];
 }
 
-void Recorder::run_group(const std::vector<Node>& nodes, const Group& group,
-                         const DeadRanges& dead) {
+void Recorder::run_group(std::vector<Node>& nodes, const Group& group, DeadRanges& dead) {
   const Node& first = nodes[static_cast<size_t>(group.nodes[0])];
+  auto one_by_one = [&] {
+    place(nodes, group.nodes, dead);
+    for (int n : group.nodes) run_alone(nodes[static_cast<size_t>(n)]);
+  };
   if (group.nodes.size() == 1) {
-    if (first.elementwise() && is_private(nodes, group.nodes[0], group, dead)) {
-      ++report_.dropped;
-      return;
-    }
-    return run_alone(first);
+    if (first.elementwise() && is_private(nodes, group.nodes[0], group, dead)) ++report_.dropped;
+    else one_by_one();
+    return;
   }
-  const Program program = make_program(nodes, group, dead);
+  Program program = make_program(nodes, group, dead);
+  std::vector<Window> windows = program.loads;
+  for (const Store& store : program.stores) windows.push_back(store.window);
+  bool moved = false;
+  for (const Window& window : windows) moved |= place(nodes, window, first.device, dead);
+  if (moved) program = make_program(nodes, group, dead);
   report_.dropped += program.dropped;
   report_.not_stored += program.not_stored;
   if (program.stores.empty()) return;
-  if (program.row != 0 && !rows_are_simple(program)) {
-    for (int n : group.nodes) run_alone(nodes[static_cast<size_t>(n)]);
-    return;
-  }
+  if (program.row != 0 && !rows_are_simple(program)) return one_by_one();
   if (program.steps.size() == 1 && program.dropped > 0) {
-    return run_alone(*program.steps[0].node);
+    const auto at = static_cast<int>(program.steps[0].node - nodes.data());
+    place(nodes, std::vector<int>{at}, dead);
+    return run_alone(nodes[static_cast<size_t>(at)]);
   }
   FusedKernel& kernel = report_.kernels[str(names_of(program), " over ", program.space.numel())];
   try {
@@ -204,10 +287,8 @@ void Recorder::run_group(const std::vector<Node>& nodes, const Group& group,
     if (first.device.is_cpu()) run_on_cpu(program);
     else run_on_cuda(source, first.device);
   } catch (const Error& error) {
-    // The nodes still have all their memory: they can run one by one.
     if (report_.failure.empty()) report_.failure = error.what();
-    for (int n : group.nodes) run_alone(nodes[static_cast<size_t>(n)]);
-    return;
+    return one_by_one();
   }
   ++report_.launched;
   report_.bytes_saved += program.saved;

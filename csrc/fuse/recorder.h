@@ -16,6 +16,12 @@ namespace vt::fuse {
 // kind. What can see that memory otherwise runs the list first (device/deferred.h): copies to the
 // host, events, other streams, an address handed out. A block that is freed while the list names it
 // is kept until the list has run, and known to be dead: what would be written there last is not.
+//
+// Note [Memory that is given back early]
+// Of a freed block that only elementwise operators of the list write and read, the values most
+// likely stay in registers. It goes back to the allocator at once, so that a long chain takes no
+// more memory than eagerly; its windows get addresses that no memory has. Where a value must lie in
+// memory after all, because its readers end up in another kernel, the run allocates it anew.
 class Recorder {
  public:
   // Starts recording the calling thread's operators; one recording at a time in the process.
@@ -48,10 +54,14 @@ class Recorder {
     size_t bytes;
   };
 
-  void rewrite(std::vector<Node>& nodes, const DeadRanges& dead);
-  void run(std::vector<Node> nodes, const DeadRanges& dead);
+  bool give_back_early(Device device, const Range& block);
+  // Memory for every unplaced window of these nodes; true if there was one.
+  bool place(std::vector<Node>& nodes, const std::vector<int>& which, DeadRanges& dead);
+  bool place(std::vector<Node>& nodes, const Window& window, Device device, DeadRanges& dead);
+  void rewrite(std::vector<Node>& nodes, DeadRanges& dead);
+  void run(std::vector<Node> nodes, DeadRanges dead);
   void run_alone(const Node& node);
-  void run_group(const std::vector<Node>& nodes, const Group& group, const DeadRanges& dead);
+  void run_group(std::vector<Node>& nodes, const Group& group, DeadRanges& dead);
   void stop() noexcept;
   void release() noexcept;
 
@@ -61,6 +71,9 @@ class Recorder {
   std::vector<Node> pending_;
   std::vector<Kept> kept_;
   size_t kept_bytes_ = 0;
+  std::vector<Range> unplaced_;
+  uintptr_t next_unplaced_ = kUnplaced;
+  std::vector<Ref<Storage>> placed_;  // for the length of a run
   Report report_;
   std::vector<std::string> sources_;
 };

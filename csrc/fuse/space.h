@@ -27,6 +27,13 @@ struct Window {
   bool same(const Window& other, const Space& space) const;
 };
 
+// Memory that was given back before anything wrote it has addresses from here on: Note [Memory that
+// is given back early].
+inline constexpr uintptr_t kUnplaced = uintptr_t{1} << 60;
+inline bool is_unplaced(const Window& window) {
+  return reinterpret_cast<uintptr_t>(window.data) >= kUnplaced;
+}
+
 inline bool overlap(const char* a, const char* a_end, const char* b, const char* b_end) {
   return a < b_end && b < a_end;
 }

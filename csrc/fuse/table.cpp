@@ -51,10 +51,6 @@ void record_pointwise(const ElementwisePlan& plan, DType dtype, const Scalar* pa
       node.in[i] = window_of(plan, operand++, facts.bool_inputs >> i & 1 ? DType::kBool : dtype);
   node.param_count = facts.scalars + (scalar_at == kNoScalar ? 0 : 1);
   std::copy_n(params, node.param_count, node.params);
-  node.run = [launch, plan, dtype, scalar_at,
-              kept = std::vector<Scalar>(params, params + node.param_count)] {
-    launch(plan, dtype, kept.data(), scalar_at);
-  };
   recorder().add(std::move(node));
 }
 
@@ -72,9 +68,6 @@ void record_copy(const Tensor& dst, const Tensor& src) {
     // A transposing copy has a kernel of its own, which a chain cannot match.
     const int64_t step = node.in[0].strides[0];
     if (node.space.ndim == 0 || step == 0 || step == static_cast<int64_t>(src.item_size())) {
-      node.run = [device, to = unowned(dst), from = unowned(src)] {
-        actual(device).copy(to, from);
-      };
       return recorder().add(std::move(node));
     }
   }
@@ -97,7 +90,6 @@ void record_fill(const Tensor& dst, Scalar value) {
   node.out = window_of(plan, 0, dst.dtype());
   node.params[0] = value;
   node.param_count = 1;
-  node.run = [device, to = unowned(dst), value] { actual(device).fill(to, value); };
   recorder().add(std::move(node));
 }
 

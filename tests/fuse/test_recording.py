@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vibetensor.torch as torch
-from vibetensor import fuse
+from vibetensor import _C, fuse
 
 UNARY = ["exp", "tanh", "neg", "abs", "sigmoid", "relu", "sqrt", "cos"]
 BINARY = ["add", "sub", "mul", "true_divide", "maximum"]
@@ -174,3 +174,42 @@ def test_backward_is_part_of_the_list(device: str) -> None:
 def test_unknown_passes_are_named() -> None:
     with pytest.raises(ValueError, match="no pass named 'pointwize'"):
         fuse.recording({"pointwize": False})
+
+
+def test_long_chains_take_no_more_memory_than_eagerly() -> None:
+    x = torch.randn(1 << 16)
+
+    def work() -> torch.Tensor:
+        y = x
+        for _ in range(20):
+            y = torch.sin(y) * 0.5 + x
+        return y
+
+    def peak() -> int:
+        _C.reset_peak_memory(x.device)
+        before = _C.memory_stats(x.device)["allocated"]
+        found = work()
+        del found
+        return _C.memory_stats(x.device)["peak_allocated"] - before
+
+    eager = peak()
+    with fuse.recording() as made:
+        fused = peak()
+    assert fused <= eager + 4 * 4096
+    assert made.report is not None and made.report.recorded == 60
+
+
+def test_a_value_that_two_kernels_need_gets_memory_again() -> None:
+    x = torch.randn(64, 32)
+
+    def work() -> list[torch.Tensor]:
+        doubled = torch.exp(x) * 2.0
+        even = doubled[:, ::2] + 1.0  # another space: another kernel reads what the first one made
+        del doubled
+        return [even, torch.tanh(even)]
+
+    expected = [bits(t) for t in work()]
+    with fuse.recording() as made:
+        found = work()
+    assert [bits(t) for t in found] == expected
+    assert made.report is not None and made.report.launched == 2

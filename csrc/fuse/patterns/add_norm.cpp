@@ -15,6 +15,7 @@ int fuse_add_norm(PatternList& list) {
     if (!is_plain_sum(sum) || !is_whole(sum.out, sum.space, norm->x) ||
         sum.in[0].data == sum.out.data || sum.in[1].data == sum.out.data)
       continue;
+    list.place(at);
     NormCall call = *norm;
     call.sum = norm->x;
     call.x = over(sum.in[0], norm->x);

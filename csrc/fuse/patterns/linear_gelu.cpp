@@ -68,6 +68,7 @@ int fuse_linear_gelu(PatternList& list) {
     const Gemm* gemm = at < 0 ? nullptr : plain_product(list[at]);
     if (!gemm || !is_result(gelu.in[0], gelu.space, *gemm)) continue;
     // What GELU is applied to is kept where somebody still wants it, as its gradient does.
+    list.place(i);
     const bool kept = list.only_reader(at, range_of(*gemm)) != i;
     if (replace(list, at, i,
                 product_node("linear_gelu", gelu, *gemm, GemmEpilogue::kGelu,
@@ -92,6 +93,7 @@ int fuse_gelu_backward(PatternList& list) {
         list.only_reader(at, range_of(*gemm)) != i ||
         list.last_writer(i, {gelu.in[1].data, gelu.in[1].end(gelu.space)}) > at)
       continue;
+    list.place(i);
     if (replace(list, at, i,
                 product_node("gelu_backward_product", gelu, *gemm, GemmEpilogue::kGeluBackward,
                              gelu.in[1].data)))

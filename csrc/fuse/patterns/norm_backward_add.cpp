@@ -15,6 +15,7 @@ int fuse_norm_backward_add(PatternList& list) {
     const int own = is_whole(sum.in[0], sum.space, norm->dx) ? 0 : 1;
     if (!is_whole(sum.in[own], sum.space, norm->dx) || sum.in[1 - own].data == norm->dx.data())
       continue;
+    list.place(at);
     NormBackwardCall call = *norm;
     call.dx = over(sum.out, norm->dx);
     call.extra = over(sum.in[1 - own], norm->dx);

@@ -12,7 +12,12 @@ namespace vt::fuse {
 // The list that patterns work on. Positions stay valid until `compact`.
 class PatternList {
  public:
-  PatternList(std::vector<Node>& nodes, const DeadRanges& dead) : nodes_(nodes), dead_(dead) {}
+  // `place(i)` gives the windows of node i memory: Note [Memory that is given back early].
+  using Place = std::function<void(int)>;
+  PatternList(std::vector<Node>& nodes, const DeadRanges& dead, Place place)
+      : nodes_(nodes), dead_(dead), place_(std::move(place)) {}
+
+  void place(int i) { place_(i); }
 
   int size() const { return static_cast<int>(nodes_.size()); }
   Node& operator[](int i) { return nodes_[static_cast<size_t>(i)]; }
@@ -37,6 +42,7 @@ class PatternList {
  private:
   std::vector<Node>& nodes_;
   const DeadRanges& dead_;
+  Place place_;
   std::vector<bool> removed_;
 };
 

@@ -40,7 +40,9 @@ int fuse_copies(PatternList& list) {
   int found = 0;
   for (int i = 0; i < list.size(); ++i) {
     const Node& copy = list[i];
-    if (copy.kind != NodeKind::kConvert || copy.in[0].dtype != copy.out.dtype) continue;
+    if (copy.kind != NodeKind::kConvert || copy.in[0].dtype != copy.out.dtype ||
+        is_unplaced(copy.out))
+      continue;
     const Range from{copy.in[0].data, copy.in[0].end(copy.space)};
     const Range to{copy.out.data, copy.out.end(copy.space)};
     if (!is_run(copy.in[0], copy.space, from.end - from.begin) ||
