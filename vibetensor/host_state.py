@@ -12,6 +12,8 @@ from typing import Any
 from vibetensor import _C, replay
 
 _DEPTH = 3
+_MOST = 1000  # entries of a container that are looked at: longer ones are data
+_LEAVES = (str, bytes, int, float, _C.Tensor, type, type(None), types.ModuleType)
 
 
 class HostRandom:
@@ -85,7 +87,7 @@ class Modes:
 
 
 def _modules(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
-    if id(value) in seen or isinstance(value, (str, bytes, int, float, _C.Tensor, type(None))):
+    if id(value) in seen or isinstance(value, _LEAVES):
         return
     seen.add(id(value))
     if callable(getattr(value, "modules", None)) and hasattr(value, "training"):
@@ -104,14 +106,11 @@ def _within(value: Any) -> list[Any]:
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
         names = [value.__globals__[n] for n in value.__code__.co_names if n in value.__globals__]
-        return [*cells, *(each for each in names if not isinstance(each, types.ModuleType))]
+        return [*cells, *names]
     if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, type):
-        return []
-    return list(getattr(value, "__dict__", {}).values())
+        return list(value) if len(value) <= _MOST else []
+    inside = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return list(inside.values()) if len(inside) <= _MOST else []
 
 
 def _filled(cell: types.CellType) -> bool:

@@ -1,0 +1,54 @@
+"""What a step depends on beside its arguments: random numbers of the host, modes of modules."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+import vibetensor.torch as torch
+from vibetensor import nn
+from vibetensor.host_state import HostRandom, Modes
+
+
+def test_draws_from_every_generator_of_the_host_are_seen_and_undone() -> None:
+    draws = {
+        "Python's random": random.random,
+        "numpy.random": np.random.rand,
+        "CPU's generator": lambda: torch.rand(3).tolist(),
+    }
+    for name, draw in draws.items():
+        noted = HostRandom()
+        assert noted.used() == ""
+        first = draw()
+        assert name in noted.used()
+        noted.restore()
+        assert noted.used() == ""
+        assert draw() == first
+
+
+def test_modes_follow_the_modules_that_a_step_reaches() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    other = nn.Linear(2, 2)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return net(x)
+
+    class Owner:
+        def __init__(self) -> None:
+            self.parts = [net]
+
+        def step(self, x: torch.Tensor) -> torch.Tensor:
+            return self.parts[0](x)
+
+    for modes in (Modes(step), Modes(Owner().step), Modes(net)):
+        net.train()
+        training = modes.now()
+        assert training == (True, True, True)
+        other.eval()
+        assert modes.now() == training
+        net.eval()
+        assert modes.now() == (False, False, False)
+        net.train()
+        assert modes.now() == training
+        other.train()
