@@ -125,6 +125,11 @@ class Report:
         alone = sorted(self.alone.items(), key=lambda each: -each[1])
         if alone:
             lines.append("alone: " + ", ".join(f"{name} {count}" for name, count in alone))
+        if self.compiled or self.from_disk:
+            lines.append(
+                f"kernels of this process: {self.compiled} compiled in {self.compile_seconds:.1f} s, "
+                f"{self.from_disk} found on disk"
+            )
         if self.failure:
             lines.append("ran unfused: " + self.failure.partition("\n")[0])
         return "\n".join(lines)
