@@ -53,6 +53,11 @@ class CapturedStep:
                 piece = block.piece(start, end)
                 self._optimizer._update(group, piece, step, grad_scale)
                 numbers = range(first, graph.value_count)
+                if not numbers:
+                    raise RuntimeError(
+                        f"{type(self._optimizer).__name__}.step: cannot be captured: the update of "
+                        f"parameters on {block.arena.device} has its rate and count built in"
+                    )
                 self._updates.append(_Update(group, block, start, end, numbers))
 
     def _all(self) -> list[Block]:
