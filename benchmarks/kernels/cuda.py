@@ -37,6 +37,7 @@ def outputs(result: Any) -> list[Any]:
 def call_of(m: Any, function: Callable[..., Any], tensors: list[Any], step: bool) -> Call:
     """Forward without a graph, or forward and the gradients of every leaf."""
     if not step:
+        tensors = [t.detach() for t in tensors]
 
         def forward() -> Any:
             with m.no_grad():

@@ -178,6 +178,7 @@ class GraphTask {
         Places places(*this, state);
         PlaceScope scope(options_.create_graph || !targets_.empty() ? nullptr : &places);
         const profiler::Scope profiled(profiler::HostEvent::Kind::kBackward, node.name());
+        const GraphKept kept(options_.keep_graph);
         node.apply(state.grads, outputs);
       }
     }

@@ -65,6 +65,9 @@ std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_gr
                                         const Tensor& sum, const Tensor& weight, const Tensor& bias,
                                         const Tensor& mean, const Tensor& rstd,
                                         std::array<bool, 4> needs);
+// gradient is that of the logits for a gradient 1 of the loss; it becomes the result if the graph
+// is not kept.
+Tensor cross_entropy_gradient(const Tensor& grad, const Tensor& gradient);
 std::array<Tensor, 2> gated_gradients(const Tensor& grad, const Tensor& gate, const Tensor& up,
                                       std::string_view activation);
 Tensor gated_halves_gradient(const Tensor& grad, const Tensor& input, std::string_view activation);

@@ -3,6 +3,7 @@
 #include "autograd/formulas.h"
 #include "autograd/grad_mode.h"
 #include "autograd/gradient_place.h"
+#include "kernels/table.h"
 #include "ops/ops.h"
 
 namespace vt {
@@ -63,6 +64,17 @@ std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_gr
   auto [dx, dweight, dbias] =
       gradients(op, grad, sum_grad, sum, weight, bias, mean, rstd, 2, needs[2], needs[3]);
   return {dx, dx, dweight, dbias};
+}
+
+Tensor cross_entropy_gradient(const Tensor& grad, const Tensor& gradient) {
+  VT_CHECK(!grad_enabled(), kNotImplemented,
+           "cross_entropy: the second derivative is not implemented; call backward without "
+           "create_graph");
+  VT_CHECK(gradient.defined(), kRuntime,
+           "cross_entropy: the loss was computed without its gradient");
+  if (graph_kept()) return raw::mul(gradient, grad);
+  if (gradient.numel() > 0) kernels(gradient.device()).scale_unless_one(gradient, grad);
+  return gradient;
 }
 
 std::array<Tensor, 2> gated_gradients(const Tensor& grad, const Tensor& gate, const Tensor& up,

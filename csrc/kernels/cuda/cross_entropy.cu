@@ -108,11 +108,12 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
                     labels.counted(number, false), logsumexps[number], grad[number]);
 }
 
-// Loss and gradient while the row is at hand. dlogits may be logits.
+// Loss and gradient while the row is at hand. dlogits may be logits; grad_step is 0 where one
+// number is the gradient of every row.
 template <class T, class Row>
 __global__ void __launch_bounds__(held_block(Row::kWidth))
     cross_entropy_both_kernel(compute_t<T>* loss, T* dlogits, const compute_t<T>* grad,
-                              const T* logits, Labels<compute_t<T>> labels) {
+                              int64_t grad_step, const T* logits, Labels<compute_t<T>> labels) {
   using C = compute_t<T>;
   const int64_t number = held_row_number<Row>();
   if (number >= labels.rows) return;
@@ -128,7 +129,49 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
   else __syncthreads();
   if (lane == 0) loss[number] = target < 0 ? C(0) : labels.loss(logsumexp, target_logit, total);
   store_gradient<T>(row, lane, dlogits + number * labels.classes, labels, target, logsumexp,
-                    grad[number]);
+                    grad[number * grad_step]);
+}
+
+constexpr int kTotalThreads = 1024;
+
+template <class C>
+__global__ void __launch_bounds__(kTotalThreads)
+    rate_kernel(C* rate, const int64_t* targets, int64_t rows, int64_t ignored) {
+  int64_t count = 0;
+#pragma unroll 8
+  for (int64_t row = threadIdx.x; row < rows; row += kTotalThreads)
+    count += targets[row] != ignored;
+  count = block_sum<kTotalThreads>(count);
+  if (threadIdx.x == 0) *rate = C(1) / static_cast<C>(count);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kTotalThreads)
+    total_kernel(T* out, const compute_t<T>* loss, int64_t rows, const compute_t<T>* rate) {
+  using C = compute_t<T>;
+  C sum = 0;
+#pragma unroll 8
+  for (int64_t row = threadIdx.x; row < rows; row += kTotalThreads) sum += loss[row];
+  sum = block_sum<kTotalThreads>(sum);
+  if (threadIdx.x == 0) *out = convert<T>(sum * *rate);
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(kThreads) scale_kernel(T* x, const T* factor, int64_t n) {
+  using C = compute_t<T>;
+  const C by = convert<C>(*factor);
+  if (by == C(1)) return;
+  const int64_t step = int64_t{gridDim.x} * kThreads * V;
+  for (int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V; i < n; i += step) {
+    if (i + V <= n) {
+      auto pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
+#pragma unroll
+      for (int j = 0; j < V; ++j) pack.v[j] = convert<T>(convert<C>(pack.v[j]) * by);
+      *reinterpret_cast<Pack<T, V>*>(x + i) = pack;
+    } else {
+      for (int64_t k = i; k < n; ++k) x[k] = convert<T>(convert<C>(x[k]) * by);
+    }
+  }
 }
 
 template <class C>
@@ -184,8 +227,41 @@ void cross_entropy_both(const Tensor& loss, const Tensor& dlogits, const Tensor&
                        [&]<class Row>(RowTag<Row>, size_t shared) {
                          launch_held<Row>(queue, &cross_entropy_both_kernel<T, Row>, labels.rows,
                                           shared, loss.data<C>(), dlogits.data<T>(), grad.data<C>(),
-                                          logits.data<T>(), labels);
+                                          int64_t{grad.numel() == labels.rows}, logits.data<T>(),
+                                          labels);
                        });
+  });
+}
+
+void cross_entropy_rate(const Tensor& rate, const Tensor& target, int64_t ignore_index) {
+  const Queue queue("cross_entropy", rate.device());
+  visit_float("cross_entropy", rate.dtype(), [&]<class C>(TypeTag<C>) {
+    if constexpr (sizeof(C) >= 4)
+      queue.launch(&rate_kernel<C>, 1, kTotalThreads, rate.data<C>(), target.data<int64_t>(),
+                   target.numel(), ignore_index);
+  });
+}
+
+void cross_entropy_total(const Tensor& out, const Tensor& loss, const Tensor& rate) {
+  const Queue queue("cross_entropy", out.device());
+  visit_float("cross_entropy", out.dtype(), [&]<class T>(TypeTag<T>) {
+    using C = compute_t<T>;
+    queue.launch(&total_kernel<T>, 1, kTotalThreads, out.data<T>(), loss.data<C>(), loss.numel(),
+                 rate.data<C>());
+  });
+}
+
+void scale_unless_one(const Tensor& x, const Tensor& factor) {
+  const Queue queue("cross_entropy_backward", x.device());
+  visit_float("cross_entropy", x.dtype(), [&]<class T>(TypeTag<T>) {
+    auto run = [&]<int V>(std::integral_constant<int, V>) {
+      const int64_t blocks = std::min<int64_t>(ceil_div(x.numel(), int64_t{kThreads} * V),
+                                               int64_t{queue.multiprocessors()} * 8);
+      queue.launch(&scale_kernel<T, V>, blocks, kThreads, x.data<T>(), factor.data<T>(), x.numel());
+    };
+    constexpr int kVector = 16 / sizeof(T);
+    if (is_aligned(x.data(), 16)) run(std::integral_constant<int, kVector>{});
+    else run(std::integral_constant<int, 1>{});
   });
 }
 

@@ -88,6 +88,12 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, int64_t ignore_i
              " in every dimension but the classes");
   const Tensor logits = input.dim() == 1 ? unsqueeze(input, 0) : class_rows(input);
   const Tensor labels = reshape(target, Dims{-1});
+  // Loss and gradient in one pass where a backward pass may follow. Not for float16: a loss scale
+  // that keeps small gradients would come too late.
+  const bool gradient = logits.requires_grad();
+  if (kind != Reduction::kNone && !(gradient && input.dtype() == DType::kF16))
+    return cross_entropy_total(logits, labels, ignore_index, label_smoothing,
+                               kind == Reduction::kMean, gradient);
   Tensor loss = cross_entropy_rows(logits, labels, ignore_index, label_smoothing);
   loss = reduce_rows(loss, labels, ignore_index, kind);
   if (kind == Reduction::kNone) loss = reshape(loss, target.sizes());

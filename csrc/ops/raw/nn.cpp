@@ -80,6 +80,31 @@ std::tuple<Tensor, Tensor> cross_entropy_rows(const Tensor& input, const Tensor&
   return {loss, logsumexp};
 }
 
+std::tuple<Tensor, Tensor> cross_entropy_total(const Tensor& input, const Tensor& target,
+                                               int64_t ignore_index, double label_smoothing,
+                                               bool mean, bool with_gradient) {
+  check_labels(input, target, label_smoothing);
+  const Device device = input.device();
+  const DType statistics = statistics_type(input);
+  const Tensor x = dense(input), labels = dense(target);
+  Tensor out = empty(Dims{}, input.dtype(), device), gradient;
+  const Tensor loss = empty(target.sizes(), statistics, device),
+               rate = empty(Dims{}, statistics, device);
+  if (mean) kernels(device).cross_entropy_rate(rate, labels, ignore_index);
+  else raw::fill_(rate, Scalar(1.0));
+  if (with_gradient) gradient = empty_like(x);
+  if (x.numel() == 0) {  // the kernels want classes
+    raw::fill_(loss, Scalar(0.0));
+  } else if (with_gradient) {
+    kernels(device).cross_entropy_both(loss, gradient, rate, x, labels, ignore_index,
+                                       label_smoothing);
+  } else {
+    kernels(device).cross_entropy(loss, empty_like(loss), x, labels, ignore_index, label_smoothing);
+  }
+  kernels(device).cross_entropy_total(out, loss, rate);
+  return {out, gradient};
+}
+
 std::tuple<Tensor, Tensor> cross_entropy_both(const Tensor& input, const Tensor& target,
                                               const Tensor& grad_output, int64_t ignore_index,
                                               double label_smoothing, bool in_place) {

@@ -101,7 +101,43 @@ void cross_entropy_both(const Tensor& loss, const Tensor& dlogits, const Tensor&
                         double label_smoothing) {
   const Tensor logsumexp = empty_like(loss);
   cross_entropy(loss, logsumexp, logits, target, ignore_index, label_smoothing);
-  cross_entropy_backward(dlogits, grad, logits, target, logsumexp, ignore_index, label_smoothing);
+  const Tensor each =
+      grad.numel() == loss.numel() ? grad : view_of(grad, loss.sizes(), Dims{0}, grad.offset());
+  Tensor grads = empty_like(loss);
+  copy(grads, each);
+  cross_entropy_backward(dlogits, grads, logits, target, logsumexp, ignore_index, label_smoothing);
+}
+
+void cross_entropy_rate(const Tensor& rate, const Tensor& target, int64_t ignore_index) {
+  int64_t count = 0;
+  for (int64_t r = 0; r < target.numel(); ++r) count += target.data<int64_t>()[r] != ignore_index;
+  visit_float("cross_entropy", rate.dtype(), [&](auto tag) {
+    using C = typename decltype(tag)::type;
+    *rate.data<C>() = static_cast<C>(1.0 / static_cast<double>(count));
+  });
+}
+
+void cross_entropy_total(const Tensor& out, const Tensor& loss, const Tensor& rate) {
+  visit_float("cross_entropy", out.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    const double total = sum(loss.data<C>(), loss.numel());
+    // Of no rows the sum is 0, but their mean is not a number.
+    *out.data<T>() = static_cast<T>(static_cast<C>(total * static_cast<double>(*rate.data<C>())));
+  });
+}
+
+void scale_unless_one(const Tensor& x, const Tensor& factor) {
+  visit_float("cross_entropy", x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    const C by = static_cast<C>(*factor.data<T>());
+    if (by == C(1)) return;
+    T* data = x.data<T>();
+    parallel_for(x.numel(), kRowGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) data[i] = static_cast<T>(static_cast<C>(data[i]) * by);
+    });
+  });
 }
 
 }  // namespace vt::cpu::VT_ISA
