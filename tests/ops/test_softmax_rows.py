@@ -103,3 +103,44 @@ def test_a_target_out_of_range_is_an_error(place: str) -> None:
     logits, target = vt.zeros(4, 10, device=place), vt.full((4,), 10, device=place)
     with pytest.raises(IndexError, match="cross_entropy"):
         F.cross_entropy(logits, target).item()
+
+
+@places
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_a_graph_that_is_kept_gives_its_gradient_again(
+    place: str, dtype: str, reduction: str
+) -> None:
+    x, target = given(6, 40, dtype=dtype, seed=3), labels(6, 40)
+    mine = on(place, x, 0)
+    logits = mine * 1.0
+    loss = F.cross_entropy(logits, to_ours(target).to(place), reduction=reduction)
+    before = to_torch(logits)
+    (loss * 3.0).backward(retain_graph=True)
+    first = mine.grad.clone()
+    (loss * 3.0).backward()
+    exact = x.double().requires_grad_()
+    pt.nn.functional.cross_entropy(exact, target, reduction=reduction).backward()
+    assert exact.grad is not None
+    tolerance = dtype if dtype != "float16" else "bfloat16"
+    close(first, 3 * exact.grad, tolerance)
+    close(mine.grad, 6 * exact.grad, tolerance)
+    assert pt.equal(to_torch(logits), before), "the logits changed"
+
+
+@places
+def test_no_row_that_counts(place: str) -> None:
+    logits = vt.zeros(3, 5, device=place).requires_grad_()
+    target = vt.full((3,), -100, device=place)
+    loss = F.cross_entropy(logits, target)
+    loss.backward()
+    assert bool(loss.isnan().item())
+    assert float(logits.grad.abs().sum().item()) == 0
+    assert float(F.cross_entropy(logits, target, reduction="sum").item()) == 0
+
+
+def test_the_second_derivative_is_refused() -> None:
+    logits = vt.zeros(3, 5).requires_grad_()
+    loss = F.cross_entropy(logits, vt.zeros(3, dtype=vt.int64))
+    with pytest.raises(NotImplementedError, match="cross_entropy"):
+        vt.autograd.grad(loss, logits, create_graph=True)

@@ -54,11 +54,8 @@ struct ExtremeReduction {
   }
   __device__ Acc map(T value) const { return convert<Acc>(value); }
   __device__ Acc operator()(Acc a, Acc b) const {
-    if constexpr (std::is_floating_point_v<Acc>) {
-      if (a != a) return a;
-      if (b != b) return b;
-    }
-    return (largest ? a > b : a < b) ? a : b;
+    // A NaN in b fails the comparison, and is returned.
+    return (largest ? a > b : a < b) || a != a ? a : b;
   }
   __device__ Out finish(Acc value) const { return convert<Out>(value); }
 };
