@@ -19,7 +19,7 @@ struct GpuEvent {
   int grid[3] = {}, block[3] = {}, registers = 0, shared_bytes = 0;
 };
 
-// A call of the CUDA runtime.
+// A call of the CUDA runtime or driver.
 struct GpuCall {
   std::string name;
   int64_t start = 0, end = 0;

@@ -12,12 +12,14 @@ inline constexpr Result kSuccess = 0;
 enum Kind : int32_t {
   kMemcpy = 1,
   kMemset = 2,
+  kDriver = 4,
   kRuntime = 5,
   kConcurrentKernel = 10,
   kMemcpyPeer = 22,
   kExternalCorrelation = 39,
 };
 inline constexpr int kCustomCorrelation = 3;  // CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0
+inline constexpr int kDriverDomain = 1;       // CUPTI_CB_DOMAIN_DRIVER_API
 inline constexpr int kRuntimeDomain = 2;      // CUPTI_CB_DOMAIN_RUNTIME_API
 
 struct Record {

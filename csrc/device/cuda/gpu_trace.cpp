@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "device/cuda/check.h"
@@ -57,14 +58,15 @@ void check(const char* call, Result code) {
        "(NVreg_RestrictProfilingToAdminUsers)");
 }
 
-constexpr Kind kKinds[] = {kConcurrentKernel, kMemcpy,  kMemcpyPeer,
-                           kMemset,           kRuntime, kExternalCorrelation};
+constexpr Kind kKinds[] = {kConcurrentKernel, kMemcpy,  kMemcpyPeer,         kMemset,
+                           kDriver,           kRuntime, kExternalCorrelation};
 constexpr size_t kBufferBytes = size_t{4} << 20, kBufferAlignment = 8;
 
 // What the records said, while they arrive on CUPTI's threads.
 struct Collected {
   std::mutex mutex;
   GpuTrace trace;
+  std::vector<GpuCall> driver_calls;
   std::unordered_map<uint32_t, uint64_t> events;  // by call
   int64_t offset = 0;                             // from CUPTI's clock to ours
 
@@ -117,10 +119,11 @@ void take_bytes(const R& record, GpuEvent::Kind kind, const char* name, Collecte
   event.bytes = record.bytes;
 }
 
-void take(const CallRecord& record, Collected& out) {
+void take(const CallRecord& record, int domain, std::vector<GpuCall>& calls) {
+  const Collected& out = collected();
   const char* name = nullptr;
-  if (api().callback_name(kRuntimeDomain, record.function, &name) != kSuccess || !name) return;
-  GpuCall& call = out.trace.calls.emplace_back();
+  if (api().callback_name(domain, record.function, &name) != kSuccess || !name) return;
+  GpuCall& call = calls.emplace_back();
   call.name = name;
   if (const size_t version = call.name.find("_v"); version != std::string::npos)
     call.name.resize(version);
@@ -141,7 +144,10 @@ void take(const Record* record, Collected& out) {
     case kMemset:
       return take_bytes(*reinterpret_cast<const FillRecord*>(record), GpuEvent::Kind::kFill,
                         "Memset", out);
-    case kRuntime: return take(*reinterpret_cast<const CallRecord*>(record), out);
+    case kRuntime:
+      return take(*reinterpret_cast<const CallRecord*>(record), kRuntimeDomain, out.trace.calls);
+    case kDriver:
+      return take(*reinterpret_cast<const CallRecord*>(record), kDriverDomain, out.driver_calls);
     case kExternalCorrelation: {
       const auto& link = *reinterpret_cast<const CorrelationRecord*>(record);
       if (link.external_kind == kCustomCorrelation) out.events[link.correlation] = link.external;
@@ -205,6 +211,7 @@ void start_gpu_trace() {
   std::lock_guard lock(out.mutex);
   out.offset = profiler_clock() - static_cast<int64_t>(theirs);
   out.trace = {};
+  out.driver_calls.clear();
   out.events.clear();
 }
 
@@ -229,6 +236,14 @@ GpuTrace stop_gpu_trace() {
     if (fresh) entry->second = readable(each.name);
     each.name = entry->second;
   }
+  // The runtime calls the driver: of the driver's calls, those are shown that queued something and
+  // that no call of the runtime stands for.
+  std::unordered_set<uint32_t> wanted;
+  for (const GpuEvent& each : result.events) wanted.insert(each.call);
+  for (const GpuCall& each : result.calls) wanted.erase(each.call);
+  for (GpuCall& each : out.driver_calls)
+    if (wanted.contains(each.call)) result.calls.push_back(std::move(each));
+  out.driver_calls.clear();
   for (GpuCall& each : result.calls) each.event = event_of(each.call);
   out.events.clear();
   return result;
