@@ -74,12 +74,14 @@ void CachingAllocator::reset_sums() {
 
 void CachingAllocator::record_history(size_t capacity, MemoryHistory::StackSource stacks) {
   std::lock_guard lock(mutex_);
-  history_.emplace(capacity, stacks);
+  history_.emplace(capacity);
+  stacks_ = stacks;
 }
 
 void CachingAllocator::stop_history() {
   std::lock_guard lock(mutex_);
   history_.reset();
+  stacks_ = nullptr;
 }
 
 MemorySnapshot CachingAllocator::snapshot() const {

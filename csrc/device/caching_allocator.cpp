@@ -58,6 +58,7 @@ StreamCache& CachingAllocator::cache_of(MemoryPool& pool, void* stream) {
 }
 
 void* CachingAllocator::allocate(size_t bytes, void* stream) {
+  const MemoryStackScope stack(stacks_.load(std::memory_order_relaxed));
   std::lock_guard lock(mutex_);
   if (VT_UNLIKELY(bytes > kLargestRequest)) out_of_memory(bytes, nullptr);
   const size_t size = round_up(std::max<size_t>(bytes, 1), FreeBins::kUnit);
@@ -175,6 +176,7 @@ Block* CachingAllocator::from_system(StreamCache& cache, size_t size, bool is_sm
 }
 
 void CachingAllocator::deallocate(void* data) noexcept {
+  const MemoryStackScope stack(stacks_.load(std::memory_order_relaxed));
   std::lock_guard lock(mutex_);
   Block* block = live_.take(data);
   if (VT_UNLIKELY(!block)) return;  // not ours: nothing can be done in a destructor

@@ -7,6 +7,7 @@
 // same stream; memory goes back to the system when it runs out or on request. Note [Private pools]
 // is about graphs.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -166,6 +167,7 @@ class CachingAllocator final : public DeviceAllocator {
   std::vector<std::unique_ptr<Block[]>> chunks_;
   AllocatorStats stats_;
   std::optional<MemoryHistory> history_;
+  std::atomic<MemoryHistory::StackSource> stacks_{nullptr};
 };
 
 // "512 B", "1.50 GiB": sizes as error messages show them.

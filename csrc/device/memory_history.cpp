@@ -2,8 +2,20 @@
 #include "device/memory_history.h"
 
 #include <chrono>
+#include <utility>
 
 namespace vt {
+namespace {
+
+thread_local MemoryStack t_stack;
+
+}  // namespace
+
+void MemoryStackScope::enter(MemoryStack (*source)()) {
+  MemoryStack stack = source();  // may come here again, for a tensor that it frees
+  t_stack = std::move(stack);
+}
+void MemoryStackScope::leave() { t_stack.reset(); }
 
 void MemoryHistory::record(MemoryEvent::Action action, const void* data, size_t size,
                            void* stream) {
@@ -16,8 +28,7 @@ void MemoryHistory::record(MemoryEvent::Action action, const void* data, size_t 
       stream,
       std::chrono::duration_cast<std::chrono::microseconds>(Clock::now().time_since_epoch())
           .count(),
-      nullptr};
-  if (stacks_ && action != Action::kFreeCompleted) event.stack = stacks_();
+      action == Action::kFreeCompleted ? nullptr : t_stack};
   if (action == Action::kAllocate && event.stack) live_[data] = event.stack;
   if (action == Action::kFreeCompleted) live_.erase(data);
   if (capacity_ == 0) return;

@@ -9,6 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/macros.h"
+
 namespace vt {
 
 struct MemoryFrame {
@@ -37,11 +39,30 @@ struct MemoryEvent {
   MemoryStack stack;
 };
 
+// The stack that events of the calling thread have for as long as this lives. It is asked for
+// before the allocator's lock is taken: to make it may run Python, which may free tensors.
+class MemoryStackScope {
+ public:
+  explicit MemoryStackScope(MemoryStack (*source)()) : set_(source != nullptr) {
+    if (VT_UNLIKELY(set_)) enter(source);
+  }
+  ~MemoryStackScope() {
+    if (VT_UNLIKELY(set_)) leave();
+  }
+  MemoryStackScope(const MemoryStackScope&) = delete;
+  MemoryStackScope& operator=(const MemoryStackScope&) = delete;
+
+ private:
+  static void enter(MemoryStack (*source)());
+  static void leave();
+  bool set_;
+};
+
 // The last events, and the stacks that made the live blocks. Used under the allocator's lock.
 class MemoryHistory {
  public:
   using StackSource = MemoryStack (*)();
-  MemoryHistory(size_t capacity, StackSource stacks) : capacity_(capacity), stacks_(stacks) {}
+  explicit MemoryHistory(size_t capacity) : capacity_(capacity) {}
 
   void record(MemoryEvent::Action action, const void* data, size_t size, void* stream);
   MemoryStack stack_of(const void* data) const;
@@ -49,7 +70,6 @@ class MemoryHistory {
 
  private:
   size_t capacity_;
-  StackSource stacks_;  // may be null
   std::deque<MemoryEvent> events_;
   std::unordered_map<const void*, MemoryStack> live_;
 };
