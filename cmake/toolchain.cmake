@@ -31,3 +31,7 @@ if(VT_CCACHE)
     set(CMAKE_${language}_COMPILER_LAUNCHER ${VT_CCACHE})
   endforeach()
 endif()
+
+# Some compilers put the standard library into each shared library. Its names must then stay inside: with PyTorch's copy in
+# the process half of a stream would otherwise come from one copy and half from the other.
+add_link_options(-Wl,--exclude-libs,ALL)
