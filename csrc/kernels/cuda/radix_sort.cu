@@ -34,45 +34,17 @@ __global__ void __launch_bounds__(kThreads)
   counts[int64_t{threadIdx.x} * gridDim.x + blockIdx.x] = local[threadIdx.x];
 }
 
-// Where the keys of the thread's digit in the block's tile go, from the counts [digit][tile].
-__device__ __forceinline__ uint32_t start_from_counts(const uint32_t* counts) {
-  __shared__ uint32_t warp_sums[kWarps];
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const uint32_t* own = counts + int64_t{threadIdx.x} * gridDim.x;
-  uint32_t before = 0, total = 0;
-#pragma unroll 8
-  for (unsigned tile = 0; tile < gridDim.x; ++tile) {
-    const uint32_t count = own[tile];
-    if (tile < blockIdx.x) before += count;
-    total += count;
-  }
-  uint32_t running = total;
-#pragma unroll
-  for (int d = 1; d < kWarp; d *= 2) {
-    const uint32_t other = __shfl_up_sync(0xffffffffu, running, d);
-    if (lane >= d) running += other;
-  }
-  if (lane == kWarp - 1) warp_sums[warp] = running;
-  __syncthreads();
-  for (int w = 0; w < warp; ++w) before += warp_sums[w];
-  return before + running - total;
-}
-
-// With few tiles each block adds up the counts itself, which saves a launch.
-constexpr int64_t kFewTiles = 64;
-
-// starts[digit][tile]: where the tile's keys of that digit go, or the counts of few tiles.
+// starts[digit][tile]: where the tile's keys of that digit go.
 template <class K>
 __global__ void __launch_bounds__(kThreads)
     place_keys_kernel(K* out_keys, uint32_t* out_positions, const K* keys,
                       const uint32_t* positions, const uint32_t* starts, int64_t count, int shift,
-                      int rounds, bool counted) {
+                      int rounds) {
   __shared__ uint32_t next[kDigits];
   __shared__ uint32_t warp_counts[kWarps][kDigits];
   const int warp = threadIdx.x / kWarp;
   const unsigned before = (1u << (threadIdx.x % kWarp)) - 1;
-  next[threadIdx.x] =
-      counted ? start_from_counts(starts) : starts[int64_t{threadIdx.x} * gridDim.x + blockIdx.x];
+  next[threadIdx.x] = starts[int64_t{threadIdx.x} * gridDim.x + blockIdx.x];
   for (int r = 0; r < rounds; ++r) {
     for (int w = 0; w < kWarps; ++w) warp_counts[w][threadIdx.x] = 0;
     __syncthreads();
@@ -182,10 +154,10 @@ void RadixSort<K>::sort(int bits, bool numbered) {
   for (int shift = 0; shift < bits; shift += kDigitBits, now_ ^= 1) {
     queue_.launch(&count_digits_kernel<K>, tiles, kThreads, digits, keys_[now_], count_, shift,
                   rounds);
-    if (tiles > kFewTiles) exclusive_scan(queue_, digits, digits, tiles * kDigits);
+    exclusive_scan(queue_, digits, digits, tiles * kDigits);
     queue_.launch(&place_keys_kernel<K>, tiles, kThreads, keys_[now_ ^ 1], positions_[now_ ^ 1],
                   keys_[now_], numbered || shift > 0 ? positions_[now_] : nullptr, digits, count_,
-                  shift, rounds, tiles <= kFewTiles);
+                  shift, rounds);
   }
 }
 
