@@ -41,9 +41,6 @@ struct Gemm {
   // aux where that is not null. kGeluBackward: out = product * gelu'(aux). aux is m x n like out.
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   GemmMatrix aux{};
-  // Where the sums of a's rows go, m elements, or null: with a = grad.T the gradient of a bias.
-  // For one matrix, no bias, epilogue kNone.
-  void* row_sums = nullptr;
 };
 
 // Attention of `heads` query heads in `batch` sequences; heads / kv_heads neighbouring query heads

@@ -10,8 +10,8 @@ namespace {
 // and rows must be made of whole 16-byte lines there.
 const Gemm* plain_product(const Node& node) {
   const auto* gemm = std::get_if<Gemm>(&node.call);
-  if (!gemm || gemm->batch != 1 || gemm->beta != 0 || gemm->row_sums ||
-      gemm->epilogue != GemmEpilogue::kNone || gemm->out.row_stride != gemm->n)
+  if (!gemm || gemm->batch != 1 || gemm->beta != 0 || gemm->epilogue != GemmEpilogue::kNone ||
+      gemm->out.row_stride != gemm->n)
     return nullptr;
   const bool fits = node.device.is_cpu() || (is_half(gemm->dtype) && gemm->n % 8 == 0);
   return fits ? gemm : nullptr;

@@ -44,35 +44,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Sums of a's rows in a fixed order: a warp takes 32 rows and every kSlices-th of the k columns,
-// the second step adds the slices in order. Neighbouring rows are neighbours in memory where a is
-// the transpose of a gradient.
-constexpr int kSlices = 64;
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    slice_sums_kernel(compute_t<T>* partial, const T* a, int64_t m, int64_t k, int64_t row_stride,
-                      int64_t column_stride) {
-  using C = compute_t<T>;
-  const int64_t row = int64_t{blockIdx.x} * kWarp + threadIdx.x % kWarp;
-  const int slice =
-      static_cast<int>(blockIdx.y) * (kThreads / kWarp) + static_cast<int>(threadIdx.x) / kWarp;
-  if (row >= m) return;
-  const int64_t length = ceil_div(k, kSlices), end = min(k, (slice + 1) * length);
-  C sum = 0;
-  for (int64_t p = slice * length; p < end; ++p)
-    sum += convert<C>(a[row * row_stride + p * column_stride]);
-  partial[slice * m + row] = sum;
-}
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    add_slices_kernel(T* sums, const compute_t<T>* partial, int64_t m) {
-  const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (row >= m) return;
-  compute_t<T> sum = 0;
-  for (int slice = 0; slice < kSlices; ++slice) sum += partial[slice * m + row];
-  sums[row] = convert<T>(sum);
-}
-
 dim3 grid_over(int64_t rows, int64_t columns) {
   return dim3(static_cast<unsigned>(ceil_div(columns, kThreads)),
               static_cast<unsigned>(std::min<int64_t>(rows, 65535)));
@@ -99,31 +70,15 @@ void finish(const Gemm& g) {
   });
 }
 
-void sum_rows(const Gemm& g) {
-  const Queue queue("matmul", g.device);
-  visit_float("matmul", g.dtype, [&]<class T>(TypeTag<T>) {
-    const Scratch<compute_t<T>> partial(queue, kSlices * g.m);
-    const dim3 grid(static_cast<unsigned>(ceil_div(g.m, kWarp)), kSlices / (kThreads / kWarp));
-    queue.launch(&slice_sums_kernel<T>, grid, kThreads, partial.get(),
-                 static_cast<const T*>(g.a.data), g.m, g.k, g.a.row_stride, g.a.column_stride);
-    queue.launch(&add_slices_kernel<T>, static_cast<unsigned>(ceil_div(g.m, kThreads)), kThreads,
-                 static_cast<T*>(g.row_sums), partial.get(), g.m);
-  });
-}
-
 }  // namespace
 
 void gemm(const Gemm& gemm) {
-  if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) {
-    if (gemm.row_sums && gemm.m > 0) sum_rows(gemm);
-    return;
-  }
+  if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return;
   if (gemm.k > 0 && cublaslt_gemm(gemm)) return;
   // One piece after the other: the epilogue, then the bias, is left to a kernel of its own.
   Gemm rest = gemm;
   rest.epilogue = GemmEpilogue::kNone;
   rest.aux = {};
-  rest.row_sums = nullptr;
   if (gemm.k == 0 || !cublaslt_gemm(rest)) {
     start_rows(rest);
     rest.bias = nullptr;
@@ -131,7 +86,6 @@ void gemm(const Gemm& gemm) {
     if (gemm.k > 0) cublaslt_gemm(rest);
   }
   if (gemm.epilogue != GemmEpilogue::kNone) finish(gemm);
-  if (gemm.row_sums) sum_rows(gemm);
 }
 
 }  // namespace vt::cuda

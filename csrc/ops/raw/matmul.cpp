@@ -195,33 +195,29 @@ std::tuple<Tensor, Tensor> linear_gelu_rows(const Tensor& input, const Tensor& w
   return {out, aux};
 }
 
-// The bias's gradient comes out of the product that gives the weight's, where both are wanted.
 void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Tensor& dweight,
                                 const Tensor& dbias) {
   const Kernels& kernel = kernels(grad.device());
-  const bool product = dweight.defined() && dweight.numel() > 0 && grad.numel() > 0;
-  if (dbias.defined() && dbias.numel() > 0 && !product) {
+  if (dbias.defined() && dbias.numel() > 0) {
     if (grad.numel() == 0) raw::fill_(dbias, Scalar(0));
     else kernel.reduce(dbias, grad, ReduceKind::kSum, 1u);
   }
   if (!dweight.defined() || dweight.numel() == 0) return;
-  if (!product) {
+  if (grad.numel() == 0) {
     raw::fill_(dweight, Scalar(0));
     return;
   }
   const Tensor g = readable(grad), x = readable(rows);
   const GemmMatrix stored = matrix(g, 0);
-  Gemm gemm{.device = g.device(),
-            .dtype = g.dtype(),
-            .m = dweight.sizes()[0],
-            .n = dweight.sizes()[1],
-            .k = g.sizes()[0],
-            .batch = 1,
-            .a = {g.data(), stored.column_stride, stored.row_stride, 0},
-            .b = matrix(x, 0),
-            .out = {dweight.data(), dweight.sizes()[1], 1, 0}};
-  if (dbias.defined()) gemm.row_sums = dbias.data();
-  kernel.gemm(gemm);
+  kernel.gemm(Gemm{.device = g.device(),
+                   .dtype = g.dtype(),
+                   .m = dweight.sizes()[0],
+                   .n = dweight.sizes()[1],
+                   .k = g.sizes()[0],
+                   .batch = 1,
+                   .a = {g.data(), stored.column_stride, stored.row_stride, 0},
+                   .b = matrix(x, 0),
+                   .out = {dweight.data(), dweight.sizes()[1], 1, 0}});
 }
 
 }  // namespace vt::raw

@@ -221,28 +221,6 @@ void finish(const Gemm& g) {
   });
 }
 
-// Sums of a's rows, 64 rows at a time, each in the order of k.
-template <class T>
-void sum_rows(const Gemm& g) {
-  using C = compute_t<T>;
-  constexpr int64_t kRows = 64;
-  parallel_for((g.m + kRows - 1) / kRows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block * kRows, rows = std::min(kRows, g.m - first);
-      double sums[kRows] = {};
-      for (int64_t p = 0; p < g.k; ++p) {
-        const T* column =
-            static_cast<const T*>(g.a.data) + first * g.a.row_stride + p * g.a.column_stride;
-#pragma GCC ivdep
-        for (int64_t i = 0; i < rows; ++i)
-          sums[i] += static_cast<double>(static_cast<C>(column[i * g.a.row_stride]));
-      }
-      for (int64_t i = 0; i < rows; ++i)
-        static_cast<T*>(g.row_sums)[first + i] = static_cast<T>(static_cast<C>(sums[i]));
-    }
-  });
-}
-
 template <class T>
 void multiply(const Gemm& g) {
   const int64_t work = g.m * g.n * g.k;
@@ -275,7 +253,6 @@ void gemm(const Gemm& g) {
     using T = typename decltype(tag)::type;
     multiply<T>(g);
     if (g.epilogue != GemmEpilogue::kNone) finish<T>(g);
-    if (g.row_sums) sum_rows<T>(g);
   });
 }
 

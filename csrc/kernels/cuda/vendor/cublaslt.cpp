@@ -174,8 +174,7 @@ class Plan {
 
   // Writes into the descriptor what differs between calls of one plan.
   void point_to(const Gemm& gemm) {
-    if (const void* vector = gemm.row_sums ? gemm.row_sums : gemm.bias)
-      set(kDescBiasPointer, vector);
+    if (gemm.bias) set(kDescBiasPointer, gemm.bias);
     if (const void* aux = gemm.aux.data) set(kDescAuxPointer, aux);
   }
 
@@ -260,7 +259,6 @@ Plan* plan_for(const Key& key, const Gemm& gemm) {
 }
 
 uint32_t epilogue_of(const Gemm& g) {
-  if (g.row_sums) return kEpilogueSumsOfB;  // its B is our a: see make_key
   const uint32_t bias = g.bias ? kEpilogueBias : 0;
   switch (g.epilogue) {
     case GemmEpilogue::kGelu: return (g.aux.data ? kEpilogueGeluAux : kEpilogueGelu) | bias;
@@ -286,9 +284,8 @@ Key make_key(const Gemm& g) {
            g.out.row_stride, ", ", g.out.column_stride,
            ") of the result are not those of a matrix or its transpose; call contiguous() first");
   int64_t out_alignment = alignment_of(g.out.data);
-  for (const void* vector :
-       {g.bias, static_cast<const void*>(g.row_sums), static_cast<const void*>(g.aux.data)})
-    if (vector) out_alignment = std::min(out_alignment, alignment_of(vector));
+  for (const void* other : {g.bias, static_cast<const void*>(g.aux.data)})
+    if (other) out_alignment = std::min(out_alignment, alignment_of(other));
   return {.device = g.device.index,
           .dtype = static_cast<int64_t>(g.dtype),
           .m = g.m,
@@ -314,6 +311,8 @@ Key make_key(const Gemm& g) {
 }  // namespace
 
 bool cublaslt_gemm(const Gemm& gemm) {
+  // Its GELU takes the fast tanh of the hardware, good to 11 bits: enough for 16-bit floats only.
+  if (gemm.epilogue != GemmEpilogue::kNone && item_size(gemm.dtype) > 2) return false;
   const int index = gemm.device.index;
   DeviceGuard guard(index);
   const Key key = make_key(gemm);

@@ -4,9 +4,9 @@
 
 namespace vt::cuda {
 
-// The whole of `gemm` on the current stream; no size is 0. Nothing is allocated once a shape has been
-// seen. False, and nothing done, where cuBLASLt cannot do the bias, the epilogue or the sums itself
-// for these types and strides.
+// The whole of `gemm` on the current stream; no size is 0. Nothing is allocated once a shape has
+// been seen. False, and nothing done, where cuBLASLt cannot do the bias or the epilogue itself for
+// these types and strides.
 bool cublaslt_gemm(const Gemm& gemm);
 
 }  // namespace vt::cuda

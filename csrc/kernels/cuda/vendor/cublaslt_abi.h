@@ -30,8 +30,7 @@ enum Epilogue : uint32_t {
   kEpilogueBias = 4,
   kEpilogueGelu = 32,
   kEpilogueGeluAux = 32 | 128,
-  kEpilogueGeluBackward = 64 | 128,
-  kEpilogueSumsOfB = 512
+  kEpilogueGeluBackward = 64 | 128
 };
 enum DescAttribute : int {
   kDescTransA = 3,
