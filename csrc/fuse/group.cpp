@@ -143,15 +143,16 @@ class Grouping {
     return true;
   }
 
-  // How many pieces of memory a kernel of both would touch at most.
+  // How many pieces of memory a kernel of both would touch at most; values without memory most
+  // likely stay in registers.
   int addresses(const Group& a, const Group& b) const {
     std::vector<const char*> found;
     for (const Group* g : {&a, &b})
       for (int n : g->nodes) {
         const Node& node = nodes_[n];
-        found.push_back(node.out.data);
+        if (!is_unplaced(node.out)) found.push_back(node.out.data);
         for (int i = 0; i < node.inputs; ++i)
-          if (i != node.scalar_at) found.push_back(node.in[i].data);
+          if (i != node.scalar_at && !is_unplaced(node.in[i])) found.push_back(node.in[i].data);
       }
     std::sort(found.begin(), found.end());
     return static_cast<int>(std::unique(found.begin(), found.end()) - found.begin());
