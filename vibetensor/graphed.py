@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from vibetensor import _C, autograd
 from vibetensor.graphs import CUDAGraph, graph, graph_pool_handle
+from vibetensor.replay import StaleGraphError
 from vibetensor.structure import leaves_of, map_tensors
 
 Tensor = _C.Tensor
@@ -50,20 +51,46 @@ def make_graphed_callables(
             f"make_graphed_callables: {len(parts)} callables, {len(samples)} samples; give one each"
         )
     pool = pool or graph_pool_handle()
-    stream = _C.Stream(pool.device)
-    made = [
-        _Graphed(part, sample, pool, stream, allow_unused_input)
-        for part, sample in zip(parts, samples, strict=True)
-    ]
-    for each in made:
+    family = _Family(pool)
+    for part, sample in zip(parts, samples, strict=True):
+        family.members.append(_Graphed(part, sample, family, allow_unused_input))
+    for each in family.members:
         for _ in range(num_warmup_iters):
             each.warm_up()
-    for each in made:
-        each.capture_forward()
-    for each in reversed(made):
-        each.capture_backward()
-    results = [_stand_in(part, each) for part, each in zip(parts, made, strict=True)]
+    family.capture()
+    results = [_stand_in(part, each) for part, each in zip(parts, family.members, strict=True)]
     return results[0] if single else tuple(results)
+
+
+class _Family:
+    """Callables that were captured together."""
+
+    def __init__(self, pool: _C.MemoryPool) -> None:
+        self.pool = pool
+        self.stream = _C.Stream(pool.device)
+        self.members: list[_Graphed] = []
+        self._placed: _C.PlacedTensors | None = None
+
+    def capture(self) -> None:
+        with autograd.enable_grad():
+            for each in self.members:
+                each.capture_forward()
+            for each in reversed(self.members):
+                each.capture_backward()
+        self._placed = _C.PlacedTensors([param for each in self.members for param in each.params])
+
+    def refresh(self, member: _Graphed) -> None:
+        """Captures again where parameters have other memory, as after the first step of an
+        optimizer, which lays them out anew.
+        """
+        if self._placed is None or not self._placed.moved():
+            return
+        if member is not self.members[0]:
+            raise StaleGraphError(
+                "graphed callable: parameters were given other memory in the middle of a step; "
+                "call the callables in the order in which they were captured"
+            )
+        self.capture()
 
 
 class _Graphed:
@@ -73,15 +100,16 @@ class _Graphed:
         self,
         part: Part,
         sample: Any,
-        pool: _C.MemoryPool,
-        stream: _C.Stream,
+        family: _Family,
         allow_unused: bool,
     ) -> None:
         if not isinstance(sample, tuple) or not all(
             isinstance(each, Tensor) and each.device.type == "cuda" for each in sample
         ):
             raise TypeError("make_graphed_callables: a sample is a tuple of CUDA tensors")
-        self._part, self._pool, self._stream = part, pool, stream
+        self._part, self._family = part, family
+        self._eager: Part = getattr(part, "forward", part)
+        self._mode = getattr(part, "training", None)
         self._allow_unused = allow_unused
         params = part.parameters() if hasattr(part, "parameters") else ()
         self.params = tuple(param for param in params if param.requires_grad)
@@ -104,18 +132,23 @@ class _Graphed:
         return list(autograd.grad(outputs, self._sources(), seeds, allow_unused=self._allow_unused))
 
     def warm_up(self) -> None:
-        outputs = [t for t in leaves_of(self._part(*self.inputs)) if _differentiable(t)]
+        outputs = [t for t in leaves_of(self._eager(*self.inputs)) if _differentiable(t)]
         self._gradients(outputs, [_C.ops.zeros_like(each) for each in outputs])
 
     def capture_forward(self) -> None:
-        with graph(self.forward_graph, self._pool, self._stream):
-            self.outputs = self._part(*self.inputs)
+        if getattr(self._part, "training", None) != self._mode:
+            raise StaleGraphError(
+                "graphed callable: it must be captured again, because parameters have other "
+                "memory, but a module is in another mode than it was captured in"
+            )
+        with graph(self.forward_graph, self._family.pool, self._family.stream):
+            self.outputs = self._eager(*self.inputs)
         self.flat = [each for each in leaves_of(self.outputs) if isinstance(each, Tensor)]
         self.seeds = [_C.ops.zeros_like(each.detach()) for each in self.flat]
 
     def capture_backward(self) -> None:
         pairs = [(t, s) for t, s in zip(self.flat, self.seeds, strict=True) if _differentiable(t)]
-        with graph(self.backward_graph, self._pool, self._stream):
+        with graph(self.backward_graph, self._family.pool, self._family.stream):
             self.grads = self._gradients([t for t, _ in pairs], [s for _, s in pairs])
         # Their history is spent; replays need the memory only.
         self.outputs = map_tensors(Tensor.detach, self.outputs)
@@ -124,6 +157,7 @@ class _Graphed:
     def __call__(self, *args: Tensor) -> Any:
         if len(args) != len(self.inputs):
             raise TypeError(f"graphed callable: got {len(args)} tensors for {len(self.inputs)}")
+        self._family.refresh(self)
         flat = iter(_Replay.apply(self, *args, *self.params))
         return map_tensors(lambda _: next(flat), self.outputs)
 

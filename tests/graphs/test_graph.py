@@ -136,7 +136,8 @@ def test_the_peak_counts_what_a_replay_uses() -> None:
     held = torch.cuda.memory_allocated()
     assert torch.cuda.max_memory_allocated() == held
     g.replay()
-    assert torch.cuda.max_memory_allocated() - held >= 3 * (4 << 20)
+    most = torch.cuda.max_memory_allocated() - held  # `y` is counted in what is held
+    assert 3 * (4 << 20) - 4096 <= most <= 4 * (4 << 20)
     assert torch.cuda.memory_allocated() == held
     assert numbers(y) == 6 << 20
 
