@@ -205,7 +205,12 @@ void start_gpu_trace() {
   check("cuptiActivityRegisterCallbacks", registered);
   synchronize_used_devices();  // what was queued before is not part of it
   Collected& out = collected();
-  for (Kind kind : kKinds) check("cuptiActivityEnable", cupti.enable(kind));
+  try {
+    for (Kind kind : kKinds) check("cuptiActivityEnable", cupti.enable(kind));
+  } catch (const Error&) {
+    for (Kind kind : kKinds) (void)cupti.disable(kind);
+    throw;
+  }
   uint64_t theirs = 0;
   check("cuptiGetTimestamp", cupti.timestamp(&theirs));
   std::lock_guard lock(out.mutex);
