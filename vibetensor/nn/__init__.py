@@ -5,6 +5,7 @@ from vibetensor.nn import functional, init, parameter
 from vibetensor.nn.activation import GELU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from vibetensor.nn.attention import MultiheadAttention
 from vibetensor.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from vibetensor.nn.convolution import AvgPool2d, Conv1d, Conv2d, MaxPool2d
 from vibetensor.nn.dropout import Dropout
 from vibetensor.nn.embedding import Embedding
 from vibetensor.nn.flatten import Flatten
@@ -17,6 +18,9 @@ from vibetensor.nn.rotary import RotaryEmbedding
 
 __all__ = [
     "GELU",
+    "AvgPool2d",
+    "Conv1d",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
@@ -26,6 +30,7 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool2d",
     "Module",
     "ModuleDict",
     "ModuleList",
