@@ -127,7 +127,7 @@ class Report:
             lines.append("alone: " + ", ".join(f"{name} {count}" for name, count in alone))
         if self.compiled or self.from_disk:
             lines.append(
-                f"in this process {self.compiled} kernels compiled in {self.compile_seconds:.1f} s, "
+                f"this process: {self.compiled} kernels compiled in {self.compile_seconds:.1f} s, "
                 f"{self.from_disk} found on disk"
             )
         if self.failure:

@@ -12,8 +12,16 @@
 namespace vt::fuse {
 namespace {
 
-constexpr size_t kMostPending = 96;            // operators
-constexpr size_t kMostKept = size_t{1} << 30;  // bytes of freed blocks
+constexpr size_t kMostPending = 96;  // operators
+
+// Bytes of freed blocks that the list may hold. More than one layer of a network that fills the
+// GPU frees in its backward pass: a run in between would cut patterns apart.
+size_t most_kept() {
+  constexpr size_t kWithoutGpu = size_t{2} << 30;
+  const int index = current_cuda_index();
+  return device_count(DeviceType::kCUDA) == 0 ? kWithoutGpu
+                                              : cuda_backend().properties(index).total_memory / 32;
+}
 
 thread_local bool t_records = false;  // this thread's operators are recorded
 thread_local bool t_flushing = false;
@@ -60,6 +68,7 @@ void Recorder::begin(unsigned passes) {
            "process records at a time");
   active_ = true;
   passes_ = passes;
+  most_kept_ = most_kept();
   report_ = {};
   sources_.clear();
   t_records = true;
@@ -103,7 +112,7 @@ void Recorder::add(Node node) {
   std::lock_guard lock(mutex_);
   ++report_.recorded;
   pending_.push_back(std::move(node));
-  if (pending_.size() >= kMostPending || kept_bytes_ >= kMostKept) flush();
+  if (pending_.size() >= kMostPending || kept_bytes_ >= most_kept_) flush();
 }
 
 bool Recorder::keep(Device device, void* data, size_t bytes) noexcept {
