@@ -176,3 +176,33 @@ def test_two_runs_give_the_same_bits(dtype: str, tokens: int) -> None:
     first = run()
     for _ in range(5):
         assert torch.equal(first, run())
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_query_shared_by_all_heads(device: str, dtype: str) -> None:
+    q, k, v = (rounded(1, h, 4, 8, dtype=dtype) for h in (1, 2, 2))
+    wanted = oracle.nn.functional.scaled_dot_product_attention(q.expand(1, 2, 4, 8), k, v)
+    mine = [ours(x, device, dtype, grad=False) for x in (q, k, v)]
+    found = F.scaled_dot_product_attention(mine[0].expand(1, 2, 4, 8), mine[1], mine[2])
+    assert_near(found, wanted, dtype)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_fewer_queries_than_keys_out_of_one_projection(device: str, dtype: str) -> None:
+    packed = rounded(1, 6, 3 * 2, 8, dtype=dtype)
+
+    def pooled(x: Any, lib: Any) -> Any:
+        q, k, v = (part.transpose(1, 2) for part in x.split(2, 2))
+        return lib.scaled_dot_product_attention(q[:, :, :1], k, v)
+
+    exact = packed.clone().requires_grad_()
+    wanted = pooled(exact, oracle.nn.functional)
+    wanted.sum().backward()
+    mine = ours(packed, device, dtype)
+    found = pooled(mine, F)
+    found.sum().backward()
+    assert_near(found, wanted, dtype)
+    assert exact.grad is not None
+    assert_near(mine.grad, exact.grad, dtype)

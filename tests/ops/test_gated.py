@@ -101,3 +101,27 @@ def test_rope_refuses_what_has_no_tokens() -> None:
         F.rope(vt.ones(2, 3))
     with pytest.raises(RuntimeError, match=r"rope.*seq_dim"):
         F.rope(vt.ones(2, 4), seq_dim=-1)
+
+
+@places
+def test_operands_expanded_over_a_middle_dimension(place: str) -> None:
+    gate, up = given(3, 1, 8, dtype="float32", seed=1), given(3, 5, 8, dtype="float32", seed=2)
+    wide = gate.double().expand(3, 5, 8)
+    ours = on(place, gate, 0)
+    close(
+        F.swiglu(ours.expand(3, 5, 8), to_ours(up).to(place)),
+        formulas.swiglu(wide, up.double()),
+        "float32",
+    )
+    x = on(place, up, 0)
+    exact = up.double().requires_grad_()
+    F.swiglu(x, x).sum(1).sum().backward()
+    formulas.swiglu(exact, exact).sum(1).sum().backward()
+    assert exact.grad is not None
+    close(x.grad, exact.grad, "float32")
+
+
+def test_the_second_derivative_of_a_gate_is_refused() -> None:
+    x = vt.ones(2, 4, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="second derivative"):
+        vt.autograd.grad(F.swiglu(x, x).sum(), x, create_graph=True)

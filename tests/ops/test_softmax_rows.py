@@ -13,7 +13,7 @@ from vibetensor.torch.nn import functional as F
 import vibetensor.torch as vt
 from vibetensor import _C
 
-LENGTHS = [1, 7, 96, 256, 1000, 1024, 1032, 4096, 8192, 12000, 32768, 50304, 130000]
+LENGTHS = [1, 7, 96, 256, 1000, 1024, 1032, 4096, 8192, 12000, 12288, 24576, 32768, 50304, 130000]
 DTYPES = ["float32", "bfloat16"]
 
 

@@ -138,6 +138,8 @@ void visit_walked_row(int64_t n, bool packed, F&& f) {
 }
 
 inline constexpr int kSharedRowThreads = 512;
+// At least the bytes of shared memory that kernels over held rows declare for their reductions.
+inline constexpr size_t kDeclared = 1024;
 
 // Calls f(RowTag<Row>, bytes of shared memory) with the best holder of rows of n elements.
 template <class T, class F>
@@ -152,8 +154,7 @@ void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   if (choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
                        RowShape<128, 4>, RowShape<256, 4>>(n / V, in_registers))
     return;
-  // Static shared memory of the reductions comes on top.
-  if (bytes + 1024 <= queue.shared_limit())
+  if (bytes + static_cast<int64_t>(kDeclared) <= queue.shared_limit())
     return f(RowTag<SharedRow<T, kSharedRowThreads>>{}, static_cast<size_t>(bytes));
   visit_walked_row<T>(n, true, walked);
 }
@@ -163,7 +164,8 @@ template <class Row, class... Parameters, class... Arguments>
 void launch_held(const Queue& queue, void (*kernel)(Parameters...), int64_t rows, size_t shared,
                  Arguments&&... arguments) {
   constexpr int block = held_block(Row::kWidth);
-  if (shared > (48 << 10)) queue.allow_shared(reinterpret_cast<const void*>(kernel), shared);
+  // What the kernel declares itself counts towards the 48 KiB that need no asking.
+  if (shared + kDeclared > (48 << 10)) queue.allow_shared(reinterpret_cast<const void*>(kernel), shared);
   queue.launch_shared(kernel, ceil_div(rows, block / Row::kWidth), block, shared,
                       std::forward<Arguments>(arguments)...);
 }

@@ -9,14 +9,17 @@
 namespace vt {
 namespace {
 
-// Kernels want features side by side and, on a GPU, every step a multiple of 16 bytes.
+// Kernels want features side by side, no element twice and, on a GPU, every step a multiple of 16
+// bytes.
 bool readable(const Tensor& t) {
   const int64_t unit = 16 / static_cast<int64_t>(t.item_size());
   if (t.sizes().back() != 1 && t.strides().back() != 1) return false;
+  for (int i = 0; i < t.dim() - 1; ++i)
+    if (t.sizes()[i] != 1 && t.strides()[i] == 0) return false;
   if (t.device().is_cpu()) return true;
   if (reinterpret_cast<uintptr_t>(t.data()) % 16 != 0) return false;
   for (int i = 0; i < t.dim() - 1; ++i)
-    if (t.sizes()[i] != 1 && (t.strides()[i] == 0 || t.strides()[i] % unit != 0)) return false;
+    if (t.sizes()[i] != 1 && t.strides()[i] % unit != 0) return false;
   return true;
 }
 Tensor as_readable(const Tensor& t) { return readable(t) ? t : raw::clone(t); }
@@ -116,7 +119,7 @@ GradientLayouts gradient_layouts(const Tensor& query, const Tensor& key, const T
   if (query.impl()->storage == key.impl()->storage &&
       query.impl()->storage == value.impl()->storage && readable(query) && readable(key) &&
       readable(value) && q.strides == k.strides && q.strides == v.strides) {
-    if (to_k == q.sizes[heads] * q.strides[heads] &&
+    if (q.sizes[heads + 1] == k.sizes[heads + 1] && to_k == q.sizes[heads] * q.strides[heads] &&
         to_v == to_k + k.sizes[heads] * k.strides[heads]) {
       sizes[heads] += k.sizes[heads] + v.sizes[heads];
       block = fills_a_block(sizes, strides);

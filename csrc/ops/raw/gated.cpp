@@ -22,11 +22,11 @@ Tensor as_matrix(const Tensor& t) {
   const Dims shape{columns == 0 ? 0 : t.numel() / columns, columns};
   if (t.is_dense() || t.numel() == 0) return raw::view(dense(t), shape);
   bool even = t.strides().back() == 1 || columns == 1;
-  int64_t expected = 0;  // stride of the next dimension outwards
+  int64_t expected = -1;  // stride of the next dimension outwards; -1: any
   int64_t pitch = columns;
   for (int d = t.dim() - 2; d >= 0; --d) {
     if (t.sizes()[d] == 1) continue;
-    if (expected == 0) pitch = expected = t.strides()[d];
+    if (expected < 0) pitch = expected = t.strides()[d];
     even &= t.strides()[d] == expected;
     expected *= t.sizes()[d];
   }
