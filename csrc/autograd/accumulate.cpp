@@ -29,12 +29,18 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
     std::lock_guard lock(mutex_);
     if (any_capture()) LeafLog::note(this, grad_, true);
     Tensor& incoming = grads[0];
-    if (place_.defined()) {
+    if (borrower_ != nullptr && same_memory(incoming, place_)) {  // see gradient_place.h
+      // Another pass may have come to an end meanwhile.
+      if (grad_.defined()) raw::add_(place_, grad_, 1);
+      grad_ = place_;
+      borrower_ = nullptr;
+    } else if (place_.defined()) {
       if (grad_.defined()) {
         raw::add_(grad_, incoming, 1);
+      } else if (borrower_ != nullptr) {
+        grad_ = raw::clone(incoming);
       } else {
-        if (same_memory(incoming, place_)) place_.bump_version();  // see gradient_place.h
-        else raw::copy_(place_, incoming, false);
+        raw::copy_(place_, incoming, false);
         grad_ = place_;
       }
     } else if (!grad_.defined()) {
@@ -51,9 +57,17 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
   if (post_hook_) post_hook_();
 }
 
-Tensor AccumulateGrad::free_place() {
+Tensor AccumulateGrad::lend_place(const void* borrower) {
   std::lock_guard lock(mutex_);
-  return grad_.defined() ? Tensor() : place_;
+  if (grad_.defined() || !place_.defined() || borrower_ != nullptr) return {};
+  borrower_ = borrower;
+  place_.bump_version();  // before it is written: whoever saved what lay there is told
+  return place_;
+}
+
+void AccumulateGrad::return_place(const void* borrower) {
+  std::lock_guard lock(mutex_);
+  if (borrower_ == borrower) borrower_ = nullptr;
 }
 
 Tensor AccumulateGrad::grad() const {

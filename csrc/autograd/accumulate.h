@@ -16,11 +16,12 @@ class AccumulateGrad final : public Node {
   const char* name() const override { return "AccumulateGrad"; }
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override;
   void release_saved() override {}
-  Tensor free_place() override;
+  Tensor lend_place(const void* borrower) override;
+  void return_place(const void* borrower) override;
 
   Tensor grad() const;
   bool has_grad(const Tensor& grad) const;  // is it this one?
-  void set_grad(const Tensor& grad);  // undefined clears it
+  void set_grad(const Tensor& grad);        // undefined clears it
   // As set_grad, but takes the tensor itself, whatever place is bound: puts back what was there.
   void put_grad(Tensor grad);
   // A fixed place for the gradient, such as a piece of a flat arena: the first gradient after
@@ -37,8 +38,9 @@ class AccumulateGrad final : public Node {
   Dims sizes_;
   DType dtype_;
   mutable std::mutex mutex_;
-  Tensor grad_;   // undefined: none yet
-  Tensor place_;  // see bind
+  Tensor grad_;                     // undefined: none yet
+  Tensor place_;                    // see bind
+  const void* borrower_ = nullptr;  // the pass that writes into place_
   std::function<void()> post_hook_;
 };
 

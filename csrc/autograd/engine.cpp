@@ -64,6 +64,12 @@ class GraphTask {
     else run_here();
   }
 
+  ~GraphTask() {
+    for (Node* node : borrowed_from_) node->return_place(this);  // of a pass that failed
+  }
+  GraphTask(const GraphTask&) = delete;
+  GraphTask& operator=(const GraphTask&) = delete;
+
   std::vector<Tensor> take_captures() { return std::move(captures_); }
 
  private:
@@ -195,11 +201,17 @@ class GraphTask {
     Tensor place_of(int e) override {
       const Edge& edge = state_.node->edge(e);
       if (!edge.node || edge.node->has_hooks()) return {};
-      Tensor place = edge.node->free_place();
-      if (!place.defined()) return place;
       NodeState* next = task_.table_.find(edge.node.get());
-      std::lock_guard lock(task_.stripe(next));
-      return next->waiting_for == 1 && !next->grads[edge.slot].defined() ? place : Tensor();
+      {
+        std::lock_guard lock(task_.stripe(next));
+        if (next->waiting_for != 1 || next->grads[edge.slot].defined()) return {};
+      }
+      Tensor place = edge.node->lend_place(&task_);
+      if (place.defined()) {
+        std::lock_guard lock(task_.done_mutex_);
+        task_.borrowed_from_.push_back(edge.node.get());
+      }
+      return place;
     }
 
    private:
@@ -331,6 +343,7 @@ class GraphTask {
   std::vector<Ref<Node>> roots_;
   NodeTable table_;
   std::vector<NodeState*> order_;
+  std::vector<Node*> borrowed_from_;  // under done_mutex_
   std::array<uint64_t, kDeviceTypeCount> devices_{};
 
   std::array<std::array<std::unique_ptr<Lane>, kMaxDevices>, kDeviceTypeCount> lanes_;

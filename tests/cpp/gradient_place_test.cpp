@@ -5,6 +5,7 @@
 
 #include "autograd/accumulate.h"
 #include "autograd/engine.h"
+#include "autograd/grad_mode.h"
 #include "autograd/variable.h"
 #include "ops/ops.h"
 
@@ -80,6 +81,42 @@ TEST(GradientPlace, AHookSeesAGradientOfItsOwn) {
   run(total(b.through()));
   EXPECT_NE(b.wrote, b.place.data());
   EXPECT_EQ(b.gradient(), 6);
+}
+
+// Runs another pass over the same leaf while the first one holds the place.
+TEST(GradientPlace, APassInsideAPassDoesNotWriteOverIt) {
+  Bound b;
+  const Tensor x = full(Dims{2}, Scalar(1), DType::kF64, Device{});
+  set_requires_grad(x, true);
+  void* inner = nullptr;
+  const Tensor seen = mul(x, Scalar(1));
+  register_hook(seen, [&](const Tensor& grad) {
+    GradMode recorded(true);
+    Tensor out = alias(b.leaf);
+    set_history(out, Ref<Node>::adopt(new Writer(b.leaf, &inner)), 0);
+    run(sum(mul(out, Scalar(10)), {}, false, {}));
+    return grad;
+  });
+  // Newest first: the writer's node runs before that of `seen`, the leaf's own last.
+  const Tensor through = b.through();
+  run(sum(mul(add(seen, through, Scalar(1)), Scalar(3)), {}, false, {}));
+  EXPECT_EQ(b.wrote, b.place.data());
+  EXPECT_NE(inner, b.place.data());
+  EXPECT_EQ(b.gradient(), 13);
+  EXPECT_EQ(grad_of(b.leaf).data(), b.place.data());
+}
+
+TEST(GradientPlace, APassThatFailsGivesItBack) {
+  Bound b;
+  const Tensor x = full(Dims{2}, Scalar(1), DType::kF64, Device{});
+  set_requires_grad(x, true);
+  const Tensor seen = mul(x, Scalar(1));
+  register_hook(seen, [](const Tensor&) -> Tensor { throw std::runtime_error("hook"); });
+  const Tensor through = b.through();
+  EXPECT_THROW(run(sum(add(seen, through, Scalar(1)), {}, false, {})), std::runtime_error);
+  run(total(b.through()));
+  EXPECT_EQ(b.wrote, b.place.data());
+  EXPECT_EQ(b.gradient(), 3);
 }
 
 TEST(GradientPlace, GradientsThatAreReturnedTouchNoLeaf) {
