@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "device/backend.h"
+#include "device/deferred.h"
 
 namespace vt {
 namespace {
@@ -106,6 +107,7 @@ uint64_t* Capture::take_words(Part& part, int count, uint64_t** host) {
 }
 
 PhiloxState Capture::reserve_random(Device device, uint64_t count) {
+  run_deferred();  // what it runs may look for its capture, under the same lock
   std::lock_guard lock(registry().mutex);  // the workers of several devices may draw at once
   Part& part = part_of(device);
   uint64_t* host = nullptr;
@@ -116,6 +118,7 @@ PhiloxState Capture::reserve_random(Device device, uint64_t count) {
 }
 
 Capture::Slot Capture::add_value(Device device, const void* value, size_t bytes) {
+  run_deferred();
   std::lock_guard lock(registry().mutex);
   VT_CHECK(bytes > 0 && bytes <= kMaxValueBytes, kValue, "live value: ", bytes,
            " bytes are not 1 to ", kMaxValueBytes);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <vector>
 
+#include "device/backend.h"
 #include "fuse/calls.h"
 #include "fuse/space.h"
 #include "kernels/table.h"
@@ -34,6 +35,7 @@ struct Node {
   NodeKind kind;
   const char* name;
   Device device;
+  Stream stream;  // that it was queued on
 
   // Elementwise nodes.
   PointwiseOp op{};

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "device/backend.h"
 #include "device/deferred.h"
 #include "fuse/interpreter.h"
 #include "fuse/launch.h"
@@ -110,6 +111,7 @@ void Recorder::release() noexcept {
 
 void Recorder::add(Node node) {
   std::lock_guard lock(mutex_);
+  node.stream = backend(node.device).current_stream(node.device.index);
   ++report_.recorded;
   pending_.push_back(std::move(node));
   if (pending_.size() >= kMostPending || kept_bytes_ >= most_kept_) flush();
@@ -213,6 +215,34 @@ bool Recorder::place(std::vector<Node>& nodes, const std::vector<int>& which, De
   return any;
 }
 
+namespace {
+
+// Whatever thread runs the pending work, it goes where it was queued: the streams of the nodes are
+// current while this lives. (A change of stream flushes, so a device has one.)
+class OnStreamsOf {
+ public:
+  explicit OnStreamsOf(const std::vector<Node>& nodes) {
+    for (const Node& node : nodes) {
+      if (node.device.is_cpu()) continue;
+      Backend& own = backend(node.device);
+      const Stream now = own.current_stream(node.device.index);
+      if (now == node.stream) continue;
+      before_.push_back(now);
+      own.set_current_stream(node.stream);
+    }
+  }
+  ~OnStreamsOf() {
+    for (const Stream& stream : before_) backend(stream.device).set_current_stream(stream);
+  }
+  OnStreamsOf(const OnStreamsOf&) = delete;
+  OnStreamsOf& operator=(const OnStreamsOf&) = delete;
+
+ private:
+  std::vector<Stream> before_;
+};
+
+}  // namespace
+
 void Recorder::flush() {
   if (t_flushing) return;
   std::lock_guard lock(mutex_);
@@ -228,6 +258,7 @@ void Recorder::flush() {
     }
   dead.insert(dead.end(), unplaced_.begin(), unplaced_.end());
   ++report_.flushes;
+  const OnStreamsOf streams(nodes);
   try {
     run(std::move(nodes), std::move(dead));
   } catch (...) {

@@ -71,6 +71,7 @@ class CudaBackend final : public Backend {
     cuda::copy_memory(dst, dst_device, src, src_device, bytes, non_blocking);
   }
   void copy_many(int index, std::span<const Copy> copies) override {
+    run_deferred();
     cuda::copy_many(index, copies);
   }
   void zero(int index, void* data, size_t bytes) override {

@@ -7,6 +7,7 @@
 #include "device/cuda/event.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/unit_lock.h"
+#include "device/deferred.h"
 
 namespace vt::cuda {
 
@@ -40,6 +41,7 @@ Capture& CudaGraph::values() {
 }
 
 void CudaGraph::begin(Stream stream, uint64_t pool) {
+  run_deferred();
   VT_CHECK(!capturing_, kRuntime, "CUDAGraph.capture_begin: this graph is being captured already");
   VT_CHECK(stream.device == device(), kRuntime, "CUDAGraph.capture_begin: the graph is of ",
            device(), ", the stream of ", stream.device);
@@ -88,6 +90,7 @@ cudaError_t CudaGraph::stop(cudaGraph_t* graph) noexcept {
 
 void CudaGraph::end() {
   VT_CHECK(capturing_, kRuntime, "CUDAGraph.capture_end: nothing is being captured");
+  run_deferred();
   DeviceGuard guard(index_);
   cudaGraph_t graph = nullptr;
   cudaError_t code = stop(&graph);
@@ -131,6 +134,7 @@ void CudaGraph::abandon() noexcept {
 }
 
 void CudaGraph::replay() {
+  run_deferred();
   VT_CHECK(exec_ != nullptr, kRuntime,
            "CUDAGraph.replay: nothing has been captured, or the graph was reset");
   check_not_capturing("CUDAGraph.replay", device(), "graphs do not nest; capture its work itself");
