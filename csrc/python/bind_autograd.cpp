@@ -76,7 +76,8 @@ void backward_into(std::span<const Tensor> roots, std::span<const Tensor> grads,
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!found[i].defined()) continue;
     const Tensor before = grad_of(inputs[i]);
-    set_grad(inputs[i], before.defined() ? add(before, found[i], 1) : found[i]);
+    // A copy: the engine may have given the same memory to others.
+    set_grad(inputs[i], before.defined() ? add(before, found[i], 1) : clone(found[i]));
   }
 }
 
