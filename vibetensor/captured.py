@@ -135,6 +135,7 @@ class CapturedStep:
                 self._entries.move_to_end(key)
                 return self._replay(entry, tensors)
             _log.info("%s: captured again: %s", self._name(), reason)
+            entry.graph.settle()
             del self._entries[key]
         reason = self._why_not(key)
         if reason:

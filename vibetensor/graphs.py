@@ -67,7 +67,11 @@ class CUDAGraph:
         replay.set_recording(None)
         if self._leaves is not None:
             self._leaves.stop()
-        graph.end()
+        try:
+            graph.end()
+        except Exception:
+            self.leaves.undo()  # what they hold was never computed
+            raise
 
     def abandon(self) -> None:
         """Ends a capture that failed, and drops it; the stream can be used again."""
@@ -97,6 +101,11 @@ class CUDAGraph:
         if self._recording is None:
             return "nothing was captured"
         return self._recording.stale()
+
+    def settle(self) -> None:
+        """Prepares optimizers for another capture, after memory was replaced."""
+        if self._recording is not None:
+            self._recording.settle()
 
     def run(self) -> None:
         """`replay` for who has asked `stale()` already."""

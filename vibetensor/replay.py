@@ -28,6 +28,9 @@ class HostAction(Protocol):
     def run(self, graph: _C.Graph) -> None:
         """Does the work, and gives the graph the numbers that follow from it."""
 
+    def settle(self) -> None:
+        """Prepares what the action belongs to for another capture."""
+
 
 class _Call:
     def __init__(self, function: Callable[[], object]) -> None:
@@ -38,6 +41,9 @@ class _Call:
 
     def run(self, graph: _C.Graph) -> None:
         self._function()
+
+    def settle(self) -> None:
+        pass
 
 
 class Recording:
@@ -54,6 +60,11 @@ class Recording:
             if reason:
                 return reason
         return ""
+
+    def settle(self) -> None:
+        """Makes a capture of the same step possible after something was replaced."""
+        for action in self.actions:
+            action.settle()
 
     def run(self) -> None:
         """Does what one step does on the host."""

@@ -75,6 +75,13 @@ class Arena:
         """Where the piece after parameter i starts."""
         return self.offsets[i + 1] if i + 1 < len(self.offsets) else self.numel
 
+    def moved(self) -> bool:
+        """Whether memory of a parameter was replaced (`param.data = ...`) since it was taken in."""
+        return any(
+            param.data_ptr() != address
+            for param, address in zip(self.params, self._addresses, strict=True)
+        )
+
     def refresh(self) -> bool:
         """Takes parameters in again whose memory was replaced (`param.data = ...`) since.
 

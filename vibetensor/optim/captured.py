@@ -35,6 +35,7 @@ class CapturedStep:
         self._blocks: dict[int, list[Block]] = {}
         self._fixed: list[tuple[dict[str, Any], Any]] = []
         self._updates: list[_Update] = []
+        self._trained_then = self._trained()
         for index, group in enumerate(optimizer.param_groups):
             blocks = optimizer.blocks_for_capture(index)
             self._blocks[index] = blocks
@@ -60,6 +61,17 @@ class CapturedStep:
                     )
                 self._updates.append(_Update(group, block, start, end, numbers))
 
+    def _trained(self) -> list[list[tuple[int, bool]]]:
+        return [
+            [(id(param), param.requires_grad) for param in group["params"]]
+            for group in self._optimizer.param_groups
+        ]
+
+    def settle(self) -> None:
+        """Takes replaced memory of parameters in, before the step is captured again."""
+        for index in self._blocks:
+            self._optimizer._fitting_blocks(index)
+
     def _all(self) -> list[Block]:
         return [block for blocks in self._blocks.values() for block in blocks]
 
@@ -70,6 +82,11 @@ class CapturedStep:
             return f"the state of {name} was replaced, as by load_state_dict"
         if self._placed.moved():
             return f"memory of parameters of {name} was replaced, as by `param.data = ...`"
+        if self._trained() != self._trained_then:
+            return f"{name} has other parameters, or others of them are frozen"
+        for _, block, start, end, _ in self._updates:
+            if len(set(block.steps[start:end])) > 1:
+                return f"parameters that {name} updates together have had other numbers of updates"
         for group, fixed in self._fixed:
             if self._optimizer._fixed_options(group) != fixed:
                 return f"options of {name} changed that its kernels have built in"

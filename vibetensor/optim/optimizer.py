@@ -147,10 +147,17 @@ class Optimizer:
         Raises:
             RuntimeError: there has been no step yet, or parameters moved since.
         """
+        name = type(self).__name__
+        if any(block.arena.moved() for block in self._blocks.get(index, [])):
+            # Taken in now, the copy would be part of the graph and repeated by each replay.
+            raise RuntimeError(
+                f"{name}.step: memory of parameters was replaced, as by `param.data = ...`, since "
+                "the last step; run one step before the capture"
+            )
         blocks = self._fitting_blocks(index)
         if blocks is None:
             raise RuntimeError(
-                f"{type(self).__name__}.step: the first step makes the optimizer's state and "
+                f"{name}.step: the first step makes the optimizer's state and "
                 "cannot be captured; run one step before the capture"
             )
         return blocks
