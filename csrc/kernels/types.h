@@ -37,8 +37,9 @@ struct Gemm {
   GemmMatrix a, b, out;
   double alpha = 1, beta = 0;
   const void* bias = nullptr;  // n elements added to each row, or null
-  // For one matrix (batch 1). kGelu: out = gelu(product + bias), and what gelu is applied to goes to
-  // aux where that is not null. kGeluBackward: out = product * gelu'(aux). aux is m x n like out.
+  // For one matrix (batch 1). kGelu: out = gelu(product + bias), and what gelu is applied to goes
+  // to aux where that is not null. kGeluBackward: out = product * gelu'(aux). aux is m x n like
+  // out.
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   GemmMatrix aux{};
 };

@@ -236,8 +236,11 @@ void put(const Target& target, const Tensor& value) {
   Dims block, rest;
   for (int i = 0; i < view.dim(); ++i) (i < picked ? block : rest).push_back(view.sizes()[i]);
   const int64_t rows = g.shape.product(), columns = rest.product();
+  for (int i = 0; i < picked; ++i)
+    VT_CHECK(block[i] > 0 || rows == 0, kIndex, "index out of range for dimension ", g.dims[i],
+             " with size 0");
+  if (rows * columns == 0) return;  // indices that name nothing are not looked at, as in torch
   const Tensor positions = flat_positions(g, block);
-  if (rows * columns == 0) return;
 
   // The value in the order of the result, then with the picked block first: [rows, columns].
   Dims shape = g.shape;

@@ -250,3 +250,15 @@ def test_iteration_length_and_membership() -> None:
         len(vt.tensor(1.0))
     with pytest.raises(TypeError):
         iter(vt.tensor(1.0))
+
+
+def test_an_index_that_picks_nothing_may_be_any_number() -> None:
+    empty = vt.zeros(2, 0, 1, 0)
+    assert empty[..., [0, 1], :].shape == (2, 0, 2, 0)
+    empty[..., [0, 1], :] = 2.5
+    with pytest.raises(IndexError, match="out of bounds"):
+        vt.zeros(2, 3, 1)[..., [0, 1]]
+    with pytest.raises(IndexError, match="size 0"):
+        vt.zeros(0, 1, 0)[..., [0, 0]]
+    with pytest.raises(IndexError, match="size 0"):
+        vt.zeros(0, 1, 0)[..., [0, 0]] = 1

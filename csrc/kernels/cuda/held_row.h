@@ -165,7 +165,8 @@ void launch_held(const Queue& queue, void (*kernel)(Parameters...), int64_t rows
                  Arguments&&... arguments) {
   constexpr int block = held_block(Row::kWidth);
   // What the kernel declares itself counts towards the 48 KiB that need no asking.
-  if (shared + kDeclared > (48 << 10)) queue.allow_shared(reinterpret_cast<const void*>(kernel), shared);
+  if (shared + kDeclared > (48 << 10))
+    queue.allow_shared(reinterpret_cast<const void*>(kernel), shared);
   queue.launch_shared(kernel, ceil_div(rows, block / Row::kWidth), block, shared,
                       std::forward<Arguments>(arguments)...);
 }

@@ -14,6 +14,11 @@ Tensor index_tensor(const Tensor& self, const std::vector<Tensor>& indices) {
              "index: tensors used as indices must be int64, int32 or bool, got ", index);
     shape = broadcast_sizes("index", shape, index.sizes());
   }
+  // As in torch, indices whose result is empty may be any numbers, but not of an empty dimension.
+  const int64_t picked = shape.product();
+  int64_t picked_elements = picked;
+  for (int d = static_cast<int>(indices.size()); d < self.dim(); ++d)
+    picked_elements *= self.sizes()[d];
   int64_t joined = 1;
   Tensor flat;
   Dims rest = shape;
@@ -23,13 +28,15 @@ Tensor index_tensor(const Tensor& self, const std::vector<Tensor>& indices) {
       continue;
     }
     const int64_t n = self.sizes()[d];
+    VT_CHECK(n > 0 || picked == 0, kIndex, "index: an index is out of bounds for dimension ", d,
+             " with size 0 of ", self);
     const Tensor index =
         raw::to_dtype(raw::to_device(indices[d], self.device(), false), DType::kI64);
     // Negative counts from the end. What is out of range must stay out of range after the
     // flattening.
     const Tensor wrapped =
         raw::where_tensors(raw::lt(index, Scalar(0)), raw::add(index, Scalar(n), Scalar(1)), index);
-    if (self.device().is_cpu() && wrapped.numel() > 0) {
+    if (self.device().is_cpu() && picked_elements > 0) {
       const Tensor bad = raw::logical_or(raw::lt(wrapped, Scalar(0)), raw::ge(wrapped, Scalar(n)));
       VT_CHECK(!*raw::any(bad, {}, false).data<bool>(), kIndex,
                "index: an index is out of bounds for dimension ", d, " with size ", n, " of ",
@@ -41,9 +48,9 @@ Tensor index_tensor(const Tensor& self, const std::vector<Tensor>& indices) {
   Dims folded{joined};
   for (int d = static_cast<int>(indices.size()); d < self.dim(); ++d)
     folded.push_back(self.sizes()[d]);
-  const Tensor picked =
+  const Tensor rows =
       index_select(reshape(self, folded), 0, reshape(raw::expand(flat, shape), Dims{-1}));
-  return reshape(picked, rest);
+  return reshape(rows, rest);
 }
 
 Tensor masked_select(const Tensor& self, const Tensor& mask) {

@@ -184,8 +184,8 @@ Plan& plan_for(int index, const Key& key, cudnnHandle_t handle) {
 }
 
 // Note [Backward in pieces]
-// Deterministic backward keeps the gradients of all scores, 2 bytes each, in its workspace. Pieces of
-// the batch bound that memory. They cost time: pieces of 256 MiB were slower than one launch of
+// Deterministic backward keeps the gradients of all scores, 2 bytes each, in its workspace. Pieces
+// of the batch bound that memory. They cost time: pieces of 256 MiB were slower than one launch of
 // 805 MiB, so the bound is wide.
 constexpr int64_t kMostScoreBytes = int64_t{1} << 30;
 
