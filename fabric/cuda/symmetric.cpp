@@ -8,15 +8,21 @@
 
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
+#include "device/cuda/mapping.h"
 #include "device/cuda/unit_lock.h"
-#include "fabric/cuda/driver.h"
 
 namespace vt::fabric::cuda {
 namespace {
 
 using vt::cuda::DeviceGuard;
+using vt::cuda::mapping_calls;
+using vt::cuda::mapping_error;
 
-void check(const char* call, CUresult code) { check_driver(call, code); }
+void check(const char* call, CUresult code) {
+  if (VT_LIKELY(code == CUDA_SUCCESS)) return;
+  fail(code == CUDA_ERROR_OUT_OF_MEMORY ? ErrorKind::kOutOfMemory : ErrorKind::kRuntime,
+       "fabric: ", call, " failed: ", mapping_error(code));
+}
 
 // A peer's kernel may still be at work on memory that is about to go.
 void finish_all(const Mesh& mesh) {
@@ -42,10 +48,10 @@ CUmemAllocationProp on_device(int index) {
 }
 
 bool has_mapped_memory(const Mesh& mesh) {
-  if (!driver()) return false;
+  if (!mapping_calls()) return false;
   return std::all_of(mesh.devices().begin(), mesh.devices().end(), [](Device device) {
     int supported = 0;
-    const auto code = driver()->device_get_attribute(
+    const auto code = mapping_calls()->device_get_attribute(
         &supported, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, device.index);
     return code == CUDA_SUCCESS && supported;
   });
@@ -60,13 +66,13 @@ class MappedSlots final : public SymmetricSlots {
       VT_CUDA(cudaFree(nullptr));  // starts the device's context
       const CUmemAllocationProp prop = on_device(device.index);
       size_t own = 0;
-      check("cuMemGetAllocationGranularity", driver()->mem_get_allocation_granularity(
+      check("cuMemGetAllocationGranularity", mapping_calls()->mem_get_allocation_granularity(
                                                  &own, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
       unit = std::max(unit, own);
     }
     slot_ = (bytes + unit - 1) / unit * unit;
     check("cuMemAddressReserve",
-          driver()->mem_address_reserve(&base_, slot_ * mesh.size(), unit, 0, 0));
+          mapping_calls()->mem_address_reserve(&base_, slot_ * mesh.size(), unit, 0, 0));
     try {
       for (int r = 0; r < mesh.size(); ++r) map(r);
       zero(mesh, slots, bytes);
@@ -85,22 +91,24 @@ class MappedSlots final : public SymmetricSlots {
     const CUdeviceptr at = base_ + slot_ * rank;
     const CUmemAllocationProp prop = on_device(mesh_.device(rank).index);
     CUmemGenericAllocationHandle handle = 0;
-    check("cuMemCreate", driver()->mem_create(&handle, slot_, &prop, 0));
-    const CUresult mapped = driver()->mem_map(at, slot_, 0, handle, 0);
-    (void)driver()->mem_release(handle);  // the mapping keeps the pages
+    check("cuMemCreate", mapping_calls()->mem_create(&handle, slot_, &prop, 0));
+    const CUresult mapped = mapping_calls()->mem_map(at, slot_, 0, handle, 0);
+    (void)mapping_calls()->mem_release(handle);  // the mapping keeps the pages
     check("cuMemMap", mapped);
     slots.push_back(reinterpret_cast<void*>(at));
     std::vector<CUmemAccessDesc> access;
     for (Device device : mesh_.devices())
       access.push_back(
           {{CU_MEM_LOCATION_TYPE_DEVICE, device.index}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE});
-    check("cuMemSetAccess", driver()->mem_set_access(at, slot_, access.data(), access.size()));
+    check("cuMemSetAccess",
+          mapping_calls()->mem_set_access(at, slot_, access.data(), access.size()));
   }
 
   void release() {
     finish_all(mesh_);
-    for (void* slot : slots) (void)driver()->mem_unmap(reinterpret_cast<CUdeviceptr>(slot), slot_);
-    (void)driver()->mem_address_free(base_, slot_ * mesh_.size());
+    for (void* slot : slots)
+      (void)mapping_calls()->mem_unmap(reinterpret_cast<CUdeviceptr>(slot), slot_);
+    (void)mapping_calls()->mem_address_free(base_, slot_ * mesh_.size());
   }
 
   Mesh mesh_;

@@ -3,60 +3,21 @@
 
 #include <cuda.h>
 
-#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "device/cuda/check.h"
 #include "device/cuda/device.h"
-#include "device/cuda/driver.h"
+#include "device/cuda/mapping.h"
 
 namespace vt::cuda {
 namespace {
 
 constexpr size_t kPage = size_t{20} << 20;
-constexpr unsigned kVersion = 12000;  // the signatures of CUDA 12.0
-
-struct Driver {
-  decltype(&cuGetErrorName) get_error_name;
-  decltype(&cuMemAddressReserve) address_reserve;
-  decltype(&cuMemAddressFree) address_free;
-  decltype(&cuMemCreate) create;
-  decltype(&cuMemRelease) release;
-  decltype(&cuMemMap) map;
-  decltype(&cuMemUnmap) unmap;
-  decltype(&cuMemSetAccess) set_access;
-  decltype(&cuMemGetAllocationGranularity) granularity;
-};
-
-template <class F>
-void find(const char* name, F& function) {
-  function = reinterpret_cast<F>(driver_function(name, kVersion));
-}
-
-const Driver* driver() {
-  static const std::optional<Driver> found = []() -> std::optional<Driver> {
-    Driver d{};
-    try {
-      find("cuGetErrorName", d.get_error_name);
-      find("cuMemAddressReserve", d.address_reserve);
-      find("cuMemAddressFree", d.address_free);
-      find("cuMemCreate", d.create);
-      find("cuMemRelease", d.release);
-      find("cuMemMap", d.map);
-      find("cuMemUnmap", d.unmap);
-      find("cuMemSetAccess", d.set_access);
-      find("cuMemGetAllocationGranularity", d.granularity);
-    } catch (const Error&) { return std::nullopt; }
-    return d;
-  }();
-  return found ? &*found : nullptr;
-}
 
 void check(const char* call, CUresult code) {
   if (VT_LIKELY(code == CUDA_SUCCESS)) return;
-  const char* text = nullptr;
-  (void)driver()->get_error_name(code, &text);
-  fail(ErrorKind::kRuntime, "cuda: ", call, " failed: ", text ? text : "unknown error");
+  fail(ErrorKind::kRuntime, "cuda: ", call, " failed: ", mapping_error(code));
 }
 
 CUmemAllocationProp pages_of(int index) {
@@ -83,10 +44,11 @@ CUdeviceptr at(void* data, size_t offset) { return reinterpret_cast<CUdeviceptr>
 }  // namespace
 
 size_t page_bytes(int index) {
-  if (!driver()) return 0;
+  if (!mapping_calls()) return 0;
   const CUmemAllocationProp prop = pages_of(index);
   size_t least = 0;
-  if (driver()->granularity(&least, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
+  if (mapping_calls()->mem_get_allocation_granularity(
+          &least, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
       least == 0 || kPage % least != 0)
     return 0;
   return kPage;
@@ -94,12 +56,12 @@ size_t page_bytes(int index) {
 
 void* reserve_addresses(size_t bytes) {
   CUdeviceptr result = 0;
-  check("cuMemAddressReserve", driver()->address_reserve(&result, bytes, 0, 0, 0));
+  check("cuMemAddressReserve", mapping_calls()->mem_address_reserve(&result, bytes, 0, 0, 0));
   return reinterpret_cast<void*>(result);
 }
 
 void free_addresses(void* data, size_t bytes) noexcept {
-  (void)driver()->address_free(at(data, 0), bytes);
+  (void)mapping_calls()->mem_address_free(at(data, 0), bytes);
 }
 
 bool map_pages(int index, void* data, size_t bytes) {
@@ -108,18 +70,19 @@ bool map_pages(int index, void* data, size_t bytes) {
   try {
     for (; done < bytes; done += kPage) {
       CUmemGenericAllocationHandle handle = 0;
-      const CUresult code = driver()->create(&handle, kPage, &prop, 0);
+      const CUresult code = mapping_calls()->mem_create(&handle, kPage, &prop, 0);
       if (code == CUDA_ERROR_OUT_OF_MEMORY) {
         unmap_pages(index, data, done);
         return false;
       }
       check("cuMemCreate", code);
-      const CUresult mapped = driver()->map(at(data, done), kPage, 0, handle, 0);
-      (void)driver()->release(handle);  // the mapping keeps the memory
+      const CUresult mapped = mapping_calls()->mem_map(at(data, done), kPage, 0, handle, 0);
+      (void)mapping_calls()->mem_release(handle);  // the mapping keeps the memory
       check("cuMemMap", mapped);
     }
     const std::vector<CUmemAccessDesc> users = users_of(index);
-    check("cuMemSetAccess", driver()->set_access(at(data, 0), bytes, users.data(), users.size()));
+    check("cuMemSetAccess",
+          mapping_calls()->mem_set_access(at(data, 0), bytes, users.data(), users.size()));
   } catch (...) {
     unmap_pages(index, data, done);
     throw;
@@ -128,7 +91,8 @@ bool map_pages(int index, void* data, size_t bytes) {
 }
 
 void unmap_pages(int, void* data, size_t bytes) noexcept {
-  for (size_t done = 0; done < bytes; done += kPage) (void)driver()->unmap(at(data, done), kPage);
+  for (size_t done = 0; done < bytes; done += kPage)
+    (void)mapping_calls()->mem_unmap(at(data, done), kPage);
 }
 
 }  // namespace vt::cuda

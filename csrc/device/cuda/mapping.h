@@ -3,10 +3,9 @@
 #pragma once
 #include <cuda.h>
 
-namespace vt::fabric::cuda {
+namespace vt::cuda {
 
-struct Driver {
-  decltype(&cuGetErrorName) get_error_name;
+struct MappingCalls {
   decltype(&cuDeviceGetAttribute) device_get_attribute;
   decltype(&cuMemGetAllocationGranularity) mem_get_allocation_granularity;
   decltype(&cuMemAddressReserve) mem_address_reserve;
@@ -16,12 +15,13 @@ struct Driver {
   decltype(&cuMemMap) mem_map;
   decltype(&cuMemUnmap) mem_unmap;
   decltype(&cuMemSetAccess) mem_set_access;
+  decltype(&cuGetErrorName) get_error_name;
 };
 
 // Null if this driver lacks one of the calls.
-const Driver* driver();
+const MappingCalls* mapping_calls();
 
-// Throws: OutOfMemory where the device is full, Runtime for the rest.
-void check_driver(const char* call, CUresult code);
+// The name of a code that one of them returned.
+const char* mapping_error(CUresult code);
 
-}  // namespace vt::fabric::cuda
+}  // namespace vt::cuda
