@@ -34,6 +34,9 @@ Communicator::Communicator(const fabric::Mesh& mesh, const Options& options)
     : mesh_(mesh), options_(options), next_(mesh.size(), 0), failures_(mesh.size()) {
   VT_CHECK(options.timeout_seconds > 0, kValue, "communicator: the timeout must be positive, got ",
            options.timeout_seconds, " s");
+  VT_CHECK(options.threads % 32 == 0 && options.threads >= 0 && options.threads <= 1024, kValue,
+           "communicator: threads must be a multiple of 32 up to 1024, or 0, got ",
+           options.threads);
   if (options.algorithm == Algorithm::kNccl) {
     VT_CHECK(mesh.is_cuda(), kValue, "communicator: NCCL runs on GPUs only, the mesh is ", mesh,
              "; leave the algorithm at auto");

@@ -8,15 +8,34 @@
 namespace vt::collectives {
 
 // How a unit is carried out on GPUs; kAuto chooses by size among our own, whose results have the
-// same bits either way. kNccl hands everything to NVIDIA's library: the yardstick of benchmarks. It
-// knows no deadline, and its sums may differ in the last bit.
-enum class Algorithm : uint8_t { kAuto, kPackets, kTwoShot, kNccl };
+// same bits whichever it is. A kind of unit that the chosen one cannot do is carried out as by
+// kAuto. kNccl hands everything to NVIDIA's library: the yardstick of benchmarks. It knows no
+// deadline, and its sums may differ in the last bit.
+enum class Algorithm : uint8_t {
+  kAuto,
+  kPackets,     // everything to everybody, data and flag in one store
+  kLines,       // the same, with one flag a 128-byte line
+  kPackets2,    // slices reduced by their owners, both ways by packets
+  kOneShot,     // everybody reads everything
+  kTwoShot,     // slices reduced by their owners, read from and written to the tensors directly
+  kPush,        // slices reduced by their owners, chunks stored into the owners' memory
+  kCopyEngine,  // slices moved by the copy engines
+  kRing,        // partial sums along a chain of neighbours
+  kNccl,
+};
+
+// "auto", "packets", "lines", "packets2", "one_shot", "two_shot", "push", "copy_engine", "ring",
+// "nccl"; ValueError otherwise.
+Algorithm parse_algorithm(std::string_view text);
+std::string_view name(Algorithm algorithm);
 
 struct Options {
   double timeout_seconds;  // how long a rank waits for the others
   Algorithm algorithm = Algorithm::kAuto;
   bool always_stage = false;  // pass through the staging buffer even what all devices could reach
   int max_blocks = 0;         // of a rank's kernel; 0: as many as pay
+  int threads = 0;            // of a block: a multiple of 32 up to 1024; 0: as many as pay
+  size_t chunk_bytes = 0;     // that move as one piece; 0: what pays
 };
 
 class Engine {

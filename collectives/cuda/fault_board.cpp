@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 
 #include "device/cuda/check.h"
@@ -20,7 +21,8 @@ bool present(const FaultRecord& record) {
   return __atomic_load_n(&record.present, __ATOMIC_ACQUIRE) != 0;
 }
 
-constexpr const char* kPhases[] = {"to begin", "to finish", "to send its part"};
+constexpr const char* kPhases[] = {"to begin", "to finish", "to send its part",
+                                   "to send its next chunk", "to make room for the next chunk"};
 
 }  // namespace
 
@@ -40,13 +42,6 @@ FaultMemory::~FaultMemory() {
 
 void FaultMemory::clear() {
   std::memset(static_cast<void*>(board_), 0, sizeof(fabric::FaultBoard));
-}
-
-bool FaultMemory::any(const fabric::Mesh& mesh) const {
-  for (int r = 0; r < mesh.size(); ++r)
-    for (const FaultRecord& record : board_->records[r])
-      if (present(record)) return true;
-  return false;
 }
 
 std::string FaultMemory::sentence(const fabric::Mesh& mesh) const {
@@ -73,7 +68,7 @@ std::string FaultMemory::sentence(const fabric::Mesh& mesh) const {
     if (missing >> r & 1) names += str(names.empty() ? "" : ", ", r, " (", mesh.device(r), ")");
   return str("collective ", first->sequence, ": rank ", waiting, " (", mesh.device(waiting),
              ") waited ", first->waited_ms, " ms for rank ", names, ' ',
-             kPhases[std::min<int>(first->phase, 2)]);
+             kPhases[std::min<size_t>(first->phase, std::size(kPhases) - 1)]);
 }
 
 }  // namespace vt::collectives::gpu

@@ -15,23 +15,16 @@ using namespace collectives;
 using Free = pyb::call_guard<pyb::gil_scoped_release>;
 using Tensors = std::vector<Tensor>;
 
-Algorithm parse_algorithm(const std::string& name) {
-  if (name == "auto") return Algorithm::kAuto;
-  if (name == "packets") return Algorithm::kPackets;
-  if (name == "two_shot") return Algorithm::kTwoShot;
-  VT_CHECK(name == "nccl", kValue, "communicator: unknown algorithm '", name,
-           "'; expected auto, packets, two_shot or nccl");
-  return Algorithm::kNccl;
-}
-
 std::shared_ptr<Communicator> make_communicator(const fabric::Mesh& mesh,
                                                 std::optional<double> timeout,
                                                 const std::string& algorithm, bool always_stage,
-                                                int max_blocks) {
+                                                int max_blocks, int threads, size_t chunk_bytes) {
   const Options options{.timeout_seconds = timeout.value_or(env::fabric_timeout_seconds()),
                         .algorithm = parse_algorithm(algorithm),
                         .always_stage = always_stage,
-                        .max_blocks = max_blocks};
+                        .max_blocks = max_blocks,
+                        .threads = threads,
+                        .chunk_bytes = chunk_bytes};
   pyb::gil_scoped_release release;
   return std::make_shared<Communicator>(mesh, options);
 }
@@ -60,10 +53,13 @@ itself, from any thread.
 Args:
     mesh: the ranks.
     timeout: seconds that a rank waits for the others (default: VIBETENSOR_FABRIC_TIMEOUT).
-    algorithm: "auto", "packets" or "two_shot": only speed depends on it. "nccl" leaves the work
-        to NVIDIA's library, one rank a GPU, without deadlines: a yardstick for benchmarks.
+    algorithm: "auto", or on GPUs "packets", "lines", "packets2", "one_shot", "two_shot", "push",
+        "copy_engine" or "ring": only speed depends on it. "nccl" leaves the work to NVIDIA's
+        library, one rank a GPU, without deadlines: a yardstick for benchmarks.
     always_stage: pass through the staging buffer even what all devices could reach.
     max_blocks: the largest grid of a rank's kernel; 0 for as many as pay.
+    threads: of a block, a multiple of 32 up to 1024; 0 for as many as pay.
+    chunk_bytes: what moves as one piece in pipelines; 0 for what pays.
 )";
 
 }  // namespace
@@ -72,7 +68,8 @@ void bind_collectives(pyb::module_& module) {
   pyb::class_<Communicator, std::shared_ptr<Communicator>>(module, "Communicator", kCommunicatorDoc)
       .def(pyb::init(&make_communicator), pyb::arg("mesh"), pyb::kw_only(),
            pyb::arg("timeout") = pyb::none(), pyb::arg("algorithm") = "auto",
-           pyb::arg("always_stage") = false, pyb::arg("max_blocks") = 0)
+           pyb::arg("always_stage") = false, pyb::arg("max_blocks") = 0, pyb::arg("threads") = 0,
+           pyb::arg("chunk_bytes") = 0)
       .def_property_readonly("mesh", &Communicator::mesh)
       .def_property_readonly("timeout",
                              [](const Communicator& c) { return c.options().timeout_seconds; })

@@ -8,45 +8,50 @@
 
 namespace vt::fabric {
 
-inline constexpr int kMaxBlocks =
-    32;  // of one rank's kernel; few enough that 8 ranks fit on one GPU together
+inline constexpr int kMaxBlocks = 128;  // of one rank's kernel
 
 // A line of its own: a poll must not share it with somebody else's store.
 struct alignas(128) Flag {
   uint32_t value;
 };
 
+// What is written by a peer p has its place in [p]; what only the rank's own block b reads and
+// writes is in [b].
 struct Pad {
-  Flag arrived[kMaxBlocks]
-              [kMaxCudaRanks];     // epoch that block b of peer p has reached; written by the peer
-  Flag barrier_epoch[kMaxBlocks];  // barriers that block b has passed; the rank's own
-  Flag packet_epoch[kMaxBlocks];   // packet exchanges that block b has done; the rank's own
+  Flag arrived[kMaxBlocks][kMaxCudaRanks];   // barriers that block b of peer p has come to
+  Flag landed[kMaxBlocks][kMaxCudaRanks];    // chunks that block b of peer p has delivered here
+  Flag consumed[kMaxBlocks][kMaxCudaRanks];  // chunks of ours that block b of peer p has used up
+  Flag barrier_epoch[kMaxBlocks];            // barriers that block b has passed
+  Flag packet_epoch[kMaxBlocks];             // packet exchanges that block b has done
+  Flag chunk_epoch[kMaxBlocks];              // chunks that block b has been through
+  uint32_t units[kMaxBlocks];                // kernels that ended before the one that block b runs
 };
 
 // What a block leaves in host memory when a peer does not come; 16 bytes, so that one store writes
 // it.
 struct alignas(16) FaultRecord {
-  uint32_t sequence;  // of the unit, modulo 2^32
+  uint32_t sequence;  // Pad::units of the block: the same on all ranks in one collective
   uint16_t phase;
   uint8_t block, peer;
   uint32_t waited_ms;
   uint32_t present;  // 1 once written
 };
 
-enum class Phase : uint16_t { kStart, kEnd, kPacket };
+enum class Phase : uint16_t { kStart, kEnd, kPacket, kChunk, kSpace };
 
 // Host memory that all kernels of a communicator can see.
 struct FaultBoard {
   volatile uint32_t abort;  // not 0: every waiting block leaves at once
+  volatile uint32_t any;    // not 0: there are records
   alignas(16) FaultRecord records[kMaxCudaRanks][kMaxBlocks];
 };
 
-// What a kernel has to know to wait for its peers: a kernel parameter.
+// What a kernel has to know to wait for its peers: a kernel parameter. Nothing in it changes from
+// call to call, so that a captured kernel can be replayed.
 struct Clique {
   Pad* pads[kMaxCudaRanks];
   FaultBoard* board;
   uint64_t timeout_ns;
-  uint32_t sequence;
   int rank, ranks;
 };
 

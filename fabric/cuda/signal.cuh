@@ -40,20 +40,23 @@ class Deadline {
       : clique_(clique), phase_(phase), peer_(peer) {}
 
   // True when it is time to leave; a record for the host has then been written.
-  __device__ bool passed() {
+  __device__ bool passed() { return passed(peer_); }
+  __device__ bool passed(int peer) {
     if (++polls_ % 256 != 0) return false;
     const uint64_t now = now_ns();
     if (start_ == 0) start_ = now;
     const bool late = now - start_ > clique_.timeout_ns;
     if (late) {
       const uint32_t what =
-          static_cast<uint32_t>(phase_) | blockIdx.x << 16 | static_cast<uint32_t>(peer_) << 24;
+          static_cast<uint32_t>(phase_) | blockIdx.x << 16 | static_cast<uint32_t>(peer) << 24;
       const uint32_t waited = static_cast<uint32_t>((now - start_) / 1000000);
       asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
                        &clique_.board->records[clique_.rank][blockIdx.x]),
-                   "r"(clique_.sequence), "r"(what), "r"(waited), "r"(1u)
+                   "r"(clique_.pads[clique_.rank]->units[blockIdx.x]), "r"(what), "r"(waited),
+                   "r"(1u)
                    : "memory");
       __threadfence_system();
+      clique_.board->any = 1;
     }
     return late || clique_.board->abort != 0;
   }
@@ -66,6 +69,16 @@ class Deadline {
   uint64_t start_ = 0;
 };
 
+// Thread 0 has this done for the whole block; waits until `*flag` has reached `epoch`. False when
+// the peer did not come in time.
+__device__ inline bool await_flag(const Clique& clique, const uint32_t* flag, uint32_t epoch,
+                                  Phase phase, int peer) {
+  Deadline deadline(clique, phase, peer);
+  while (static_cast<int32_t>(relaxed_load(flag) - epoch) < 0)
+    if (deadline.passed()) return false;
+  return true;
+}
+
 // All blocks of this index, one a rank, meet. What any thread of them wrote before is seen by all
 // of them afterwards. False, for the whole block, when a peer did not come in time.
 __device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
@@ -74,12 +87,22 @@ __device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
   const int peer = threadIdx.x;
   if (peer < clique.ranks && peer != clique.rank) {
     release_store(&clique.pads[peer]->arrived[blockIdx.x][clique.rank].value, epoch);
-    const uint32_t* flag = &clique.pads[clique.rank]->arrived[blockIdx.x][peer].value;
-    Deadline deadline(clique, phase, peer);
-    while (here && static_cast<int32_t>(relaxed_load(flag) - epoch) < 0) here = !deadline.passed();
+    here = await_flag(clique, &clique.pads[clique.rank]->arrived[blockIdx.x][peer].value, epoch,
+                      phase, peer);
     acquire_fence();
   }
   return __syncthreads_and(here);
+}
+
+// At the end of every kernel that waits, by all threads of all blocks: one more is through.
+// Note [Counting kernels] The count is what makes fault records of different ranks comparable. Each
+// block has its own, so that no block reads what another writes; those that a small grid leaves out
+// are advanced by its first block.
+__device__ inline void count_kernel(const Clique& clique) {
+  uint32_t* units = clique.pads[clique.rank]->units;
+  if (threadIdx.x == 0) ++units[blockIdx.x];
+  if (blockIdx.x == 0)
+    for (int b = gridDim.x + threadIdx.x; b < kMaxBlocks; b += blockDim.x) ++units[b];
 }
 
 }  // namespace vt::fabric

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _OPS = ("sum", "prod", "min", "max", "avg")
+ALGORITHMS = ("auto", "packets", "two_shot", "nccl")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
     add.add_argument("--ranks", type=positive, default=None, help="ranks that share the devices")
     add.add_argument(
         "--algorithm",
-        choices=("auto", "packets", "two_shot", "nccl"),
+        choices=ALGORITHMS,
         default="auto",
         help="on GPUs",
     )

@@ -2,11 +2,11 @@
 // others, data and flag in one store, and reduces what arrives. No barrier: a packet that carries
 // the epoch is complete by itself.
 #pragma once
-#include "collectives/cuda/kernel.h"
+#include "collectives/cuda/algorithms/packet.h"
 #include "collectives/cuda/vector.cuh"
 #include "fabric/cuda/signal.cuh"
 
-namespace vt::collectives::gpu {
+namespace vt::collectives::gpu::packets {
 
 // Note [Packet mailboxes]
 // A mailbox has two halves, used in turn by the parity of the block's epoch. A rank that writes
@@ -21,14 +21,15 @@ __device__ inline void send(Packet* to, uint64_t data, uint32_t epoch) {
                : "memory");
 }
 
-// Each half is one 8-byte access, so a half with the right epoch has the right data.
-__device__ inline bool receive(const Packet* from, uint32_t epoch, uint64_t& data) {
-  uint64_t low, high;
+__device__ inline void load(const Packet* from, uint64_t& low, uint64_t& high) {
   asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
                : "=l"(low), "=l"(high)
                : "l"(from)
                : "memory");
-  data = (low & 0xffffffffu) | (high << 32);
+}
+
+// Each half is one 8-byte access, so a half with the right epoch has the right data.
+__device__ inline bool complete(uint64_t low, uint64_t high, uint32_t epoch) {
   return static_cast<uint32_t>(low >> 32) == epoch && static_cast<uint32_t>(high >> 32) == epoch;
 }
 
@@ -61,57 +62,80 @@ __device__ inline void store_packet(void* buffer, int64_t i, int64_t count, uint
     if (i * kLanes + k < count) at[k] = values[k];
 }
 
-template <class T, class Op>
-__global__ void __launch_bounds__(kThreads, 2)
-    packet_all_reduce(const __grid_constant__ PacketArgs args) {
-  constexpr int kLanes = kPacketBytes / sizeof(T);
+// The i-th packet of every rank, own data where it is the own one: the ranks' loads are on their
+// way together. kLanes is the number of ranks rounded up to 2, 4 or 8. False when a peer did not
+// send.
+template <int kLanes>
+__device__ inline bool receive_all(const Clique& clique, const Packet* from, int64_t step,
+                                   uint32_t epoch, uint64_t (&data)[kLanes]) {
+  uint32_t missing = ((1u << clique.ranks) - 1) & ~(1u << clique.rank);
+  fabric::Deadline deadline(clique, fabric::Phase::kPacket, 0);
+  while (true) {
+    uint64_t low[kLanes], high[kLanes];
+#pragma unroll
+    for (int p = 0; p < kLanes; ++p)
+      if (missing >> p & 1) load(from + p * step, low[p], high[p]);
+#pragma unroll
+    for (int p = 0; p < kLanes; ++p)
+      if (missing >> p & 1 && complete(low[p], high[p], epoch)) {
+        data[p] = (low[p] & 0xffffffffu) | (high[p] << 32);
+        missing &= ~(1u << p);
+      }
+    if (missing == 0) return true;
+    if (deadline.passed(__ffs(static_cast<int>(missing)) - 1)) return false;
+  }
+}
+
+template <class T, class Op, int kLanes>
+__global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
+  constexpr int kElements = kPacketBytes / sizeof(T);
   const Clique& clique = args.clique;
   const int rank = clique.rank, ranks = clique.ranks;
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
-  const int64_t total = (args.count + kLanes - 1) / kLanes;
+  const int64_t total = (args.count + kElements - 1) / kElements;
   const int64_t first = blockIdx.x * args.packets_per_block;
   const int64_t mine = min(args.packets_per_block, total - first);
-  // [ranks][kPacketsPerBlock] of this block and this epoch, in everybody's mailbox
-  const int64_t half = ((epoch & 1) * kMaxBlocks + blockIdx.x) * int64_t{ranks} * kPacketsPerBlock;
+  // [ranks][stretch] of this epoch in everybody's mailbox, at the place of this block
+  const int64_t half = (epoch & 1) * ranks * args.stretch + blockIdx.x * args.room;
 
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x) {
     const uint64_t data = load_packet<T>(args.in, first + i, args.count);
     for (int k = 1; k < ranks; ++k) {
       const int peer = rank + k < ranks ? rank + k : rank + k - ranks;
-      send(args.mailboxes[peer] + half + rank * kPacketsPerBlock + i, data, epoch);
+      send(args.mailboxes[peer] + half + rank * args.stretch + i, data, epoch);
     }
   }
 
   bool here = true;
   for (int64_t i = threadIdx.x; i < mine && here; i += blockDim.x) {
+    uint64_t data[kLanes];
     const uint64_t own = load_packet<T>(args.in, first + i, args.count);
+    here = receive_all<kLanes>(clique, args.mailboxes[rank] + half + i, args.stretch, epoch, data);
+    if (!here) break;
     Lanes<T, Op, kPacketBytes> sum;
-    for (int p = 0; p < ranks && here; ++p) {
-      uint64_t data = own;
-      if (p != rank) {
-        const Packet* from = args.mailboxes[rank] + half + p * kPacketsPerBlock + i;
-        fabric::Deadline deadline(clique, fabric::Phase::kPacket, p);
-        while (here && !receive(from, epoch, data)) here = !deadline.passed();
-      }
-      if (p == 0) sum.set(data);
-      else sum.combine(data);
-    }
-    if (here)
-      store_packet<T>(args.out, first + i, args.count,
-                      sum.template get<uint64_t>(args.average, ranks));
+    sum.set(rank == 0 ? own : data[0]);
+#pragma unroll
+    for (int p = 1; p < kLanes; ++p)
+      if (p < ranks) sum.combine(p == rank ? own : data[p]);
+    store_packet<T>(args.out, first + i, args.count,
+                    sum.template get<uint64_t>(args.average, ranks));
   }
   if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
+  fabric::count_kernel(clique);
 }
 
 template <class T>
-const void* choose_packet(ReduceOp op) {
+const void* choose(ReduceOp op, int ranks) {
   switch (op) {
-    case ReduceOp::kProd: return reinterpret_cast<const void*>(&packet_all_reduce<T, Prod>);
-    case ReduceOp::kMin: return reinterpret_cast<const void*>(&packet_all_reduce<T, Min>);
-    case ReduceOp::kMax: return reinterpret_cast<const void*>(&packet_all_reduce<T, Max>);
-    default: return reinterpret_cast<const void*>(&packet_all_reduce<T, Sum>);
+    case ReduceOp::kProd: return reinterpret_cast<const void*>(&all_reduce<T, Prod, 8>);
+    case ReduceOp::kMin: return reinterpret_cast<const void*>(&all_reduce<T, Min, 8>);
+    case ReduceOp::kMax: return reinterpret_cast<const void*>(&all_reduce<T, Max, 8>);
+    default: break;
   }
+  if (ranks <= 2) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 2>);
+  if (ranks <= 4) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 4>);
+  return reinterpret_cast<const void*>(&all_reduce<T, Sum, 8>);
 }
 
-}  // namespace vt::collectives::gpu
+}  // namespace vt::collectives::gpu::packets

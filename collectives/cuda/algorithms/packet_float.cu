@@ -1,16 +1,16 @@
 // The packet kernels of the float types.
 #include "collectives/cuda/algorithms/packet.cuh"
 
-namespace vt::collectives::gpu {
+namespace vt::collectives::gpu::packets {
 
-const void* packet_float_kernel(DType dtype, ReduceOp op) {
+const void* float_kernel(DType dtype, ReduceOp op, int ranks) {
   switch (dtype) {
-    case DType::kF16: return choose_packet<Half>(op);
-    case DType::kBF16: return choose_packet<BFloat16>(op);
-    case DType::kF32: return choose_packet<float>(op);
-    case DType::kF64: return choose_packet<double>(op);
+    case DType::kF16: return choose<Half>(op, ranks);
+    case DType::kBF16: return choose<BFloat16>(op, ranks);
+    case DType::kF32: return choose<float>(op, ranks);
+    case DType::kF64: return choose<double>(op, ranks);
     default: return nullptr;
   }
 }
 
-}  // namespace vt::collectives::gpu
+}  // namespace vt::collectives::gpu::packets

@@ -1,16 +1,16 @@
 // The packet kernels of the integer types.
 #include "collectives/cuda/algorithms/packet.cuh"
 
-namespace vt::collectives::gpu {
+namespace vt::collectives::gpu::packets {
 
-const void* packet_integer_kernel(DType dtype, ReduceOp op) {
+const void* integer_kernel(DType dtype, ReduceOp op, int ranks) {
   switch (dtype) {
-    case DType::kU8: return choose_packet<uint8_t>(op);
-    case DType::kI8: return choose_packet<int8_t>(op);
-    case DType::kI32: return choose_packet<int32_t>(op);
-    case DType::kI64: return choose_packet<int64_t>(op);
+    case DType::kU8: return choose<uint8_t>(op, ranks);
+    case DType::kI8: return choose<int8_t>(op, ranks);
+    case DType::kI32: return choose<int32_t>(op, ranks);
+    case DType::kI64: return choose<int64_t>(op, ranks);
     default: return nullptr;
   }
 }
 
-}  // namespace vt::collectives::gpu
+}  // namespace vt::collectives::gpu::packets

@@ -2,11 +2,11 @@
 // result to all of them. One barrier before (every rank's input is there) and one after (every
 // rank's output is complete).
 #pragma once
-#include "collectives/cuda/kernel.h"
+#include "collectives/cuda/algorithms/two_shot.h"
 #include "collectives/cuda/vector.cuh"
 #include "fabric/cuda/signal.cuh"
 
-namespace vt::collectives::gpu {
+namespace vt::collectives::gpu::two_shot {
 
 // How a buffer of `count` elements falls into a part of whole 16-byte words and what is before and
 // after it. If the ranks' buffers are aligned differently, there is no such part and all elements
@@ -17,7 +17,7 @@ struct Cut {
 };
 
 template <class T>
-__device__ inline Cut cut(const DirectArgs& args) {
+__device__ inline Cut cut(const direct::Args& args) {
   const auto offset = [](const void* p) {
     return static_cast<unsigned>(reinterpret_cast<uintptr_t>(p)) % 16;
   };
@@ -33,7 +33,7 @@ __device__ inline Cut cut(const DirectArgs& args) {
 // Words [begin, end) of this rank's slice. kLanes is the number of ranks rounded up to 2, 4 or 8:
 // that many loads a word are in flight together.
 template <class T, class Op, int kLanes>
-__device__ void reduce_words(const DirectArgs& args, int64_t head, int64_t begin, int64_t end) {
+__device__ void reduce_words(const direct::Args& args, int64_t head, int64_t begin, int64_t end) {
   constexpr int kUnroll = 8 / kLanes;
   const int ranks = args.clique.ranks, rank = args.clique.rank;
   const int64_t first = begin + blockIdx.x * blockDim.x + threadIdx.x,
@@ -68,7 +68,7 @@ __device__ void reduce_words(const DirectArgs& args, int64_t head, int64_t begin
 }
 
 template <class T, class Op>
-__device__ void reduce_elements(const DirectArgs& args, int64_t begin, int64_t end) {
+__device__ void reduce_elements(const direct::Args& args, int64_t begin, int64_t end) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = begin + blockIdx.x * blockDim.x + threadIdx.x; i < end; i += step) {
     Lanes<T, Op, sizeof(T)> sum;
@@ -80,9 +80,9 @@ __device__ void reduce_elements(const DirectArgs& args, int64_t begin, int64_t e
   }
 }
 
-// Two blocks of 512 threads fit an SM, so that 8 ranks of 32 blocks fit a GPU.
 template <class T, class Op, int kLanes>
-__global__ void __launch_bounds__(kThreads, 2) two_shot(const __grid_constant__ DirectArgs args) {
+__global__ void __launch_bounds__(kMaxThreads)
+    all_reduce(const __grid_constant__ direct::Args args) {
   const Clique& clique = args.clique;
   uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
@@ -97,19 +97,20 @@ __global__ void __launch_bounds__(kThreads, 2) two_shot(const __grid_constant__ 
                            args.count);
   if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
   if (threadIdx.x == 0) passed = epoch + 2;
+  fabric::count_kernel(clique);
 }
 
 template <class T>
-const void* choose_two_shot(ReduceOp op, int ranks) {
+const void* choose(ReduceOp op, int ranks) {
   switch (op) {
-    case ReduceOp::kProd: return reinterpret_cast<const void*>(&two_shot<T, Prod, 8>);
-    case ReduceOp::kMin: return reinterpret_cast<const void*>(&two_shot<T, Min, 8>);
-    case ReduceOp::kMax: return reinterpret_cast<const void*>(&two_shot<T, Max, 8>);
+    case ReduceOp::kProd: return reinterpret_cast<const void*>(&all_reduce<T, Prod, 8>);
+    case ReduceOp::kMin: return reinterpret_cast<const void*>(&all_reduce<T, Min, 8>);
+    case ReduceOp::kMax: return reinterpret_cast<const void*>(&all_reduce<T, Max, 8>);
     default: break;
   }
-  if (ranks <= 2) return reinterpret_cast<const void*>(&two_shot<T, Sum, 2>);
-  if (ranks <= 4) return reinterpret_cast<const void*>(&two_shot<T, Sum, 4>);
-  return reinterpret_cast<const void*>(&two_shot<T, Sum, 8>);
+  if (ranks <= 2) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 2>);
+  if (ranks <= 4) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 4>);
+  return reinterpret_cast<const void*>(&all_reduce<T, Sum, 8>);
 }
 
-}  // namespace vt::collectives::gpu
+}  // namespace vt::collectives::gpu::two_shot

@@ -1,13 +1,13 @@
 // Broadcast and barrier. Every rank reads one slice from the root and writes it to all others, so
 // that the root's link carries the data once, not once for each rank.
-#include "collectives/cuda/kernel.h"
+#include "collectives/cuda/algorithms/direct.h"
 #include "collectives/cuda/vector.cuh"
 #include "fabric/cuda/signal.cuh"
 
-namespace vt::collectives::gpu {
+namespace vt::collectives::gpu::direct {
 namespace {
 
-__global__ void __launch_bounds__(kThreads, 2) broadcast(const __grid_constant__ DirectArgs args) {
+__global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__ Args args) {
   const Clique& clique = args.clique;
   const int rank = clique.rank, ranks = clique.ranks;
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
@@ -42,13 +42,15 @@ __global__ void __launch_bounds__(kThreads, 2) broadcast(const __grid_constant__
 
   if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
   if (threadIdx.x == 0) passed = epoch + 2;
+  fabric::count_kernel(clique);
 }
 
-__global__ void barrier(const __grid_constant__ DirectArgs args) {
+__global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ Args args) {
   uint32_t& passed = args.clique.pads[args.clique.rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(args.clique, epoch + 1, fabric::Phase::kStart)) return;
   if (threadIdx.x == 0) passed = epoch + 1;
+  fabric::count_kernel(args.clique);
 }
 
 }  // namespace
@@ -56,4 +58,4 @@ __global__ void barrier(const __grid_constant__ DirectArgs args) {
 const void* broadcast_kernel() { return reinterpret_cast<const void*>(&broadcast); }
 const void* barrier_kernel() { return reinterpret_cast<const void*>(&barrier); }
 
-}  // namespace vt::collectives::gpu
+}  // namespace vt::collectives::gpu::direct

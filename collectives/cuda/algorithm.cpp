@@ -1,0 +1,42 @@
+// The list of algorithms, and the choice among them.
+#include "collectives/cuda/algorithm.h"
+
+#include "base/error.h"
+#include "collectives/cuda/algorithms/entries.h"
+
+namespace vt::collectives::gpu {
+namespace {
+
+// Of one kind, from the special to the general: the last one suits everything.
+constexpr AlgorithmEntry kAlgorithms[] = {
+    packets::kAllReduce,
+    two_shot::kAllReduce,
+    direct::kBroadcast,
+    direct::kBarrier,
+};
+
+}  // namespace
+
+std::span<const AlgorithmEntry> algorithms() { return kAlgorithms; }
+
+size_t number_of(const AlgorithmEntry& entry) { return static_cast<size_t>(&entry - kAlgorithms); }
+
+const AlgorithmEntry* find_algorithm(Kind kind, Algorithm algorithm) {
+  for (const AlgorithmEntry& entry : kAlgorithms)
+    if (entry.kind == kind && entry.algorithm == algorithm) return &entry;
+  return nullptr;
+}
+
+Choice choose(const Site& site, const Unit& unit) {
+  const Kind kind = unit.call().kind;
+  const Options& options = site.options();
+  const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);
+  for (const AlgorithmEntry& candidate : kAlgorithms)
+    if (!entry && candidate.kind == kind && candidate.suits(site, unit)) entry = &candidate;
+  VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
+  return {entry, {entry->algorithm, options.max_blocks, options.threads, options.chunk_bytes}};
+}
+
+bool always(const Site&, const Unit&) { return true; }
+
+}  // namespace vt::collectives::gpu

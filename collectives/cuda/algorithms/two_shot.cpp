@@ -1,0 +1,36 @@
+// Grids of the two-shot.
+#include "collectives/cuda/algorithms/two_shot.h"
+
+#include <algorithm>
+
+#include "collectives/cuda/algorithms/kernels.h"
+
+namespace vt::collectives::gpu::two_shot {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr size_t kBytesPerBlock = 16
+                                  << 10;  // of a rank's slice: less does not pay for another block
+
+}  // namespace
+
+const void* kernel(DType dtype, ReduceOp op, int ranks) {
+  return of_any_group(float_kernel, integer_kernel, dtype, op, ranks);
+}
+
+void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
+
+void run(Site& site, const Unit& unit, const Plan& plan) {
+  const Call& call = unit.call();
+  const void* const function = kernel(call.input.dtype(), call.op, site.ranks());
+  direct::for_each_piece(site, unit, [&](direct::Args& args, size_t bytes) {
+    args.count = static_cast<int64_t>(bytes / item_size(call.input.dtype()));
+    const int threads = plan.threads ? plan.threads : kThreads;
+    const int most = std::min(site.most_blocks(threads), plan.blocks ? plan.blocks : 64);
+    const size_t blocks = bytes / site.ranks() / kBytesPerBlock;
+    direct::launch(site, function, args, static_cast<int>(std::clamp<size_t>(blocks, 1, most)),
+                   threads);
+  });
+}
+
+}  // namespace vt::collectives::gpu::two_shot

@@ -1,0 +1,85 @@
+// Where the algorithms of the GPU engine work: the ranks' streams, their signal pads, mailboxes and
+// scratch memory. Knows no algorithm; everything is there before the first unit, and nothing is
+// allocated later.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "collectives/cuda/fault_board.h"
+#include "collectives/cuda/rank_streams.h"
+#include "collectives/engine.h"
+#include "fabric/symmetric.h"
+
+namespace vt::collectives::gpu {
+
+using fabric::Clique;
+using fabric::kMaxBlocks;
+using fabric::kMaxCudaRanks;
+using fabric::Mesh;
+
+inline constexpr int kMaxThreads = 1024;  // of a block; such a kernel may use 64 registers
+
+constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+
+class Site {
+ public:
+  // mailboxes: bytes a rank for each algorithm that wants memory of its own, zeros at the start.
+  Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& mailboxes);
+
+  const Mesh& mesh() const { return mesh_; }
+  int ranks() const { return mesh_.size(); }
+  const Options& options() const { return options_; }
+  bool spread() const { return mesh_.devices().size() > 1; }  // over several devices
+  RankStreams& streams() { return streams_; }
+  cudaStream_t stream(int rank) const { return streams_[rank]; }
+  int device_index(int rank) const { return mesh_.device(rank).index; }
+
+  // The most blocks that a rank's kernel may have so that the kernels of all ranks of a device are
+  // resident together: a block that waits for one that is not would wait for ever. At most
+  // kMaxBlocks, and Options::max_blocks where that is set.
+  int most_blocks(int threads, int blocks_per_processor = 0) const;
+
+  Clique clique(int rank) const;
+  template <class T>
+  T* mailbox(int rank, size_t number) const {
+    return memory_->slot<T>(rank, mailboxes_[number]);
+  }
+  // Memory for what is on its way; free again when the kernels of all ranks have met at their end.
+  template <class T = void>
+  T* scratch(int rank) const {
+    return memory_->slot<T>(rank, scratch_);
+  }
+  size_t scratch_bytes() const { return scratch_bytes_; }
+  // Copies of tensors that the peers cannot reach, of stage_bytes() a rank; nothing else is there.
+  template <class T = void>
+  T* stage(int rank) const {
+    return memory_->slot<T>(rank, stage_);
+  }
+  size_t stage_bytes() const { return stage_bytes_; }
+
+  // May all devices of the mesh use every rank's input and output directly?
+  bool reachable(const Unit& unit) const;
+
+  // `args` is the kernel's one parameter, taken by value.
+  void launch(const void* kernel, int rank, int blocks, int threads, const void* args,
+              size_t shared_bytes = 0) const;
+  // On the rank's stream, from and to memory of its device.
+  void copy(int rank, void* to, const void* from, size_t bytes) const;
+
+  bool any_fault() const { return faults_.any(); }
+  std::string fault_sentence() const { return faults_.sentence(mesh_); }
+  // Stops waiting kernels, and makes pads and mailboxes as they were at the start.
+  void reset();
+
+ private:
+  Mesh mesh_;
+  Options options_;
+  std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
+  size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
+  std::vector<int> processors_;  // by rank: multiprocessors of its device
+  std::shared_ptr<fabric::SymmetricMemory> memory_;
+  FaultMemory faults_;
+  RankStreams streams_;  // the last one: it goes first, and waits for kernels that use the others
+};
+
+}  // namespace vt::collectives::gpu
