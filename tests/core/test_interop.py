@@ -178,6 +178,7 @@ def test_dlpack_refuses() -> None:
 def test_dlpack_on_a_gpu_is_ordered_between_streams() -> None:
     a = vt.ones(1 << 20, device="cuda")
     side = vt.cuda.Stream()
+    side.wait_stream(vt.cuda.current_stream())  # which still fills `a`
     with vt.cuda.stream(side):
         for _ in range(20):
             a.add_(1)

@@ -99,6 +99,27 @@ def test_loss_and_gradient_in_one_pass(place: str, n: int, in_place: bool) -> No
 
 
 @places
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_more_long_rows_than_multiprocessors(place: str, dtype: str) -> None:
+    rows, n = 300, 9600
+    x, target = given(rows, n, dtype=dtype, seed=n) * 3, labels(rows, n)
+    exact = x.double().requires_grad_()
+    loss = pt.nn.functional.cross_entropy(exact, target, reduction="sum")
+    loss.backward()
+
+    def run() -> list[Any]:
+        mine = on(place, x, 0)
+        loss = F.cross_entropy(mine, to_ours(target).to(place), reduction="sum")
+        loss.backward()
+        return [loss, mine.grad]
+
+    got = twice(run)
+    close(got[0], loss.detach(), dtype)
+    assert exact.grad is not None
+    close(got[1], exact.grad, dtype)
+
+
+@places
 def test_a_target_out_of_range_is_an_error(place: str) -> None:
     logits, target = vt.zeros(4, 10, device=place), vt.full((4,), 10, device=place)
     with pytest.raises(IndexError, match="cross_entropy"):

@@ -54,12 +54,17 @@ struct SharedRow {
   __device__ __forceinline__ void load(const T* row, int64_t n, int lane) {
     extern __shared__ __align__(16) char shared[];
     packs = reinterpret_cast<Pack<T, V>*>(shared);
+    start(row, n, lane);
+    asm volatile("cp.async.wait_all;" ::: "memory");
+  }
+  // Starts the copy of a row to `packs`; one cp.async group, which the caller waits for.
+  __device__ __forceinline__ void start(const T* row, int64_t n, int lane) const {
     for (int p = lane; p < static_cast<int>(n / V); p += kWidth)
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
                        static_cast<unsigned>(__cvta_generic_to_shared(packs + p))),
                    "l"(row + p * V)
                    : "memory");
-    asm volatile("cp.async.wait_all;" ::: "memory");
+    asm volatile("cp.async.commit_group;" ::: "memory");
   }
   __device__ __forceinline__ const Pack<T, V>& at(int64_t i, int) const { return packs[i / V]; }
   template <class F>
