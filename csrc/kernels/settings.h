@@ -1,12 +1,20 @@
 // What the user may choose about how kernels compute.
 #pragma once
 #include <atomic>
+#include <cstdint>
 
 namespace vt {
 
+// How products of float32 matrices are computed on a GPU.
+enum class Float32Products : uint8_t {
+  kIeee,    // each product and sum in float32: fused multiply-adds
+  kBF16x6,  // on tensor cores, each number as three bfloat16: all 24 bits. Note [Three pieces]
+  kTF32,    // on tensor cores, numbers rounded to 10 bits of fraction
+};
+inline constexpr Float32Products kDefaultFloat32Products = Float32Products::kBF16x6;
+
 struct KernelSettings {
-  // May float32 products on a GPU round their inputs to TF32 (10 bits of fraction)?
-  std::atomic<bool> allow_tf32{false};
+  std::atomic<Float32Products> float32_products{kDefaultFloat32Products};
   // Must kernels of cuDNN give the same bits in every run?
   std::atomic<bool> cudnn_deterministic{true};
 };

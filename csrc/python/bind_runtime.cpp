@@ -1,7 +1,9 @@
 // What a program asks and sets about the process it runs in.
 #include "python/bind_runtime.h"
 
+#include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #include "base/env.h"
 #include "device/backend.h"
@@ -26,6 +28,21 @@ DeviceType device_type(const std::string& text) {
 void synchronize(Device device) {
   ReleaseGil release(ReleaseGil::kAlways);
   backend(device).synchronize(device.index);
+}
+
+// The names of Float32Products, in its order.
+constexpr std::string_view kFloat32Products[] = {"ieee", "bf16x6", "tf32"};
+
+std::string float32_products() {
+  return std::string(kFloat32Products[static_cast<int>(kernel_settings().float32_products.load())]);
+}
+
+void set_float32_products(std::string_view how) {
+  const auto* const found = std::ranges::find(kFloat32Products, how);
+  VT_CHECK(found != std::end(kFloat32Products), kValue,
+           "fp32_precision: expected 'ieee', 'bf16x6' or 'tf32', got '", how, "'");
+  kernel_settings().float32_products =
+      static_cast<Float32Products>(found - std::begin(kFloat32Products));
 }
 
 // The state of a generator as 16 bytes: the seed, then how many counters were used.
@@ -115,12 +132,10 @@ void bind_runtime(pyb::module_& module) {
   module.def("get_num_threads", &num_threads, "How many threads one CPU operation may use.");
   module.def("set_num_threads", &set_num_threads, pyb::arg("count"),
              "Sets how many threads one CPU operation may use.");
-  module.def(
-      "get_allow_tf32", [] { return kernel_settings().allow_tf32.load(); },
-      "May float32 products on a GPU round their inputs to TF32?");
-  module.def(
-      "set_allow_tf32", [](bool allow) { kernel_settings().allow_tf32 = allow; }, pyb::arg("allow"),
-      "Allows TF32 in float32 products on a GPU, or forbids it.");
+  module.def("get_float32_products", &float32_products,
+             "How products of float32 matrices are computed on a GPU: 'ieee', 'bf16x6' or 'tf32'.");
+  module.def("set_float32_products", &set_float32_products, pyb::arg("how"),
+             "Sets how products of float32 matrices are computed on a GPU.");
   module.def(
       "get_cudnn_deterministic", [] { return kernel_settings().cudnn_deterministic.load(); },
       "Must cuDNN give the same bits in every run?");

@@ -19,6 +19,23 @@ def test_tf32_is_off_until_asked_for() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
+def test_float32_products_keep_all_bits_until_told_otherwise() -> None:
+    matmul = torch.backends.cuda.matmul
+    assert matmul.fp32_precision == "bf16x6"
+    try:
+        matmul.fp32_precision = "ieee"
+        torch.set_float32_matmul_precision("highest")
+        assert matmul.fp32_precision == "ieee"  # highest already
+        torch.set_float32_matmul_precision("medium")
+        assert matmul.fp32_precision == "tf32"
+        torch.set_float32_matmul_precision("highest")
+        assert matmul.fp32_precision == "bf16x6"
+        with pytest.raises(ValueError, match="'ieee', 'bf16x6' or 'tf32'"):
+            matmul.fp32_precision = "bf16"
+    finally:
+        matmul.fp32_precision = "bf16x6"
+
+
 def test_an_unknown_precision_is_an_error() -> None:
     with pytest.raises(ValueError, match="'highest', 'high' or 'medium'"):
         torch.set_float32_matmul_precision("low")

@@ -7,17 +7,50 @@ from vibetensor import _C
 __all__ = ["cuda", "cudnn", "get_float32_matmul_precision", "set_float32_matmul_precision"]
 
 
+_FLOAT32 = "bf16x6"  # what products of float32 are until something else is asked for
+
+
 class _Matmul:
     """`torch.backends.cuda.matmul`."""
 
     @property
+    def fp32_precision(self) -> str:
+        """How products of float32 matrices are computed on a GPU.
+
+        "bf16x6", the default: on tensor cores. Each number is split without error into three
+        bfloat16 numbers, so all of its 24 bits count; six of the nine products of pieces are
+        added in float32, every 16 terms to a sum of their own and these sums with rounding to
+        nearest. What is left out is at most 2^-24 of a product, as much as rounding it to float32
+        may cost. Infinities, NaN and results beyond 2^95 are computed as "ieee" does, and so are
+        products too small to gain, or with lines that are not made of whole, aligned 16 bytes.
+        "ieee": every product and sum is a float32 fused multiply-add.
+        "tf32": numbers are rounded to 10 bits of fraction first.
+
+        Results are the same in every run with each of them, and differ between them.
+
+        Raises:
+            ValueError: set to any other text.
+        """
+        return _C.get_float32_products()
+
+    @fp32_precision.setter
+    def fp32_precision(self, precision: str) -> None:
+        _C.set_float32_products(precision)
+
+    @property
     def allow_tf32(self) -> bool:
-        """May float32 products round their inputs to TF32 (10 bits of fraction)? Off by default."""
-        return _C.get_allow_tf32()
+        """May float32 products round their inputs to TF32 (10 bits of fraction)? Off by default.
+
+        The same as `fp32_precision == "tf32"`; False takes that back and leaves others alone.
+        """
+        return _C.get_float32_products() == "tf32"
 
     @allow_tf32.setter
     def allow_tf32(self, allow: bool) -> None:
-        _C.set_allow_tf32(bool(allow))
+        if allow:
+            _C.set_float32_products("tf32")
+        elif self.allow_tf32:
+            _C.set_float32_products(_FLOAT32)
 
 
 class _Cuda:
@@ -47,7 +80,9 @@ cudnn = _Cudnn()
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """How float32 products on a GPU are done: "highest" in float32, "high" or "medium" in TF32.
+    """How float32 products on a GPU are done: "highest" with all 24 bits of each number, "high" or
+    "medium" in TF32. `backends.cuda.matmul.fp32_precision` says what that is, and has more to
+    choose from.
 
     Raises:
         ValueError: any other text.
@@ -57,9 +92,9 @@ def set_float32_matmul_precision(precision: str) -> None:
             "set_float32_matmul_precision: expected 'highest', 'high' or 'medium', got "
             f"{precision!r}"
         )
-    _C.set_allow_tf32(precision != "highest")
+    cuda.matmul.allow_tf32 = precision != "highest"
 
 
 def get_float32_matmul_precision() -> str:
     """ "highest", or "high" where TF32 is allowed."""
-    return "high" if _C.get_allow_tf32() else "highest"
+    return "high" if cuda.matmul.allow_tf32 else "highest"

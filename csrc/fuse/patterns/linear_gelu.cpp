@@ -6,14 +6,15 @@
 namespace vt::fuse {
 namespace {
 
-// A product whose kernel may take an epilogue on. Of float32 ones the libraries do few on a GPU,
-// and rows must be made of whole 16-byte lines there.
+// A product whose kernel may take an epilogue on. On a GPU rows must be made of whole 16-byte
+// lines.
 const Gemm* plain_product(const Node& node) {
   const auto* gemm = std::get_if<Gemm>(&node.call);
   if (!gemm || gemm->batch != 1 || gemm->beta != 0 || gemm->epilogue != GemmEpilogue::kNone ||
       gemm->out.row_stride != gemm->n)
     return nullptr;
-  const bool fits = node.device.is_cpu() || (is_half(gemm->dtype) && gemm->n % 8 == 0);
+  const bool fits = node.device.is_cpu() || (is_half(gemm->dtype) && gemm->n % 8 == 0) ||
+                    (gemm->dtype == DType::kF32 && gemm->n % 4 == 0);
   return fits ? gemm : nullptr;
 }
 

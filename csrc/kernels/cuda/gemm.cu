@@ -1,7 +1,9 @@
-// Matrix products: cuBLASLt, and what it leaves over.
+// Matrix products: float32 on tensor cores where that pays, cuBLASLt, and what it leaves over.
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/split/product.h"
 #include "kernels/cuda/vendor/cublaslt.h"
 #include "kernels/pointwise_unary.h"
+#include "kernels/settings.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -74,6 +76,9 @@ void finish(const Gemm& g) {
 
 void gemm(const Gemm& gemm) {
   if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return;
+  if (gemm.k > 0 && kernel_settings().float32_products == Float32Products::kBF16x6 &&
+      split_gemm(gemm))
+    return;
   if (gemm.k > 0 && cublaslt_gemm(gemm)) return;
   // One piece after the other: the epilogue, then the bias, is left to a kernel of its own.
   Gemm rest = gemm;

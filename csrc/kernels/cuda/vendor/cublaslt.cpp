@@ -305,7 +305,8 @@ Key make_key(const Gemm& g) {
           .aux_ld = !g.aux.data ? 0
                     : g.m == 1  ? g.n
                                 : g.aux.row_stride,
-          .tf32 = g.dtype == DType::kF32 && kernel_settings().allow_tf32};
+          .tf32 = g.dtype == DType::kF32 &&
+                  kernel_settings().float32_products == Float32Products::kTF32};
 }
 
 }  // namespace
