@@ -31,7 +31,13 @@ Communicator::Communicator(const fabric::Mesh& mesh)
     : Communicator(mesh, Options{.timeout_seconds = env::fabric_timeout_seconds()}) {}
 
 Communicator::Communicator(const fabric::Mesh& mesh, const Options& options)
-    : mesh_(mesh), options_(options), next_(mesh.size(), 0), failures_(mesh.size()) {
+    : mesh_(mesh),
+      options_(options),
+      next_(mesh.size(), 0),
+      failures_(mesh.size()),
+      kept_(mesh.size()) {
+  group_.calls.resize(mesh.size());
+  group_.marks.resize(mesh.size(), nullptr);
   VT_CHECK(options.timeout_seconds > 0, kValue, "communicator: the timeout must be positive, got ",
            options.timeout_seconds, " s");
   VT_CHECK(options.threads % 32 == 0 && options.threads >= 0 && options.threads <= 1024, kValue,
@@ -47,9 +53,8 @@ Communicator::Communicator(const fabric::Mesh& mesh, const Options& options)
 }
 
 Communicator::~Communicator() {
-  for (Unit& unit : pending_)
-    for (int r = 0; r < mesh_.size(); ++r)
-      if (unit.marks[r]) engine_->drop_mark(r, unit.marks[r]);
+  background_.reset();
+  for (Pending& unit : pending_) drop_marks(unit);
 }
 
 void Communicator::check_usable() {
@@ -63,9 +68,9 @@ void Communicator::check_usable() {
   std::rethrow_exception(broken_);
 }
 
-Unit& Communicator::unit_at(uint64_t sequence) {
+Communicator::Pending& Communicator::unit_at(uint64_t sequence) {
   while (sequence - first_ >= pending_.size()) {
-    Unit& unit = pending_.emplace_back();
+    Pending& unit = pending_.emplace_back();
     unit.sequence = first_ + pending_.size() - 1;
     unit.calls.resize(mesh_.size());
     unit.marks.resize(mesh_.size(), nullptr);
@@ -76,9 +81,9 @@ Unit& Communicator::unit_at(uint64_t sequence) {
 // Adds the rank's call to the unit; a call that does not belong there fails the unit for all its
 // ranks.
 void Communicator::place(Unit& unit, int rank, Call call) {
-  if (!unit.failure && unit.arrived) {
-    const int other = std::countr_zero(unit.arrived);
-    const std::string message = mismatch(other, unit.calls[other], rank, call);
+  for (int other = 0; other < mesh_.size() && !unit.failure; ++other) {
+    if (!(unit.arrived >> other & 1)) continue;
+    const std::string message = mismatch(mesh_.size(), other, unit.calls[other], rank, call);
     if (!message.empty()) unit.failure = error(ErrorKind::kFabric, message);
   }
   unit.marks[rank] = engine_->mark_arrival(rank);
@@ -86,6 +91,7 @@ void Communicator::place(Unit& unit, int rank, Call call) {
   unit.arrived |= 1u << rank;
   if (!unit.failure && unit.arrived == all_ranks(mesh_)) {
     try {
+      measure(unit);
       check_overlap(unit);
     } catch (const Error&) { unit.failure = std::current_exception(); }
   }
@@ -95,28 +101,45 @@ void Communicator::place(Unit& unit, int rank, Call call) {
   progress_.notify_all();
 }
 
+void Communicator::drop_marks(Unit& unit) {
+  for (int r = 0; r < unit.ranks(); ++r)
+    if (void* mark = std::exchange(unit.marks[r], nullptr)) engine_->drop_mark(r, mark);
+}
+
+void Communicator::execute(const Unit& unit) {
+  engine_->run(unit);
+  for (int r = 0; r < unit.ranks(); ++r)
+    if (const Call& call = unit.calls[r]; call.has_output(r)) call.output.bump_version();
+}
+
 // Runs what is complete, in order. One thread at a time is in here; the others leave their units to
 // it.
 void Communicator::run_ready(std::unique_lock<std::mutex>& lock) {
   if (running_) return;
   running_ = true;
   while (!pending_.empty() && pending_.front().arrived == all_ranks(mesh_)) {
-    Unit unit = std::move(pending_.front());
+    Pending unit = std::move(pending_.front());
     std::exception_ptr failure = unit.failure;
+    std::unique_ptr<Completion> completion;
     lock.unlock();
     if (!failure) {
       try {
-        engine_->run(unit);
-        for (const Call& call : unit.calls)
-          if (call.output.defined()) call.output.bump_version();
+        execute(unit);
+        if (unit.work) completion = engine_->completion();
       } catch (...) { failure = std::current_exception(); }
     }
-    for (int r = 0; r < mesh_.size(); ++r)
-      if (unit.marks[r]) engine_->drop_mark(r, unit.marks[r]);
+    drop_marks(unit);
     lock.lock();
-    if (failure && !unit.failure)
-      for (auto& slot : failures_)
-        if (!slot) slot = failure;
+    if (unit.work) {
+      unit.work->failure = failure;
+      unit.work->completion = std::move(completion);
+      unit.work->run = true;
+    } else {
+      if (failure && !unit.failure)
+        for (auto& slot : failures_)
+          if (!slot) slot = failure;
+      if (engine_->queues()) keep(unit);
+    }
     pending_.pop_front();
     ++first_;
     progress_.notify_all();
@@ -125,13 +148,19 @@ void Communicator::run_ready(std::unique_lock<std::mutex>& lock) {
   progress_.notify_all();
 }
 
+// The devices still work on the tensors of a unit that is queued.
+void Communicator::keep(Unit& unit) {
+  for (int r = 0; r < mesh_.size(); ++r)
+    for (Tensor* t : {&unit.calls[r].input, &unit.calls[r].output})
+      if (t->defined()) kept_[r].push_back(std::move(*t));
+}
+
 void Communicator::arrive(int rank, Call call) {
-  VT_CHECK(rank >= 0 && rank < mesh_.size(), kValue, "arrive: rank ", rank,
-           " is out of range, the mesh has ", mesh_.size(), " ranks");
+  check_rank("arrive", rank);
   check_call(mesh_, rank, call);
   std::unique_lock lock(mutex_);
   check_usable();
-  Unit& unit = unit_at(next_[rank]);
+  Pending& unit = unit_at(next_[rank]);
   place(unit, rank, std::move(call));
   ++next_[rank];
   run_ready(lock);
@@ -139,6 +168,7 @@ void Communicator::arrive(int rank, Call call) {
 
 // Has every unit at which the rank has arrived been run, or failed?
 bool Communicator::is_done(int rank) const {
+  if (group_running_) return false;
   for (uint64_t s = first_; s < next_[rank]; ++s)
     if (!pending_[s - first_].failure) return false;
   return true;
@@ -177,63 +207,24 @@ void Communicator::await(std::unique_lock<std::mutex>& lock, int rank) {
 }
 
 void Communicator::wait(int rank) {
-  VT_CHECK(rank >= 0 && rank < mesh_.size(), kValue, "wait: rank ", rank,
-           " is out of range, the mesh has ", mesh_.size(), " ranks");
+  check_rank("wait", rank);
   std::unique_lock lock(mutex_);
   await(lock, rank);
   engine_->join(rank);
+  kept_[rank].clear();
 }
 
-void Communicator::group(std::vector<Call> calls) {
-  const auto op = name(calls[0].kind);
-  for (int r = 0; r < mesh_.size(); ++r) {
-    check_call(mesh_, r, calls[r]);
-    const std::string message = mismatch(0, calls[0], r, calls[r]);
-    VT_CHECK(message.empty(), kFabric, message);
-  }
-  std::unique_lock lock(mutex_);
-  check_usable();
-  for (int r = 1; r < mesh_.size(); ++r)
-    VT_CHECK(next_[r] == next_[0], kFabric, op, ": ranks ", next_[r] < next_[0] ? 0 : r, " and ",
-             next_[r] < next_[0] ? r : 0, " have made ", std::max(next_[r], next_[0]), " and ",
-             std::min(next_[r], next_[0]),
-             " calls by themselves; let all ranks arrive and wait before a group call");
-  Unit& unit = unit_at(next_[0]);
-  for (int r = 0; r < mesh_.size(); ++r) {
-    place(unit, r, std::move(calls[r]));
-    ++next_[r];
-  }
-  run_ready(lock);
-  await(lock, 0);
-  std::fill(failures_.begin(), failures_.end(), nullptr);
-  for (int r = 0; r < mesh_.size(); ++r) engine_->join(r);
+void Communicator::check_rank(const char* what, int rank) const {
+  VT_CHECK(rank >= 0 && rank < mesh_.size(), kValue, what, ": rank ", rank,
+           " is out of range, the mesh has ", mesh_.size(), " ranks");
 }
-
-void Communicator::all_reduce(std::span<const Tensor> inputs, std::span<const Tensor> outputs,
-                              ReduceOp op) {
-  const size_t n = mesh_.size();
-  VT_CHECK(inputs.size() == n && outputs.size() == n, kValue, "all_reduce: the mesh ", mesh_,
-           " has ", n, " ranks, got ", inputs.size(), " inputs and ", outputs.size(),
-           " outputs; pass one tensor a rank");
-  std::vector<Call> calls;
-  for (size_t r = 0; r < n; ++r) calls.push_back({Kind::kAllReduce, op, 0, inputs[r], outputs[r]});
-  group(std::move(calls));
-}
-
-void Communicator::broadcast(std::span<const Tensor> tensors, int root) {
-  VT_CHECK(tensors.size() == static_cast<size_t>(mesh_.size()), kValue, "broadcast: the mesh ",
-           mesh_, " has ", mesh_.size(), " ranks, got ", tensors.size(),
-           " tensors; pass one tensor a rank");
-  std::vector<Call> calls;
-  for (const Tensor& t : tensors) calls.push_back({Kind::kBroadcast, ReduceOp::kSum, root, t, t});
-  group(std::move(calls));
-}
-
-void Communicator::barrier() { group(std::vector<Call>(mesh_.size())); }
 
 void Communicator::synchronize() {
   std::unique_lock lock(mutex_);
-  progress_.wait(lock, [this] { return !running_; });
+  progress_.wait(lock, [this] {
+    return broken_ ||
+           (!running_ && (pending_.empty() || pending_.front().arrived != all_ranks(mesh_)));
+  });
   if (!broken_) {
     try {
       engine_->synchronize();
@@ -245,17 +236,30 @@ void Communicator::synchronize() {
 }
 
 void Communicator::reset() {
-  std::unique_lock lock(mutex_);
-  progress_.wait(lock, [this] { return !running_; });
-  for (Unit& unit : pending_)
-    for (int r = 0; r < mesh_.size(); ++r)
-      if (unit.marks[r]) engine_->drop_mark(r, unit.marks[r]);
-  pending_.clear();
-  first_ = *std::max_element(next_.begin(), next_.end());
-  std::fill(next_.begin(), next_.end(), first_);
-  std::fill(failures_.begin(), failures_.end(), nullptr);
-  broken_ = nullptr;
-  engine_->reset();
+  {
+    std::unique_lock lock(mutex_);
+    progress_.wait(lock, [this] { return !running_; });
+    for (Pending& unit : pending_) {
+      if (unit.work) {
+        unit.work->failure =
+            broken_ ? broken_
+                    : error(ErrorKind::kFabric,
+                            str(describe(unit.call()), ": dropped by reset() before it was run"));
+        unit.work->run = true;
+      }
+      drop_marks(unit);
+    }
+    pending_.clear();
+    first_ = *std::max_element(next_.begin(), next_.end());
+    std::fill(next_.begin(), next_.end(), first_);
+    std::fill(failures_.begin(), failures_.end(), nullptr);
+    broken_ = nullptr;
+    engine_->reset();
+    for (auto& tensors : kept_) tensors.clear();
+    progress_.notify_all();
+  }
+  std::lock_guard lock(subgroups_mutex_);
+  for (auto& [ranks, group] : subgroups_) group->reset();
 }
 
 }  // namespace vt::collectives

@@ -5,12 +5,21 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <span>
 
-#include "collectives/engine.h"
+#include "collectives/work.h"
+#include "device/worker.h"
 
 namespace vt::collectives {
+
+// What all ranks of a group call have in common.
+struct Request {
+  Kind kind = Kind::kBarrier;
+  ReduceOp op = ReduceOp::kSum;
+  int root = 0;
+};
 
 class Communicator {
  public:
@@ -21,39 +30,75 @@ class Communicator {
   const fabric::Mesh& mesh() const { return mesh_; }
   const Options& options() const { return options_; }
 
-  // Group calls: one thread calls for all ranks; tensors in the order of the mesh. Ordered after
-  // what is queued on the calling thread's current streams and before what is queued there later.
-  void all_reduce(std::span<const Tensor> inputs, std::span<const Tensor> outputs, ReduceOp op);
+  // Group calls: one thread calls for all ranks; tensors in the order of the mesh, undefined ones
+  // where the kind asks nothing of a rank. Ordered after what is queued on the calling thread's
+  // current streams and before what is queued there later. For sendrecv, `to[r]` is the rank that
+  // gets the input of r, or kNoRank; no two ranks may send to the same.
+  void run(const Request& request, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
+           std::span<const int> to = {});
+  // The same without the second half of the order: that comes with the Work's wait().
+  Work start(const Request& request, std::span<const Tensor> inputs,
+             std::span<const Tensor> outputs, std::span<const int> to = {});
+
+  void all_reduce(std::span<const Tensor> inputs, std::span<const Tensor> outputs, ReduceOp op) {
+    run({Kind::kAllReduce, op}, inputs, outputs);
+  }
   void all_reduce(std::span<const Tensor> tensors, ReduceOp op) {
     all_reduce(tensors, tensors, op);
   }
-  void broadcast(std::span<const Tensor> tensors, int root);
-  void barrier();
+  void broadcast(std::span<const Tensor> tensors, int root) {
+    run({Kind::kBroadcast, ReduceOp::kSum, root}, tensors, tensors);
+  }
+  void barrier() { run({Kind::kBarrier}, {}, {}); }
 
   // Rank calls: each rank calls for itself, from any thread, in the same order as the others.
   // arrive() returns at once; the last rank to arrive starts the unit. The tensors may not be
-  // touched before the rank's wait().
+  // touched before the rank's wait(); they live until then.
   void arrive(int rank, Call call);
   // Orders the rank's later work after the units at which it has arrived. Throws what went wrong
   // with them: FabricError if the ranks' calls differed, FabricTimeoutError, naming the ranks, if
   // some did not arrive before the deadline.
   void wait(int rank);
 
+  // Between two ranks only, each calling for itself; returns when the rank's later work is ordered
+  // after it. The others need not know.
+  void send(int rank, const Tensor& tensor, int to);
+  void receive(int rank, const Tensor& tensor, int from);
+
+  // The communicator of some of the ranks, numbered anew in the order given; made at its first use,
+  // with the same options, and kept.
+  std::shared_ptr<Communicator> subgroup(std::span<const int> ranks);
+
   // Blocks the host until all started units are done; throws if one of them failed.
   void synchronize();
-  // After a time-out every call throws again until this has dropped what was pending. No rank may
-  // be inside a call.
+  // After a time-out every call throws again until this has dropped what was pending, here and in
+  // the subgroups. No rank may be inside a call.
   void reset();
 
  private:
-  void group(std::vector<Call> calls);
+  friend class Work;
+
+  struct Pending : Unit {
+    std::shared_ptr<Work::State> work;  // of a group call that was started
+  };
+
   void check_usable();
-  Unit& unit_at(uint64_t sequence);
+  void check_rank(const char* what, int rank) const;
+
+  void check_in_step(Kind kind);
+  void fill(Unit& unit, const Request& request, std::span<const Tensor> inputs,
+            std::span<const Tensor> outputs, std::span<const int> to) const;
+
+  Pending& unit_at(uint64_t sequence);
   void place(Unit& unit, int rank, Call call);
   void run_ready(std::unique_lock<std::mutex>& lock);
+  void execute(const Unit& unit);
+  void drop_marks(Unit& unit);
+  void keep(Unit& unit);
   bool is_done(int rank) const;
   void await(std::unique_lock<std::mutex>& lock, int rank);
   const Unit* incomplete(int rank) const;
+  Communicator& pair(int rank, int other);
 
   fabric::Mesh mesh_;
   Options options_;
@@ -61,12 +106,20 @@ class Communicator {
 
   std::mutex mutex_;
   std::condition_variable progress_;
-  std::deque<Unit> pending_;                  // pending_[0] is unit number first_
+  std::deque<Pending> pending_;               // pending_[0] is unit number first_
   uint64_t first_ = 0;                        // all units before it have been run or have failed
   std::vector<uint64_t> next_;                // by rank: number of its next unit
   std::vector<std::exception_ptr> failures_;  // by rank: what its next wait() throws
-  bool running_ = false;                      // a thread is inside run_ready()
+  std::vector<std::vector<Tensor>> kept_;     // by rank: what was queued since its last wait
+  bool running_ = false;                      // a thread is running units
+  bool group_running_ = false;                // and it is that of a group call
   std::exception_ptr broken_;                 // timed out: thrown by every call until reset()
+  Unit group_;                                // of the group call that runs: made once for all
+
+  std::mutex subgroups_mutex_;
+  std::map<std::vector<int>, std::shared_ptr<Communicator>> subgroups_;
+  std::unique_ptr<Worker> background_;  // runs what start() has started, if the engine does not
+                                        // queue; the last one: its jobs use the others
 };
 
 }  // namespace vt::collectives

@@ -38,9 +38,20 @@ struct Options {
   size_t chunk_bytes = 0;     // that move as one piece; 0: what pays
 };
 
+// The end of one unit that was queued on devices.
+class Completion {
+ public:
+  virtual ~Completion() = default;
+  virtual bool passed() = 0;        // is the unit done, on all ranks?
+  virtual void join(int rank) = 0;  // orders the calling thread's later work after it
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
+
+  // Does run() return before the unit is done? Then it is cheap, and needs no thread of its own.
+  virtual bool queues() const { return false; }
 
   // On the thread of the arriving rank: notes what the rank's part of the unit has to wait for.
   virtual void* mark_arrival(int rank) { return nullptr; }
@@ -50,6 +61,8 @@ class Engine {
   virtual void run(const Unit& unit) = 0;
   // Orders the calling thread's later work on the rank's device after all units run so far.
   virtual void join(int rank) {}
+  // The end of the last unit run. Null if run() has done it all.
+  virtual std::unique_ptr<Completion> completion() { return nullptr; }
   // Throws FabricTimeoutError if a queued unit failed on a device since the last reset.
   virtual void check() {}
   // Blocks until the queued units are done, then check().

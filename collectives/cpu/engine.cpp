@@ -25,34 +25,41 @@ ReduceRange choose(DType dtype, ReduceOp op) {
 class CpuEngine final : public Engine {
  public:
   void run(const Unit& unit) override {
-    switch (unit.call().kind) {
-      case Kind::kAllReduce: return all_reduce(unit);
-      case Kind::kBroadcast: return broadcast(unit);
-      case Kind::kBarrier: return;  // that all ranks have arrived is all there is to it
-    }
+    if (unit.part == 0) return;  // of a barrier, that all ranks have arrived is all there is to it
+    if (traits(unit.call().kind).reduces) reduce(unit);
+    else move(unit);
   }
 
  private:
-  static void all_reduce(const Unit& unit) {
-    Buffers buffers{};
-    for (const Call& call : unit.calls) {
-      buffers.in[buffers.ranks] = call.input.data();
-      buffers.out[buffers.ranks++] = call.output.data();
-    }
-    const DType dtype = unit.call().input.dtype();
-    const ReduceRange reduce = choose(dtype, unit.call().op);
-    VT_CHECK(reduce, kType, "all_reduce: not implemented for ", name(dtype));
-    parallel_for(unit.numel(), kGrain / static_cast<int64_t>(item_size(dtype)),
-                 [&](int64_t begin, int64_t end) { reduce(buffers, begin, end); });
+  // out[p][i] = the reduction over all ranks of in[r][i], for each output p.
+  static void reduce_part(const Unit& unit, const Buffers& buffers) {
+    const ReduceRange range = choose(unit.dtype, unit.call().op);
+    VT_CHECK(range, kType, name(unit.call().kind), ": not implemented for ", name(unit.dtype));
+    parallel_for(unit.part, kGrain / static_cast<int64_t>(item_size(unit.dtype)),
+                 [&](int64_t begin, int64_t end) { range(buffers, begin, end); });
   }
 
-  static void broadcast(const Unit& unit) {
-    const Call& root = unit.calls[unit.call().root];
-    parallel_for(static_cast<int64_t>(unit.bytes()), kGrain, [&](int64_t begin, int64_t end) {
-      for (const Call& call : unit.calls) {
-        if (call.output.data() == root.input.data()) continue;
-        std::memcpy(call.output.data<char>() + begin, root.input.data<char>() + begin, end - begin);
+  static void reduce(const Unit& unit) {
+    const bool scatters = unit.call().kind == Kind::kReduceScatter;
+    Buffers buffers{};
+    buffers.ranks = unit.ranks();
+    for (int p = 0; p < (scatters ? unit.ranks() : 1); ++p) {
+      buffers.outputs = 0;
+      for (int r = 0; r < unit.ranks(); ++r) {
+        buffers.in[r] = unit.in(r, p);
+        if (scatters ? r == p : unit.calls[r].has_output(r))
+          buffers.out[buffers.outputs++] = unit.out(r);
       }
+      reduce_part(unit, buffers);
+    }
+  }
+
+  static void move(const Unit& unit) {
+    parallel_for(static_cast<int64_t>(unit.bytes()), kGrain, [&](int64_t begin, int64_t end) {
+      for_each_move(unit, [&](int, int, const void* from, void* to) {
+        std::memcpy(static_cast<char*>(to) + begin, static_cast<const char*>(from) + begin,
+                    end - begin);
+      });
     });
   }
 };

@@ -8,10 +8,11 @@ namespace vt::collectives {
 struct Buffers {
   const void* in[fabric::kMaxRanks];
   void* out[fabric::kMaxRanks];
-  int ranks;
+  int ranks, outputs;
 };
 
-// out[r][i] = op over r of in[r][i] for i in [begin, end), combined in the order of the ranks.
+// out[p][i] = op over r of in[r][i] for i in [begin, end) and every output p, combined in the order
+// of the ranks.
 using ReduceRange = void (*)(const Buffers&, int64_t begin, int64_t end);
 
 // Null for bool.

@@ -52,12 +52,16 @@ class CudaEngine final : public Engine {
   void* mark_arrival(int rank) override { return site_.streams().mark(rank); }
   void drop_mark(int, void* mark) override { RankStreams::drop(mark); }
 
+  bool queues() const override { return true; }
+  std::unique_ptr<Completion> completion() override { return site_.streams().completion(); }
+
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     site_.streams().begin(unit);
     const bool moves = unit.call().kind != Kind::kBarrier;
     if (site_.ranks() == 1) {
-      if (moves) site_.copy(0, unit.call().output.data(), unit.call().input.data(), unit.bytes());
+      if (unit.numel() > 0 && unit.call().has_output(0))
+        site_.copy(0, unit.out(0), unit.in(0), unit.bytes());
     } else if (!moves || unit.numel() > 0) {
       const Choice choice = choose(site_, unit);
       choice.entry->run(site_, unit, choice.plan);

@@ -33,5 +33,13 @@ using AllReduceFn = Result(const void* in, void* out, size_t count, DataType typ
                            Comm comm, cudaStream_t stream);
 using BroadcastFn = Result(const void* in, void* out, size_t count, DataType type, int root,
                            Comm comm, cudaStream_t stream);
+using ReduceFn = Result(const void* in, void* out, size_t count, DataType type, RedOp op, int root,
+                        Comm comm, cudaStream_t stream);
+using AllGatherFn = Result(const void* in, void* out, size_t count, DataType type, Comm comm,
+                           cudaStream_t stream);
+using SendFn = Result(const void* in, size_t count, DataType type, int peer, Comm comm,
+                      cudaStream_t stream);
+using ReceiveFn = Result(void* out, size_t count, DataType type, int peer, Comm comm,
+                         cudaStream_t stream);
 
 }  // namespace vt::collectives::nccl

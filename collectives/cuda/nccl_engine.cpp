@@ -33,7 +33,12 @@ struct Api {
   GroupFn* group_start = library.function<GroupFn>("ncclGroupStart");
   GroupFn* group_end = library.function<GroupFn>("ncclGroupEnd");
   AllReduceFn* all_reduce = library.function<AllReduceFn>("ncclAllReduce");
+  AllReduceFn* reduce_scatter = library.function<AllReduceFn>("ncclReduceScatter");
+  ReduceFn* reduce = library.function<ReduceFn>("ncclReduce");
   BroadcastFn* broadcast = library.function<BroadcastFn>("ncclBroadcast");
+  AllGatherFn* all_gather = library.function<AllGatherFn>("ncclAllGather");
+  SendFn* send = library.function<SendFn>("ncclSend");
+  ReceiveFn* receive = library.function<ReceiveFn>("ncclRecv");
 };
 
 const Api& api() {
@@ -56,7 +61,7 @@ DataType data_type(DType dtype) {
     case DType::kBF16: return kBfloat16;
     case DType::kF32: return kFloat32;
     case DType::kF64: return kFloat64;
-    default: fail(ErrorKind::kType, "all_reduce: not implemented in NCCL for ", name(dtype));
+    default: fail(ErrorKind::kType, "collective: no reduction in NCCL for ", name(dtype));
   }
 }
 
@@ -68,7 +73,7 @@ RedOp reduction(ReduceOp op) {
     case ReduceOp::kMin: return kMin;
     case ReduceOp::kMax: return kMax;
   }
-  fail(ErrorKind::kValue, "all_reduce: unknown reduction");
+  fail(ErrorKind::kValue, "collective: unknown reduction");
 }
 
 class NcclEngine final : public Engine {
@@ -102,6 +107,9 @@ class NcclEngine final : public Engine {
   void synchronize() override { streams_.synchronize(); }
   void reset() override { streams_.synchronize(); }
 
+  bool queues() const override { return true; }
+  std::unique_ptr<Completion> completion() override { return streams_.completion(); }
+
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     if (unit.call().kind == Kind::kBarrier) {
@@ -117,20 +125,58 @@ class NcclEngine final : public Engine {
   void queue(const Unit& unit) {
     check_nccl(api().group_start(), "ncclGroupStart");
     Result result = kSuccess;
-    for (int r = 0; r < mesh_.size() && result == kSuccess; ++r) result = queue(unit.calls[r], r);
+    switch (unit.call().kind) {
+      case Kind::kAllReduce:
+      case Kind::kReduceScatter:
+      case Kind::kReduce:
+      case Kind::kBroadcast:
+      case Kind::kAllGather:
+        for (int r = 0; r < mesh_.size() && result == kSuccess; ++r) result = queue(unit, r);
+        break;
+      default:  // NCCL knows the others as sends and receives
+        for_each_move(unit, [&](int source, int destination, const void* from, void* to) {
+          if (result == kSuccess) result = send(unit, source, destination, from, to);
+        });
+    }
     const Result ended = api().group_end();  // also after a failure: a group must not stay open
-    check_nccl(result, unit.call().kind == Kind::kBroadcast ? "ncclBroadcast" : "ncclAllReduce");
+    check_nccl(result, std::string(name(unit.call().kind)).c_str());
     check_nccl(ended, "ncclGroupEnd");
   }
 
-  Result queue(const Call& call, int rank) {
+  Result queue(const Unit& unit, int rank) {
+    const Call& call = unit.calls[rank];
+    const Comm comm = comms_[rank];
     cuda::DeviceGuard guard(mesh_.device(rank).index);
-    if (call.kind == Kind::kBroadcast)
-      return api().broadcast(call.input.data(), call.output.data(), call.input.bytes(), kInt8,
-                             call.root, comms_[rank], streams_[rank]);
-    return api().all_reduce(call.input.data(), call.output.data(),
-                            static_cast<size_t>(call.input.numel()), data_type(call.input.dtype()),
-                            reduction(call.op), comms_[rank], streams_[rank]);
+    const cudaStream_t stream = streams_[rank];
+    const auto count = static_cast<size_t>(unit.part);
+    // Who has no input or no output gives NCCL an address that it does not look at.
+    const void* const in = call.has_input(rank) ? unit.in(rank) : unit.out(rank);
+    void* const out = call.has_output(rank) ? unit.out(rank) : nullptr;
+    switch (call.kind) {
+      case Kind::kAllReduce:
+        return api().all_reduce(in, out, count, data_type(unit.dtype), reduction(call.op), comm,
+                                stream);
+      case Kind::kReduceScatter:
+        return api().reduce_scatter(in, out, count, data_type(unit.dtype), reduction(call.op), comm,
+                                    stream);
+      case Kind::kReduce:
+        return api().reduce(in, out, count, data_type(unit.dtype), reduction(call.op), call.root,
+                            comm, stream);
+      case Kind::kAllGather: return api().all_gather(in, out, unit.bytes(), kInt8, comm, stream);
+      default: return api().broadcast(in, out, unit.bytes(), kInt8, call.root, comm, stream);
+    }
+  }
+
+  Result send(const Unit& unit, int source, int destination, const void* from, void* to) {
+    Result result;
+    {
+      cuda::DeviceGuard guard(mesh_.device(source).index);
+      result = api().send(from, unit.bytes(), kInt8, destination, comms_[source], streams_[source]);
+    }
+    if (result != kSuccess) return result;
+    cuda::DeviceGuard guard(mesh_.device(destination).index);
+    return api().receive(to, unit.bytes(), kInt8, source, comms_[destination],
+                         streams_[destination]);
   }
 
   fabric::Mesh mesh_;

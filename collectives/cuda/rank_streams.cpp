@@ -11,6 +11,32 @@ namespace {
 
 const cuda::Event& event_of(void* mark) { return *static_cast<cuda::Event*>(mark); }
 
+class RankEvents final : public Completion {
+ public:
+  RankEvents(const fabric::Mesh& mesh, const std::vector<Stream>& streams) : mesh_(mesh) {
+    for (Stream stream : streams) {
+      events_.push_back(cuda::create_event(stream.device.index, false));
+      cuda::record_event(*events_.back(), stream);
+    }
+  }
+  ~RankEvents() override {
+    for (cuda::Event* event : events_) cuda::destroy_event(event);
+  }
+  bool passed() override {
+    for (const cuda::Event* event : events_)
+      if (!cuda::query_event(*event)) return false;
+    return true;
+  }
+  void join(int rank) override {
+    const Device device = mesh_.device(rank);
+    cuda::wait_event({device, cuda::current_stream(device.index)}, *events_[rank]);
+  }
+
+ private:
+  fabric::Mesh mesh_;
+  std::vector<cuda::Event*> events_;  // by rank
+};
+
 }  // namespace
 
 RankStreams::RankStreams(const fabric::Mesh& mesh) : mesh_(mesh) {
@@ -54,6 +80,10 @@ void RankStreams::end() {
 void RankStreams::join(int rank) const {
   const Device device = mesh_.device(rank);
   cuda::wait_event({device, cuda::current_stream(device.index)}, *done_[rank]);
+}
+
+std::unique_ptr<Completion> RankStreams::completion() const {
+  return std::make_unique<RankEvents>(mesh_, streams_);
 }
 
 void RankStreams::synchronize() const {

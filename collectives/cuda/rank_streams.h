@@ -1,9 +1,10 @@
 // The streams on which a communicator's units run: one a rank, of high priority, ordered with the
 // streams of the callers by events.
 #pragma once
+#include <memory>
 #include <vector>
 
-#include "collectives/collective.h"
+#include "collectives/engine.h"
 #include "device/cuda/event.h"
 #include "device/cuda/stream.h"
 
@@ -26,6 +27,7 @@ class RankStreams {
   void begin_together(const Unit& unit);  // each waits for the marks of all
   void end();                             // what join() waits for from now on
   void join(int rank) const;              // the calling thread's later work waits for the last unit
+  std::unique_ptr<Completion> completion() const;  // of the last unit
   void synchronize() const;
 
  private:

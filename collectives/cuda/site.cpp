@@ -59,7 +59,7 @@ bool Site::reachable(const Unit& unit) const {
     return !t.defined() || fabric::reachable(mesh_, t.device(), t.data(), t.bytes());
   };
   return std::all_of(unit.calls.begin(), unit.calls.end(), [&](const Call& call) {
-    return can(call.input) && (call.input.data() == call.output.data() || can(call.output));
+    return can(call.input) && (call.input.same(call.output) || can(call.output));
   });
 }
 

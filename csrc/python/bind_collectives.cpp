@@ -4,6 +4,7 @@
 
 #include "base/env.h"
 #include "collectives/communicator.h"
+#include "collectives/registry.h"
 #include "collectives/stopwatch.h"
 #include "python/pybind_tensor.h"
 
@@ -14,11 +15,11 @@ namespace pyb = pybind11;
 using namespace collectives;
 using Free = pyb::call_guard<pyb::gil_scoped_release>;
 using Tensors = std::vector<Tensor>;
+using Owner = std::shared_ptr<Communicator>;
 
-std::shared_ptr<Communicator> make_communicator(const fabric::Mesh& mesh,
-                                                std::optional<double> timeout,
-                                                const std::string& algorithm, bool always_stage,
-                                                int max_blocks, int threads, size_t chunk_bytes) {
+Owner make_communicator(const fabric::Mesh& mesh, std::optional<double> timeout,
+                        const std::string& algorithm, bool always_stage, int max_blocks,
+                        int threads, size_t chunk_bytes) {
   const Options options{.timeout_seconds = timeout.value_or(env::fabric_timeout_seconds()),
                         .algorithm = parse_algorithm(algorithm),
                         .always_stage = always_stage,
@@ -29,13 +30,203 @@ std::shared_ptr<Communicator> make_communicator(const fabric::Mesh& mesh,
   return std::make_shared<Communicator>(mesh, options);
 }
 
-void all_reduce(Communicator& comm, const Tensors& tensors, const std::string& op,
-                const std::optional<Tensors>& out) {
-  comm.all_reduce(tensors, out ? *out : tensors, parse_reduce_op(op));
+// A call that was started, with what keeps it alive and what it will have made.
+struct PyWork {
+  Owner owner;
+  Tensors result;
+  Work work;  // the first one to go: it uses the others
+};
+
+// The shape of what a kind makes of a tensor of this shape, along the first dimension.
+Dims shrunk(const char* op, const Tensor& t, int ranks) {
+  VT_CHECK(t.dim() > 0 && t.size(0) % ranks == 0, kValue, op, ": the first dimension of ", t,
+           " is not a multiple of ", ranks, ", the number of ranks; pass `out`, or pad it");
+  Dims sizes = t.sizes();
+  sizes[0] /= ranks;
+  return sizes;
 }
 
-void arrive(Communicator& comm, int rank, const Tensor& tensor, const std::string& op) {
-  comm.arrive(rank, {Kind::kAllReduce, parse_reduce_op(op), 0, tensor, tensor});
+Dims grown(const Tensor& t, int ranks) {
+  if (t.dim() == 0) return Dims{ranks};
+  Dims sizes = t.sizes();
+  sizes[0] *= ranks;
+  return sizes;
+}
+
+// What the call makes when it is given no place for it.
+Tensors outputs_for(const Communicator& comm, const Request& request, const Tensors& inputs,
+                    std::span<const int> to) {
+  const size_t n = comm.mesh().size();
+  const Traits& kind = traits(request.kind);
+  if (inputs.size() != n) return Tensors(inputs.size());  // the call says what is wrong
+  const auto made = [&](const Tensor& like, size_t rank) {
+    if (!like.defined()) return Tensor();
+    const std::string op(kind.name);
+    const int ranks = static_cast<int>(n);
+    Dims sizes = like.sizes();
+    if (kind.input != kind.output)
+      sizes = kind.output == Parts::kOne ? shrunk(op.c_str(), like, ranks) : grown(like, ranks);
+    return empty(sizes, like.dtype(), comm.mesh().device(static_cast<int>(rank)));
+  };
+  if (request.kind == Kind::kAllReduce || request.kind == Kind::kBroadcast) return inputs;
+  Tensors outputs(n);
+  const bool has_root = request.root >= 0 && request.root < static_cast<int>(n);
+  if (kind.rooted() && !has_root) return outputs;
+  for (size_t r = 0; r < n; ++r) {
+    if (request.kind == Kind::kSendRecv) {
+      if (r < to.size() && to[r] >= 0 && to[r] < static_cast<int>(n))
+        outputs[to[r]] = made(inputs[r], to[r]);
+    } else if (kind.output_owner == collectives::Owner::kAll) {
+      outputs[r] = made(inputs[kind.rooted() ? request.root : r], r);
+    } else if (static_cast<int>(r) == request.root) {
+      outputs[r] = request.kind == Kind::kReduce ? inputs[r] : made(inputs[r], r);
+    }
+  }
+  return outputs;
+}
+
+// Runs or starts a group call. Returns what it made, or the handle.
+pyb::object group_call(const Owner& comm, const Request& request, const Tensors& inputs,
+                       const std::optional<Tensors>& out, bool async_op,
+                       const std::vector<int>& to = {}) {
+  std::unique_ptr<PyWork> handle;
+  Tensors made;
+  {
+    pyb::gil_scoped_release release;
+    if (!out) made = outputs_for(*comm, request, inputs, to);
+    const Tensors& outputs = out ? *out : made;
+    if (async_op)
+      handle.reset(new PyWork{comm, outputs, comm->start(request, inputs, outputs, to)});
+    else comm->run(request, inputs, outputs, to);
+  }
+  if (handle) return pyb::cast(std::move(handle));
+  return out ? pyb::cast(*out) : pyb::cast(made);
+}
+
+// all_reduce and broadcast in place: nothing is made and nothing returned.
+pyb::object in_place_call(const Owner& comm, const Request& request, const Tensors& tensors,
+                          const std::optional<Tensors>& out, bool async_op) {
+  if (async_op) return group_call(comm, request, tensors, out ? *out : tensors, true);
+  pyb::gil_scoped_release release;
+  comm->run(request, tensors, out ? *out : tensors);
+  return pyb::reinterpret_borrow<pyb::object>(Py_None);
+}
+
+void bind_group_calls(pyb::class_<Communicator, Owner>& type) {
+  const auto op = pyb::arg("op") = "sum";
+  const auto out = pyb::arg("out") = pyb::none();
+  const auto async_op = pyb::arg("async_op") = false;
+  using Out = std::optional<Tensors>;
+  type.def(
+      "all_reduce",
+      [](const Owner& c, const Tensors& tensors, const std::string& op, const Out& out,
+         bool async_op) {
+        return in_place_call(c, {Kind::kAllReduce, parse_reduce_op(op)}, tensors, out, async_op);
+      },
+      pyb::arg("tensors"), op, pyb::kw_only(), out, async_op,
+      "Reduces over all ranks; in place, or from `tensors` into `out`.");
+  type.def(
+      "broadcast",
+      [](const Owner& c, const Tensors& tensors, int root, bool async_op) {
+        return in_place_call(c, {Kind::kBroadcast, ReduceOp::kSum, root}, tensors, {}, async_op);
+      },
+      pyb::arg("tensors"), pyb::arg("root") = 0, pyb::kw_only(), async_op,
+      "Copies the tensor of rank `root` into all others.");
+  type.def(
+      "barrier",
+      [](const Owner& c, bool async_op) {
+        return in_place_call(c, {Kind::kBarrier}, {}, {}, async_op);
+      },
+      pyb::kw_only(), async_op,
+      "Later work on any device waits for what is queued on all of them now.");
+  type.def(
+      "reduce",
+      [](const Owner& c, const Tensors& tensors, int root, const std::string& op,
+         const std::optional<Tensor>& out, bool async_op) {
+        Out outputs;
+        if (out && root >= 0 && root < c->mesh().size())
+          outputs.emplace(c->mesh().size())[root] = *out;
+        return group_call(c, {Kind::kReduce, parse_reduce_op(op), root}, tensors, outputs,
+                          async_op);
+      },
+      pyb::arg("tensors"), pyb::arg("root") = 0, op, pyb::kw_only(), out, async_op,
+      "Reduces over all ranks into the tensor of rank `root`, or into `out`.");
+  type.def(
+      "reduce_scatter",
+      [](const Owner& c, const Tensors& tensors, const std::string& op, const Out& out,
+         bool async_op) {
+        return group_call(c, {Kind::kReduceScatter, parse_reduce_op(op)}, tensors, out, async_op);
+      },
+      pyb::arg("tensors"), op, pyb::kw_only(), out, async_op,
+      "Reduces over all ranks; rank r gets the r-th part.");
+  const auto moving = [&](const char* name, Kind kind, const char* doc) {
+    type.def(
+        name,
+        [kind](const Owner& c, const Tensors& tensors, const Out& out, bool async_op) {
+          return group_call(c, {kind}, tensors, out, async_op);
+        },
+        pyb::arg("tensors"), pyb::kw_only(), out, async_op, doc);
+  };
+  moving("all_gather", Kind::kAllGather, "Every rank gets the tensors of all, one behind another.");
+  moving("all_to_all", Kind::kAllToAll, "Rank r gets the r-th part of every rank's tensor.");
+  type.def(
+      "gather",
+      [](const Owner& c, const Tensors& tensors, int root, const std::optional<Tensor>& out,
+         bool async_op) {
+        Out outputs;
+        if (out && root >= 0 && root < c->mesh().size())
+          outputs.emplace(c->mesh().size())[root] = *out;
+        return group_call(c, {Kind::kGather, ReduceOp::kSum, root}, tensors, outputs, async_op);
+      },
+      pyb::arg("tensors"), pyb::arg("root") = 0, pyb::kw_only(), out, async_op,
+      "Rank `root` gets the tensors of all, one behind another.");
+  type.def(
+      "scatter",
+      [](const Owner& c, const Tensor& tensor, int root, const Out& out, bool async_op) {
+        Tensors inputs(c->mesh().size());
+        if (root >= 0 && root < c->mesh().size()) inputs[root] = tensor;
+        return group_call(c, {Kind::kScatter, ReduceOp::kSum, root}, inputs, out, async_op);
+      },
+      pyb::arg("tensor"), pyb::arg("root") = 0, pyb::kw_only(), out, async_op,
+      "Rank r gets the r-th part of the tensor of rank `root`.");
+  type.def(
+      "sendrecv",
+      [](const Owner& c, const Tensors& tensors, const std::vector<std::optional<int>>& to,
+         const Out& out, bool async_op) {
+        std::vector<int> ranks;
+        for (const auto& rank : to) ranks.push_back(rank.value_or(kNoRank));
+        return group_call(c, {Kind::kSendRecv}, tensors, out, async_op, ranks);
+      },
+      pyb::arg("tensors"), pyb::arg("to"), pyb::kw_only(), out, async_op,
+      "Rank r sends its tensor to rank `to[r]`, or to nobody where that is None.");
+}
+
+void bind_rank_calls(pyb::class_<Communicator, Owner>& type) {
+  type.def(
+      "arrive",
+      [](Communicator& c, int rank, const Tensor& tensor, const std::string& op,
+         const std::string& kind, const Tensor& out, int root, std::optional<int> to,
+         std::optional<int> source) {
+        Call call{parse_kind(kind), parse_reduce_op(op), root, tensor,
+                  out.defined() ? out : tensor};
+        call.to = to.value_or(kNoRank);
+        call.from = source.value_or(kNoRank);
+        c.arrive(rank, std::move(call));
+      },
+      pyb::arg("rank"), pyb::arg("tensor") = pyb::none(), pyb::arg("op") = "sum", pyb::kw_only(),
+      pyb::arg("kind") = "all_reduce", pyb::arg("out") = pyb::none(), pyb::arg("root") = 0,
+      pyb::arg("to") = pyb::none(), pyb::arg("source") = pyb::none(), Free(),
+      "One rank's part of a collective, an all_reduce in place unless `kind` says otherwise. The "
+      "last rank to come starts it. For sendrecv, `to` and `source` are the ranks at the other "
+      "ends.");
+  type.def("wait", &Communicator::wait, pyb::arg("rank"), Free(),
+           "Orders the rank's later work after all it has arrived at; throws what went wrong.");
+  type.def("send", &Communicator::send, pyb::arg("rank"), pyb::arg("tensor"), pyb::arg("to"),
+           Free(),
+           "Rank `rank` sends its tensor to rank `to`, which calls recv; no other rank has "
+           "a part in it.");
+  type.def("recv", &Communicator::receive, pyb::arg("rank"), pyb::arg("tensor"), pyb::arg("source"),
+           Free(), "Rank `rank` receives into its tensor what rank `source` sends.");
 }
 
 double timed(Communicator& comm, const Tensors& tensors, const std::optional<Tensors>& out,
@@ -47,8 +238,8 @@ constexpr const char* kCommunicatorDoc =
     R"(Runs collectives over the ranks of a mesh, on one kind of device.
 
 Calls are ordered after the work queued before on each rank's current stream and before the work
-queued later. Group calls take one tensor a rank; with arrive() and wait() each rank calls for
-itself, from any thread.
+queued later. Group calls take one tensor a rank, as the functions of vibetensor.collectives, which
+say more; with arrive() and wait() each rank calls for itself, from any thread.
 
 Args:
     mesh: the ranks.
@@ -65,32 +256,44 @@ Args:
 }  // namespace
 
 void bind_collectives(pyb::module_& module) {
-  pyb::class_<Communicator, std::shared_ptr<Communicator>>(module, "Communicator", kCommunicatorDoc)
-      .def(pyb::init(&make_communicator), pyb::arg("mesh"), pyb::kw_only(),
+  pyb::class_<PyWork>(module, "Work", "A group call that was started with async_op=True.")
+      .def(
+          "is_completed", [](PyWork& w) { return w.work.is_completed(); }, Free(),
+          "Is it done, on all ranks? A call that failed counts as done.")
+      .def(
+          "wait", [](PyWork& w) { w.work.wait(); }, Free(),
+          "Orders later work on all devices after it (blocks on CPU devices); throws what went "
+          "wrong.")
+      .def(
+          "synchronize", [](PyWork& w) { w.work.synchronize(); }, Free(),
+          "wait(), and blocks until the devices are done too.")
+      .def(
+          "result", [](const PyWork& w) { return w.result; },
+          "The outputs, one a rank, None for ranks that get nothing. Call wait() before using "
+          "them.");
+  pyb::class_<Communicator, Owner> type(module, "Communicator", kCommunicatorDoc);
+  type.def(pyb::init(&make_communicator), pyb::arg("mesh"), pyb::kw_only(),
            pyb::arg("timeout") = pyb::none(), pyb::arg("algorithm") = "auto",
            pyb::arg("always_stage") = false, pyb::arg("max_blocks") = 0, pyb::arg("threads") = 0,
            pyb::arg("chunk_bytes") = 0)
       .def_property_readonly("mesh", &Communicator::mesh)
       .def_property_readonly("timeout",
                              [](const Communicator& c) { return c.options().timeout_seconds; })
-      .def("all_reduce", &all_reduce, pyb::arg("tensors"), pyb::arg("op") = "sum", pyb::kw_only(),
-           pyb::arg("out") = pyb::none(), Free(),
-           "Reduces over all ranks; in place, or from `tensors` into `out`.")
       .def(
-          "broadcast",
-          [](Communicator& c, const Tensors& tensors, int root) { c.broadcast(tensors, root); },
-          pyb::arg("tensors"), pyb::arg("root") = 0, Free(),
-          "Copies the tensor of rank `root` into all others.")
-      .def("barrier", &Communicator::barrier, Free(),
-           "Later work on any device waits for what is queued on all of them now.")
-      .def("arrive", &arrive, pyb::arg("rank"), pyb::arg("tensor"), pyb::arg("op") = "sum", Free(),
-           "One rank's part of an all_reduce in place; the last rank to come starts it.")
-      .def("wait", &Communicator::wait, pyb::arg("rank"), Free(),
-           "Orders the rank's later work after all it has arrived at; throws what went wrong.")
+          "subgroup",
+          [](Communicator& c, const std::vector<int>& ranks) { return c.subgroup(ranks); },
+          pyb::arg("ranks"), Free(),
+          "The communicator of some of the ranks, numbered anew in the order given; kept.")
       .def("synchronize", &Communicator::synchronize, Free(),
            "Blocks until all that was started is done; throws if something failed on a device.")
       .def("reset", &Communicator::reset, Free(),
            "Makes the communicator usable again after a time-out; drops what was pending.");
+  bind_group_calls(type);
+  bind_rank_calls(type);
+  module.def("communicator", &communicator, pyb::arg("mesh"), Free());
+  module.def(
+      "communicator_of", [](const Tensors& tensors) { return communicator_of(tensors); },
+      pyb::arg("tensors"), Free());
   module.def("nccl_version", &nccl_version, Free());
   module.def("time_all_reduce", &timed, pyb::arg("communicator"), pyb::arg("tensors"),
              pyb::arg("out"), pyb::arg("op"), pyb::arg("iterations"), Free());

@@ -1,5 +1,5 @@
 // Reduces a range piece by piece: a piece of the sum stays in the cache while every rank's part is
-// added, and is then written to all ranks, so that memory is passed over once.
+// added, and is then written to all outputs, so that memory is passed over once.
 #include "collectives/cpu/reduce_range.h"
 
 #include "collectives/reduce.h"
@@ -34,8 +34,8 @@ void reduce(const Buffers& buffers, int64_t begin, int64_t end) {
       for (int64_t i = 0; i < count; ++i) sum[i] = average(sum[i], ranks);
     simd::store(rounded, sum, count);
     const void* result = kConverts ? static_cast<const void*>(rounded) : sum;
-    for (int r = 0; r < ranks; ++r)
-      __builtin_memcpy(static_cast<T*>(buffers.out[r]) + at, result, count * sizeof(T));
+    for (int p = 0; p < buffers.outputs; ++p)
+      __builtin_memcpy(static_cast<T*>(buffers.out[p]) + at, result, count * sizeof(T));
   }
 }
 
