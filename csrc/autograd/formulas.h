@@ -68,6 +68,10 @@ std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_gr
 // gradient is that of the logits for a gradient 1 of the loss; it becomes the result if the graph
 // is not kept.
 Tensor cross_entropy_gradient(const Tensor& grad, const Tensor& gradient);
+// Logits that nobody else holds become their gradient, if the graph is not kept.
+Tensor cross_entropy_rows_gradient(const Tensor& grad, const Tensor& logits, const Tensor& target,
+                                   const Tensor& logsumexp, int64_t ignore_index,
+                                   double label_smoothing);
 std::array<Tensor, 2> gated_gradients(const Tensor& grad, const Tensor& gate, const Tensor& up,
                                       std::string_view activation);
 Tensor gated_halves_gradient(const Tensor& grad, const Tensor& input, std::string_view activation);

@@ -79,6 +79,18 @@ Tensor cross_entropy_gradient(const Tensor& grad, const Tensor& gradient) {
   return gradient;
 }
 
+Tensor cross_entropy_rows_gradient(const Tensor& grad, const Tensor& logits, const Tensor& target,
+                                   const Tensor& logsumexp, int64_t ignore_index,
+                                   double label_smoothing) {
+  check_once_only("cross_entropy");
+  // The node's handle and the one it unpacked for this call.
+  constexpr uint32_t kOwn = 2;
+  const bool in_place = !graph_kept() && logits.is_dense() && logits.impl()->use_count() == kOwn &&
+                        logits.storage().use_count() == 1;
+  return raw::cross_entropy_backward(grad, logits, target, logsumexp, ignore_index, label_smoothing,
+                                     in_place);
+}
+
 std::array<Tensor, 2> gated_gradients(const Tensor& grad, const Tensor& gate, const Tensor& up,
                                       std::string_view activation) {
   check_once_only("gated activation");

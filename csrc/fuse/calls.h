@@ -19,6 +19,18 @@ struct ReduceCall {
   ReduceKind kind;
   uint32_t dims;
 };
-using Call = std::variant<std::monostate, Gemm, NormCall, NormBackwardCall, ReduceCall>;
+struct CrossEntropyCall {
+  Tensor loss, logsumexp, logits, target;
+  int64_t ignore_index;
+  double label_smoothing;
+};
+// Behind a CrossEntropyCall of the same rows; with `loss` also that call's work, in one pass.
+struct CrossEntropyBackwardCall {
+  Tensor loss, dlogits, grad, logits, target, logsumexp;
+  int64_t ignore_index;
+  double label_smoothing;
+};
+using Call = std::variant<std::monostate, Gemm, NormCall, NormBackwardCall, ReduceCall,
+                          CrossEntropyCall, CrossEntropyBackwardCall>;
 
 }  // namespace vt::fuse

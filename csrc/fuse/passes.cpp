@@ -20,6 +20,8 @@ const std::vector<PassInfo>& passes() {
       {kNormBackwardAdd, "norm_backward_add",
        "a norm's gradient that another is added to: one kernel, which rounds once instead of "
        "twice"},
+      {kCrossEntropy, "cross_entropy",
+       "the losses of rows of logits and their gradient: one pass over the logits"},
   };
   return instance;
 }

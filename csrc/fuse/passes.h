@@ -16,10 +16,11 @@ enum Pass : unsigned {
   kLinearGelu = 1u << 8,       // GELU in the product that it is applied to
   kGeluBackward = 1u << 9,     // and its gradient in the product before it
   kNormBackwardAdd = 1u << 5,  // a norm's gradient and the sum with another one
+  kCrossEntropy = 1u << 10,    // losses of rows and their gradient
 };
 // Passes that need structured kernels in the list.
 inline constexpr unsigned kCalls =
-    kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu | kGeluBackward;
+    kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu | kGeluBackward | kCrossEntropy;
 
 struct PassInfo {
   Pass pass;

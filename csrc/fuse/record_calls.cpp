@@ -112,6 +112,30 @@ void record_reduce(const Tensor& out, const Tensor& x, ReduceKind kind, uint32_t
   recorder().add(call_node("reduce", x.device(), ReduceCall{unowned(out), unowned(x), kind, dims}));
 }
 
+void record_cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits,
+                          const Tensor& target, int64_t ignore_index, double label_smoothing) {
+  if (runs_now("cross_entropy"))
+    return actual(logits.device())
+        .cross_entropy(loss, logsumexp, logits, target, ignore_index, label_smoothing);
+  recorder().add(call_node("cross_entropy", logits.device(),
+                           CrossEntropyCall{unowned(loss), unowned(logsumexp), unowned(logits),
+                                            unowned(target), ignore_index, label_smoothing}));
+}
+
+void record_cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, const Tensor& logits,
+                                   const Tensor& target, const Tensor& logsumexp,
+                                   int64_t ignore_index, double label_smoothing) {
+  if (runs_now("cross_entropy_backward"))
+    return actual(logits.device())
+        .cross_entropy_backward(dlogits, grad, logits, target, logsumexp, ignore_index,
+                                label_smoothing);
+  recorder().add(
+      call_node("cross_entropy_backward", logits.device(),
+                CrossEntropyBackwardCall{Tensor(), unowned(dlogits), unowned(grad), unowned(logits),
+                                         unowned(target), unowned(logsumexp), ignore_index,
+                                         label_smoothing}));
+}
+
 }  // namespace
 
 void prepare_call(Node& node) {
@@ -144,6 +168,26 @@ void prepare_call(Node& node) {
       actual(device).norm_backward(c.dx, c.dweight, c.dbias, c.grad, c.extra, c.x, c.mean, c.rstd,
                                    c.weight);
     };
+  } else if (const auto* entropy = std::get_if<CrossEntropyCall>(&node.call)) {
+    reads(entropy->logits, entropy->target);
+    writes(entropy->loss, entropy->logsumexp);
+    node.run = [device, c = *entropy] {
+      actual(device).cross_entropy(c.loss, c.logsumexp, c.logits, c.target, c.ignore_index,
+                                   c.label_smoothing);
+    };
+  } else if (const auto* slope = std::get_if<CrossEntropyBackwardCall>(&node.call)) {
+    reads(slope->grad, slope->logits, slope->target);
+    writes(slope->dlogits, slope->loss);
+    if (!slope->loss.defined()) reads(slope->logsumexp);
+    node.run = [device, c = *slope] {
+      const Kernels& kernels = actual(device);
+      if (c.loss.defined())
+        kernels.cross_entropy_both(c.loss, c.dlogits, c.grad, c.logits, c.target, c.ignore_index,
+                                   c.label_smoothing);
+      else
+        kernels.cross_entropy_backward(c.dlogits, c.grad, c.logits, c.target, c.logsumexp,
+                                       c.ignore_index, c.label_smoothing);
+    };
   } else if (const auto* reduce = std::get_if<ReduceCall>(&node.call)) {
     reads(reduce->x);
     writes(reduce->out);
@@ -156,6 +200,8 @@ void fill_calls(Kernels& table) {
   table.norm = &record_norm;
   table.norm_backward = &record_norm_backward;
   table.reduce = &record_reduce;
+  table.cross_entropy = &record_cross_entropy;
+  table.cross_entropy_backward = &record_cross_entropy_backward;
 }
 
 }  // namespace vt::fuse

@@ -15,13 +15,13 @@ namespace {
 
 constexpr size_t kMostPending = 96;  // operators
 
-// Bytes of freed blocks that the list may hold. More than one layer of a network that fills the
-// GPU frees in its backward pass: a run in between would cut patterns apart.
-size_t most_kept() {
-  constexpr size_t kWithoutGpu = size_t{2} << 30;
-  const int index = current_cuda_index();
-  return device_count(DeviceType::kCUDA) == 0 ? kWithoutGpu
-                                              : cuda_backend().properties(index).total_memory / 32;
+// Of freed blocks the list may hold so much at any time, and more while the device has had more in
+// use before: that costs no memory, where a run in between would cut patterns apart.
+constexpr size_t kKeptAtAnyTime = size_t{512} << 20;
+
+bool at_its_peak(Device device) {
+  const MemoryStats memory = backend(device).memory_stats(device.index);
+  return memory.allocated >= memory.peak_allocated;
 }
 
 thread_local bool t_records = false;  // this thread's operators are recorded
@@ -69,7 +69,6 @@ void Recorder::begin(unsigned passes) {
            "process records at a time");
   active_ = true;
   passes_ = passes;
-  most_kept_ = most_kept();
   report_ = {};
   sources_.clear();
   t_records = true;
@@ -111,10 +110,12 @@ void Recorder::release() noexcept {
 
 void Recorder::add(Node node) {
   std::lock_guard lock(mutex_);
-  node.stream = backend(node.device).current_stream(node.device.index);
+  const Device device = node.device;
+  node.stream = backend(device).current_stream(device.index);
   ++report_.recorded;
   pending_.push_back(std::move(node));
-  if (pending_.size() >= kMostPending || kept_bytes_ >= most_kept_) flush();
+  if (pending_.size() >= kMostPending || (kept_bytes_ >= kKeptAtAnyTime && at_its_peak(device)))
+    flush();
 }
 
 bool Recorder::keep(Device device, void* data, size_t bytes) noexcept {
@@ -277,6 +278,7 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
     list.compact();
   };
   apply(kAddNorm, "add_norm", &fuse_add_norm);
+  apply(kCrossEntropy, "cross_entropy", &fuse_cross_entropy);
   apply(kLinearGelu, "linear_gelu", &fuse_linear_gelu);
   apply(kGeluBackward, "gelu_backward", &fuse_gelu_backward);
   apply(kCopies, "copies", &fuse_copies);

@@ -70,7 +70,7 @@ class Recorder {
   unsigned passes_ = 0;
   std::vector<Node> pending_;
   std::vector<Kept> kept_;
-  size_t kept_bytes_ = 0, most_kept_ = 0;
+  size_t kept_bytes_ = 0;
   std::vector<Range> unplaced_;
   uintptr_t next_unplaced_ = kUnplaced;
   std::vector<Ref<Storage>> placed_;  // for the length of a run

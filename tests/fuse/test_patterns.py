@@ -157,3 +157,50 @@ def test_gelu_without_a_gradient_keeps_nothing(device: str) -> None:
     with fuse.recording() as made:
         out = F.gelu(F.linear(x, w))  # the form with erf has no such kernel
     assert made.report.rewrites == {}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kept", [False, True])
+def test_losses_and_their_gradient_in_one_pass(device: str, kept: bool) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(24, 50, device=device)
+    target = torch.randint(0, 50, (24,), device=device)
+    target[3] = -100
+
+    def work() -> list[torch.Tensor]:
+        x = start.clone().requires_grad_()
+        logits = x * 2.0
+        losses = F.cross_entropy(logits, target, reduction="none")
+        total = (losses * 0.5).sum()
+        likeliest = logits.amax(1) if kept else total
+        if not kept:
+            del logits
+        total.backward()
+        return [x.grad, losses, total, likeliest]
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = values(*work())
+    assert made.report.rewrites.get("cross_entropy") == 1
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    with fuse.recording({"cross_entropy": False}) as made:
+        work()
+    assert "cross_entropy" not in made.report.rewrites
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_losses_that_their_gradient_depends_on_stay_apart(device: str) -> None:
+    start = torch.randn(8, 20, device=device)
+    target = torch.randint(0, 20, (8,), device=device)
+
+    def work() -> list[torch.Tensor]:
+        x = start.clone().requires_grad_()
+        losses = F.cross_entropy(x * 2.0, target, reduction="none")
+        (losses * losses).sum().backward()
+        return [x.grad, losses]
+
+    expected = values(*work())
+    with fuse.recording({"reductions": False}) as made:
+        found = values(*work())
+    assert same(found, expected) and "cross_entropy" not in made.report.rewrites

@@ -150,6 +150,35 @@ def test_a_graph_that_is_kept_gives_its_gradient_again(
 
 
 @places
+@pytest.mark.parametrize("held", ["nobody", "variable", "view", "graph"])
+def test_logits_that_nobody_holds_become_their_gradient(place: str, held: str) -> None:
+    x, target = given(6, 40, dtype="float32", seed=3), labels(6, 40)
+    mine = on(place, x, 0)
+    logits = mine * 1.0
+    before = to_torch(logits)
+    version, place_of_logits = logits._version, logits.data_ptr()
+    places_of_gradient: list[int] = []
+    logits.register_hook(lambda grad: places_of_gradient.append(grad.data_ptr()))
+    loss = F.cross_entropy(logits, to_ours(target).to(place), reduction="none").sum()
+    view = logits[0] if held == "view" else None
+    if held != "variable":
+        del logits
+    loss.backward(retain_graph=held == "graph")
+    assert (places_of_gradient == [place_of_logits]) == (held == "nobody")
+    exact = x.double().requires_grad_()
+    pt.nn.functional.cross_entropy(exact, target, reduction="none").sum().backward()
+    assert exact.grad is not None
+    close(mine.grad, exact.grad, "float32")
+    if held == "variable":
+        assert pt.equal(to_torch(logits), before) and logits._version == version
+    if view is not None:
+        assert pt.equal(to_torch(view), before[0])
+    if held == "graph":
+        loss.backward()
+        close(mine.grad, 2 * exact.grad, "float32")
+
+
+@places
 def test_no_row_that_counts(place: str) -> None:
     logits = vt.zeros(3, 5, device=place).requires_grad_()
     target = vt.full((3,), -100, device=place)

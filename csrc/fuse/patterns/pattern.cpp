@@ -13,6 +13,14 @@ bool any(const std::vector<Range>& ranges, const Range& range) {
                      [&](const Range& each) { return each.overlaps(range); });
 }
 
+bool conflict(const Access& a, const Access& b) {
+  auto touched = [](const Access& access, const Range& range) {
+    return any(access.reads, range) || any(access.writes, range);
+  };
+  return std::any_of(a.writes.begin(), a.writes.end(), [&](auto& r) { return touched(b, r); }) ||
+         std::any_of(b.writes.begin(), b.writes.end(), [&](auto& r) { return any(a.reads, r); });
+}
+
 }  // namespace
 
 int PatternList::only_reader(int at, const Range& range) const {
@@ -53,6 +61,32 @@ bool PatternList::may_move(const Node& node, int from, int to, int except) const
       if (any(other.writes, range)) return false;
   }
   return true;
+}
+
+int PatternList::bring_together(int at, int to) {
+  std::vector<Access> depending{access_of((*this)[at])};
+  std::vector<int> before, after;
+  for (int i = at + 1; i < to; ++i) {
+    if (removed(i)) continue;
+    Access own = access_of((*this)[i]);
+    const bool later = std::any_of(depending.begin(), depending.end(),
+                                   [&](const Access& each) { return conflict(each, own); });
+    (later ? after : before).push_back(i);
+    if (later) depending.push_back(std::move(own));
+  }
+  const Access last = access_of((*this)[to]);
+  for (size_t i = 1; i < depending.size(); ++i)
+    if (conflict(depending[i], last)) return -1;
+  std::vector<Node> order;
+  for (int i : before) order.push_back(std::move((*this)[i]));
+  order.push_back(std::move((*this)[at]));
+  order.push_back(std::move((*this)[to]));
+  for (int i : after) order.push_back(std::move((*this)[i]));
+  // Where nodes were removed, fewer come back than there were.
+  for (size_t i = 0; i < order.size(); ++i) (*this)[at + static_cast<int>(i)] = std::move(order[i]);
+  for (int i = at; i <= to && !removed_.empty(); ++i)
+    removed_[static_cast<size_t>(i)] = i >= at + static_cast<int>(order.size());
+  return at + static_cast<int>(before.size());
 }
 
 void PatternList::compact() {

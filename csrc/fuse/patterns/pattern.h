@@ -33,6 +33,10 @@ class PatternList {
   // what it writes, or writes what it reads.) `except`: a node that is removed as well.
   bool may_move(const Node& node, int from, int to, int except = -1) const;
 
+  // Makes node `to` the next one after node `at`, if it does not need what lies between them and
+  // depends on `at`: that comes after `to` then. The new position of `at`, or -1.
+  int bring_together(int at, int to);
+
   void remove(int i) {
     removed_.resize(nodes_.size(), false);
     removed_[static_cast<size_t>(i)] = true;
@@ -63,5 +67,6 @@ int fuse_norm_backward_add(PatternList& list);
 int fuse_copies(PatternList& list);
 int fuse_linear_gelu(PatternList& list);
 int fuse_gelu_backward(PatternList& list);
+int fuse_cross_entropy(PatternList& list);
 
 }  // namespace vt::fuse

@@ -89,9 +89,12 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, int64_t ignore_i
   const Tensor logits = input.dim() == 1 ? unsqueeze(input, 0) : class_rows(input);
   const Tensor labels = reshape(target, Dims{-1});
   // Loss and gradient in one pass where a backward pass may follow. Not for float16: a loss scale
-  // that keeps small gradients would come too late.
+  // that keeps small gradients would come too late. Not for logits of which there is no room for
+  // two: those turn into their gradient when nobody else needs them, in the backward pass.
+  constexpr size_t kRoomForTwo = size_t{1} << 30;
   const bool gradient = logits.requires_grad();
-  if (kind != Reduction::kNone && !(gradient && input.dtype() == DType::kF16))
+  if (kind != Reduction::kNone &&
+      !(gradient && (input.dtype() == DType::kF16 || logits.bytes() > kRoomForTwo)))
     return cross_entropy_total(logits, labels, ignore_index, label_smoothing,
                                kind == Reduction::kMean, gradient);
   Tensor loss = cross_entropy_rows(logits, labels, ignore_index, label_smoothing);

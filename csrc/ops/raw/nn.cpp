@@ -128,14 +128,18 @@ std::tuple<Tensor, Tensor> cross_entropy_both(const Tensor& input, const Tensor&
 }
 
 Tensor cross_entropy_backward(const Tensor& grad_output, const Tensor& input, const Tensor& target,
-                              const Tensor& logsumexp, int64_t ignore_index,
-                              double label_smoothing) {
+                              const Tensor& logsumexp, int64_t ignore_index, double label_smoothing,
+                              bool in_place) {
+  VT_CHECK(!in_place || input.is_dense(), kRuntime,
+           "cross_entropy: only contiguous logits can become their gradient, got strides ",
+           input.strides());
   const Tensor x = dense(input);
-  Tensor dlogits = empty_like(x);
+  Tensor dlogits = in_place ? alias(input) : empty_like(x);
   if (x.numel() > 0)
     kernels(x.device())
         .cross_entropy_backward(dlogits, dense(raw::to_dtype(grad_output, logsumexp.dtype())), x,
                                 dense(target), logsumexp, ignore_index, label_smoothing);
+  if (in_place) input.bump_version();
   return dlogits;
 }
 
