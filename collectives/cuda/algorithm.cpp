@@ -9,10 +9,8 @@ namespace {
 
 // Of one kind, from the special to the general: the last one suits everything.
 constexpr AlgorithmEntry kAlgorithms[] = {
-    packets::kAllReduce,
-    two_shot::kAllReduce,
-    direct::kBroadcast,
-    direct::kBarrier,
+    packets::kAllReduce, lines::kAllReduce,    packets2::kAllReduce, one_shot::kAllReduce,
+    push::kAllReduce,    two_shot::kAllReduce, direct::kBroadcast,   direct::kBarrier,
 };
 
 }  // namespace

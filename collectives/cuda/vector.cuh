@@ -36,6 +36,38 @@ __device__ inline T load_one(const T* at) {
   return value;
 }
 
+// The i-th Word (8 or 16 bytes) of a buffer of `count` elements of the rank's own; zeros behind its
+// end.
+template <class Word, class T>
+__device__ inline Word load_word(const void* buffer, int64_t i, int64_t count) {
+  constexpr int kElements = sizeof(Word) / sizeof(T);
+  const T* at = static_cast<const T*>(buffer) + i * kElements;
+  if (reinterpret_cast<uintptr_t>(at) % sizeof(Word) == 0 && (i + 1) * kElements <= count)
+    return *reinterpret_cast<const Word*>(at);
+  T values[kElements] = {};
+#pragma unroll
+  for (int k = 0; k < kElements; ++k)
+    if (i * kElements + k < count) values[k] = at[k];
+  Word word;
+  memcpy(&word, values, sizeof(Word));
+  return word;
+}
+
+template <class Word, class T>
+__device__ inline void store_word(void* buffer, int64_t i, int64_t count, Word word) {
+  constexpr int kElements = sizeof(Word) / sizeof(T);
+  T* at = static_cast<T*>(buffer) + i * kElements;
+  if (reinterpret_cast<uintptr_t>(at) % sizeof(Word) == 0 && (i + 1) * kElements <= count) {
+    *reinterpret_cast<Word*>(at) = word;
+    return;
+  }
+  T values[kElements];
+  memcpy(values, &word, sizeof(Word));
+#pragma unroll
+  for (int k = 0; k < kElements; ++k)
+    if (i * kElements + k < count) at[k] = values[k];
+}
+
 // `Bytes` of elements of T on their way through a reduction, in the type that T is reduced in.
 template <class T, class Op, int Bytes>
 struct Lanes {

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _OPS = ("sum", "prod", "min", "max", "avg")
-ALGORITHMS = ("auto", "packets", "two_shot", "nccl")
+ALGORITHMS = (
+    "auto",
+    "packets",
+    "lines",
+    "packets2",
+    "one_shot",
+    "two_shot",
+    "push",
+    "nccl",
+)
 
 
 def add_parser(subparsers: Any) -> None:

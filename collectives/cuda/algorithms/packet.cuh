@@ -33,35 +33,6 @@ __device__ inline bool complete(uint64_t low, uint64_t high, uint32_t epoch) {
   return static_cast<uint32_t>(low >> 32) == epoch && static_cast<uint32_t>(high >> 32) == epoch;
 }
 
-// The i-th 8 bytes of a buffer; zeros behind its end.
-template <class T>
-__device__ inline uint64_t load_packet(const void* buffer, int64_t i, int64_t count) {
-  constexpr int kLanes = kPacketBytes / sizeof(T);
-  const T* at = static_cast<const T*>(buffer) + i * kLanes;
-  if (reinterpret_cast<uintptr_t>(at) % kPacketBytes == 0 && (i + 1) * kLanes <= count)
-    return *reinterpret_cast<const uint64_t*>(at);
-  T values[kLanes] = {};
-  for (int k = 0; k < kLanes; ++k)
-    if (i * kLanes + k < count) values[k] = at[k];
-  uint64_t data;
-  memcpy(&data, values, kPacketBytes);
-  return data;
-}
-
-template <class T>
-__device__ inline void store_packet(void* buffer, int64_t i, int64_t count, uint64_t data) {
-  constexpr int kLanes = kPacketBytes / sizeof(T);
-  T* at = static_cast<T*>(buffer) + i * kLanes;
-  if (reinterpret_cast<uintptr_t>(at) % kPacketBytes == 0 && (i + 1) * kLanes <= count) {
-    *reinterpret_cast<uint64_t*>(at) = data;
-    return;
-  }
-  T values[kLanes];
-  memcpy(values, &data, kPacketBytes);
-  for (int k = 0; k < kLanes; ++k)
-    if (i * kLanes + k < count) at[k] = values[k];
-}
-
 // The i-th packet of every rank, own data where it is the own one: the ranks' loads are on their
 // way together. kLanes is the number of ranks rounded up to 2, 4 or 8. False when a peer did not
 // send.
@@ -100,7 +71,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   const int64_t half = (epoch & 1) * ranks * args.stretch + blockIdx.x * args.room;
 
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x) {
-    const uint64_t data = load_packet<T>(args.in, first + i, args.count);
+    const uint64_t data = load_word<uint64_t, T>(args.in, first + i, args.count);
     for (int k = 1; k < ranks; ++k) {
       const int peer = rank + k < ranks ? rank + k : rank + k - ranks;
       send(args.mailboxes[peer] + half + rank * args.stretch + i, data, epoch);
@@ -110,7 +81,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   bool here = true;
   for (int64_t i = threadIdx.x; i < mine && here; i += blockDim.x) {
     uint64_t data[kLanes];
-    const uint64_t own = load_packet<T>(args.in, first + i, args.count);
+    const uint64_t own = load_word<uint64_t, T>(args.in, first + i, args.count);
     here = receive_all<kLanes>(clique, args.mailboxes[rank] + half + i, args.stretch, epoch, data);
     if (!here) break;
     Lanes<T, Op, kPacketBytes> sum;
@@ -118,24 +89,11 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
 #pragma unroll
     for (int p = 1; p < kLanes; ++p)
       if (p < ranks) sum.combine(p == rank ? own : data[p]);
-    store_packet<T>(args.out, first + i, args.count,
-                    sum.template get<uint64_t>(args.average, ranks));
+    store_word<uint64_t, T>(args.out, first + i, args.count,
+                            sum.template get<uint64_t>(args.average, ranks));
   }
   if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
   fabric::count_kernel(clique);
-}
-
-template <class T>
-const void* choose(ReduceOp op, int ranks) {
-  switch (op) {
-    case ReduceOp::kProd: return reinterpret_cast<const void*>(&all_reduce<T, Prod, 8>);
-    case ReduceOp::kMin: return reinterpret_cast<const void*>(&all_reduce<T, Min, 8>);
-    case ReduceOp::kMax: return reinterpret_cast<const void*>(&all_reduce<T, Max, 8>);
-    default: break;
-  }
-  if (ranks <= 2) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 2>);
-  if (ranks <= 4) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 4>);
-  return reinterpret_cast<const void*>(&all_reduce<T, Sum, 8>);
 }
 
 }  // namespace vt::collectives::gpu::packets

@@ -1,16 +1,11 @@
 // The packet kernels of the integer types.
+#include "collectives/cuda/algorithms/choose.cuh"
 #include "collectives/cuda/algorithms/packet.cuh"
 
 namespace vt::collectives::gpu::packets {
 
 const void* integer_kernel(DType dtype, ReduceOp op, int ranks) {
-  switch (dtype) {
-    case DType::kU8: return choose<uint8_t>(op, ranks);
-    case DType::kI8: return choose<int8_t>(op, ranks);
-    case DType::kI32: return choose<int32_t>(op, ranks);
-    case DType::kI64: return choose<int64_t>(op, ranks);
-    default: return nullptr;
-  }
+  return VT_CHOOSE_INTEGER_KERNEL(all_reduce, dtype, op, ranks);
 }
 
 }  // namespace vt::collectives::gpu::packets

@@ -100,17 +100,4 @@ __global__ void __launch_bounds__(kMaxThreads)
   fabric::count_kernel(clique);
 }
 
-template <class T>
-const void* choose(ReduceOp op, int ranks) {
-  switch (op) {
-    case ReduceOp::kProd: return reinterpret_cast<const void*>(&all_reduce<T, Prod, 8>);
-    case ReduceOp::kMin: return reinterpret_cast<const void*>(&all_reduce<T, Min, 8>);
-    case ReduceOp::kMax: return reinterpret_cast<const void*>(&all_reduce<T, Max, 8>);
-    default: break;
-  }
-  if (ranks <= 2) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 2>);
-  if (ranks <= 4) return reinterpret_cast<const void*>(&all_reduce<T, Sum, 4>);
-  return reinterpret_cast<const void*>(&all_reduce<T, Sum, 8>);
-}
-
 }  // namespace vt::collectives::gpu::two_shot

@@ -1,0 +1,40 @@
+// One-shot all-reduce by lines: what the host knows of it. Packets of 128 bytes with one flag, so
+// that nearly all of what crosses the link is data.
+#pragma once
+#include "collectives/cuda/algorithm.h"
+
+namespace vt::collectives::gpu::lines {
+
+// What one warp-wide access carries whole: 15 words of data, then the epoch they belong to.
+struct alignas(128) Line {
+  uint64_t words[16];
+};
+inline constexpr int kLineBytes = 120;  // of data
+
+// Own buffers, and everybody's mailbox.
+struct Args {
+  Clique clique;
+  const void* in;
+  void* out;
+  Line* mailboxes[kMaxCudaRanks];  // [2 parities][ranks][blocks][room]
+  int64_t count;                   // elements
+  int64_t lines_per_block;
+  int64_t room;     // lines of one block from one rank
+  int64_t stretch;  // lines of all blocks from one rank
+  bool average;
+};
+
+const void* kernel(DType dtype, ReduceOp op, int ranks);
+// Each group of types is compiled in a file of its own; null if the type is not in the group.
+const void* float_kernel(DType dtype, ReduceOp op, int ranks);
+const void* integer_kernel(DType dtype, ReduceOp op, int ranks);
+
+bool suits(const Site& site, const Unit& unit);
+void run(Site& site, const Unit& unit, const Plan& plan);
+void for_each_kernel(void (*f)(const void* kernel));
+size_t mailbox(const Mesh& mesh);
+
+inline constexpr AlgorithmEntry kAllReduce{
+    Kind::kAllReduce, Algorithm::kLines, suits, run, for_each_kernel, mailbox};
+
+}  // namespace vt::collectives::gpu::lines

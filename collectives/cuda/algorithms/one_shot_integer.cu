@@ -1,0 +1,11 @@
+// The one-shot kernels of the integer types.
+#include "collectives/cuda/algorithms/choose.cuh"
+#include "collectives/cuda/algorithms/one_shot.cuh"
+
+namespace vt::collectives::gpu::one_shot {
+
+const void* integer_kernel(DType dtype, ReduceOp op, int ranks) {
+  return VT_CHOOSE_INTEGER_KERNEL(all_reduce, dtype, op, ranks);
+}
+
+}  // namespace vt::collectives::gpu::one_shot

@@ -1,0 +1,58 @@
+// Grids and chunks of the push pipeline.
+#include "collectives/cuda/algorithms/push.h"
+
+#include <algorithm>
+
+#include "collectives/cuda/algorithms/kernels.h"
+
+namespace vt::collectives::gpu::push {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr size_t kChunk = 64 << 10, kLeastChunk = 8 << 10;  // bytes
+
+bool begins_at_a_word(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
+}  // namespace
+
+const void* kernel(DType dtype, ReduceOp op, int ranks) {
+  return of_any_group(float_kernel, integer_kernel, dtype, op, ranks);
+}
+
+void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
+
+bool suits(const Site& site, const Unit& unit) { return site.spread() && unit.bytes() >= 16 << 20; }
+
+void run(Site& site, const Unit& unit, const Plan& plan) {
+  const Call& call = unit.call();
+  const size_t ranks = site.ranks();
+  const void* const function = kernel(call.input.dtype(), call.op, site.ranks());
+  direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
+    const int threads = plan.threads ? plan.threads : kThreads;
+    const int most = std::min(site.most_blocks(threads), plan.blocks ? plan.blocks : kMaxBlocks);
+    const size_t slice = (bytes + ranks - 1) / ranks;
+    // As large as pays, but so that all blocks get some, and that the slots fit the scratch memory.
+    size_t chunk = plan.chunk ? plan.chunk : std::clamp(slice / most, kLeastChunk, kChunk);
+    chunk = std::min(chunk, site.scratch_bytes() / (most * kSlots * (ranks - 1)));
+    chunk = std::max<size_t>(chunk / 16 * 16, 16);
+    Args args{};
+    args.buffers = buffers;
+    args.buffers.count = static_cast<int64_t>(bytes / item_size(call.input.dtype()));
+    args.words = static_cast<int64_t>((bytes + 15) / 16);
+    args.chunk = static_cast<int64_t>(chunk / 16);
+    args.aligned = true;
+    for (size_t r = 0; r < ranks; ++r) {
+      args.scratch[r] = site.scratch<char>(static_cast<int>(r));
+      args.aligned &= begins_at_a_word(buffers.in[r]) && begins_at_a_word(buffers.out[r]);
+    }
+    const int64_t slice_words = (args.words + site.ranks() - 1) / site.ranks();
+    const int64_t chunks = (slice_words + args.chunk - 1) / args.chunk;
+    const int blocks = static_cast<int>(std::min<int64_t>(chunks, most));
+    for (int r = 0; r < site.ranks(); ++r) {
+      args.buffers.clique = site.clique(r);
+      site.launch(function, r, blocks, threads, &args);
+    }
+  });
+}
+
+}  // namespace vt::collectives::gpu::push

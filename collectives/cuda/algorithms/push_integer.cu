@@ -1,0 +1,11 @@
+// The push kernels of the integer types.
+#include "collectives/cuda/algorithms/choose.cuh"
+#include "collectives/cuda/algorithms/push.cuh"
+
+namespace vt::collectives::gpu::push {
+
+const void* integer_kernel(DType dtype, ReduceOp op, int ranks) {
+  return VT_CHOOSE_INTEGER_KERNEL(all_reduce, dtype, op, ranks);
+}
+
+}  // namespace vt::collectives::gpu::push

@@ -1,0 +1,152 @@
+"""Every algorithm of the GPU engine gives the bits of the CPU engine, on every rank."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+import vibetensor
+import vibetensor.torch as torch
+from vibetensor import collectives, fabric
+
+ALGORITHMS = [
+    "auto",
+    "packets",
+    "lines",
+    "packets2",
+    "one_shot",
+    "two_shot",
+    "push",
+]
+# Bytes: less than a word, odd numbers of words and lines, around the limits of one launch.
+SIZES = [4, 36, 1000, 4096, 65544, 300_004, 2_097_152, 5_000_012]
+MESHES = [
+    pytest.param(["cuda:0"] * 2, marks=pytest.mark.cuda),
+    pytest.param(["cuda:0"] * 3, marks=pytest.mark.cuda),
+    pytest.param(["cuda:0"] * 4, marks=pytest.mark.cuda),
+    pytest.param(["cuda:0"] * 8, marks=pytest.mark.cuda),
+    pytest.param(["cuda:0", "cuda:1"], marks=pytest.mark.cuda(devices=2)),
+    pytest.param(["cuda:0", "cuda:1"] * 2, marks=pytest.mark.cuda(devices=2)),
+]
+
+
+def inputs_of(ranks: int, count: int, dtype: torch.dtype, salt: int = 0) -> list[torch.Tensor]:
+    """Random values of one rank each, on the CPU."""
+    chance = np.random.default_rng(count + salt)
+    return [torch.from_numpy(chance.standard_normal(count) * 3).to(dtype) for _ in range(ranks)]
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    host = tensor.cpu()
+    return (host.view(torch.int8) if host.dtype is torch.bfloat16 else host).numpy().tobytes()
+
+
+def wanted_bits(inputs: list[torch.Tensor], op: str) -> bytes:
+    vibetensor.set_cpu_devices(8)
+    mesh = fabric.mesh([f"cpu:{rank}" for rank in range(len(inputs))])
+    copies = [t.clone().to(d) for t, d in zip(inputs, mesh.devices, strict=True)]
+    collectives.communicator(mesh).all_reduce(copies, op)
+    return bits(copies[0])
+
+
+def on(mesh: fabric.Mesh, inputs: list[torch.Tensor], symmetric: bool) -> list[torch.Tensor]:
+    if not symmetric:
+        return [t.to(d) for t, d in zip(inputs, mesh.devices, strict=True)]
+    tensors = fabric.symmetric_zeros(mesh, inputs[0].shape, inputs[0].dtype)
+    for tensor, source in zip(tensors, inputs, strict=True):
+        tensor.copy_(source)
+    return tensors
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("devices", MESHES)
+def test_the_bits_are_those_of_the_cpu(devices: list[str], algorithm: str) -> None:
+    mesh = fabric.mesh(devices)
+    comm = collectives.Communicator(mesh, algorithm=algorithm)
+    for size in SIZES:
+        inputs = inputs_of(len(devices), size // 4, torch.float32)
+        wanted = wanted_bits(inputs, "sum")
+        for symmetric in (False, True):
+            tensors = on(mesh, inputs, symmetric)
+            outputs = on(mesh, inputs, symmetric)
+            comm.all_reduce(tensors, out=outputs)
+            assert all(bits(t) == wanted for t in outputs), (size, symmetric, "out of place")
+            comm.all_reduce(tensors)
+            assert all(bits(t) == wanted for t in tensors), (size, symmetric, "in place")
+    comm.synchronize()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("devices", [MESHES[2], MESHES[4]])
+@pytest.mark.parametrize("op", ["sum", "avg", "prod", "min", "max"])
+def test_every_type_and_reduction(devices: list[str], op: str, algorithm: str) -> None:
+    mesh = fabric.mesh(devices)
+    comm = collectives.Communicator(mesh, algorithm=algorithm)
+    for dtype in (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.uint8,
+        torch.int8,
+        torch.int32,
+        torch.int64,
+    ):
+        inputs = inputs_of(len(devices), 30_011, torch.float32)
+        if dtype is torch.uint8:
+            inputs = [t.abs() for t in inputs]
+        inputs = [t.to(dtype) for t in inputs]
+        tensors = on(mesh, inputs, True)
+        comm.all_reduce(tensors, op)
+        wanted = wanted_bits(inputs, op)
+        assert all(bits(t) == wanted for t in tensors), dtype
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("devices", [MESHES[2], MESHES[4]])
+def test_buffers_that_begin_anywhere(devices: list[str], algorithm: str) -> None:
+    mesh = fabric.mesh(devices)
+    comm = collectives.Communicator(mesh, algorithm=algorithm)
+    for begin, count in ((1, 9), (3, 5003), (5, 100_001), (2, 1_000_000)):
+        inputs = inputs_of(len(devices), begin + count, torch.bfloat16)
+        tensors = on(mesh, inputs, True)
+        comm.all_reduce([t[begin:] for t in tensors])
+        wanted = wanted_bits([t[begin:].clone() for t in inputs], "sum")
+        for tensor, source in zip(tensors, inputs, strict=True):
+            assert bits(tensor[begin:].clone()) == wanted
+            assert bits(tensor[:begin].clone()) == bits(source[:begin].clone())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("devices", [MESHES[2], MESHES[4]])
+@pytest.mark.parametrize("shape", [(1, 32, 0), (3, 1024, 16 << 10), (24, 256, 4 << 10)])
+def test_the_shape_of_the_grid_does_not_matter(
+    devices: list[str], shape: tuple[int, int, int], algorithm: str
+) -> None:
+    mesh = fabric.mesh(devices)
+    blocks, threads, chunk = shape
+    comm = collectives.Communicator(
+        mesh, algorithm=algorithm, max_blocks=blocks, threads=threads, chunk_bytes=chunk
+    )
+    for count in (7, 10_007, 700_001):
+        inputs = inputs_of(len(devices), count, torch.bfloat16)
+        tensors = on(mesh, inputs, True)
+        comm.all_reduce(tensors)
+        wanted = wanted_bits(inputs, "sum")
+        assert all(bits(t) == wanted for t in tensors), count
+
+
+@pytest.mark.parametrize("devices", [MESHES[2], MESHES[4]])
+def test_algorithms_take_turns(devices: list[str]) -> None:
+    """They share signal pads and scratch memory: one must leave them as the next expects them."""
+    mesh = fabric.mesh(devices)
+    chance = random.Random(5)
+    comms = [collectives.Communicator(mesh)]
+    for _ in range(60):
+        inputs = inputs_of(len(devices), chance.choice([3, 2000, 40_000, 400_000]), torch.float32)
+        tensors = on(mesh, inputs, chance.random() < 0.5)
+        comms[0].all_reduce(tensors)
+        wanted = wanted_bits(inputs, "sum")
+        assert all(bits(t) == wanted for t in tensors)
