@@ -17,6 +17,7 @@ class RankStreams {
   RankStreams(const RankStreams&) = delete;
   RankStreams& operator=(const RankStreams&) = delete;
 
+  Stream at(int rank) const { return streams_[rank]; }
   cudaStream_t operator[](int rank) const { return cuda::handle_of(streams_[rank]); }
 
   // What the calling thread has queued on the rank's device up to now.

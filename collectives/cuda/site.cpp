@@ -21,7 +21,7 @@ constexpr size_t kStageBytes = 32 << 20;    // of a rank
 }  // namespace
 
 Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& mailboxes)
-    : mesh_(mesh), options_(options), streams_(mesh) {
+    : mesh_(mesh), options_(options), side_(mesh), streams_(mesh) {
   size_t end = round_up(sizeof(fabric::Pad), kPage);
   for (size_t bytes : mailboxes) {
     mailboxes_.push_back(end);

@@ -7,6 +7,7 @@
 
 #include "collectives/cuda/fault_board.h"
 #include "collectives/cuda/rank_streams.h"
+#include "collectives/cuda/side_streams.h"
 #include "collectives/engine.h"
 #include "fabric/symmetric.h"
 
@@ -31,6 +32,7 @@ class Site {
   const Options& options() const { return options_; }
   bool spread() const { return mesh_.devices().size() > 1; }  // over several devices
   RankStreams& streams() { return streams_; }
+  SideStreams& side() { return side_; }
   cudaStream_t stream(int rank) const { return streams_[rank]; }
   int device_index(int rank) const { return mesh_.device(rank).index; }
 
@@ -79,6 +81,7 @@ class Site {
   std::vector<int> processors_;  // by rank: multiprocessors of its device
   std::shared_ptr<fabric::SymmetricMemory> memory_;
   FaultMemory faults_;
+  SideStreams side_;
   RankStreams streams_;  // the last one: it goes first, and waits for kernels that use the others
 };
 

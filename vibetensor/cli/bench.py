@@ -21,6 +21,7 @@ ALGORITHMS = (
     "one_shot",
     "two_shot",
     "push",
+    "copy_engine",
     "nccl",
 )
 

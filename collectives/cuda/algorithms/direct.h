@@ -25,7 +25,7 @@ void for_each_piece(Site& site, const Unit& unit, const RunPiece& run_piece) {
   args.average = unit.call().op == ReduceOp::kAvg;
   if (!site.options().always_stage && site.reachable(unit)) {
     for (int r = 0; r < site.ranks(); ++r) {
-      args.in[r] = unit.calls[r].input.data();
+      if (unit.calls[r].input.defined()) args.in[r] = unit.calls[r].input.data();
       args.out[r] = unit.calls[r].output.data();
     }
     return run_piece(args, unit.bytes());
@@ -34,7 +34,8 @@ void for_each_piece(Site& site, const Unit& unit, const RunPiece& run_piece) {
     const size_t bytes = std::min(site.stage_bytes(), unit.bytes() - at);
     for (int r = 0; r < site.ranks(); ++r) {
       args.in[r] = args.out[r] = site.stage(r);
-      site.copy(r, args.out[r], unit.calls[r].input.data<char>() + at, bytes);
+      if (unit.calls[r].input.defined())
+        site.copy(r, args.out[r], unit.calls[r].input.data<const char>() + at, bytes);
     }
     run_piece(args, bytes);
     for (int r = 0; r < site.ranks(); ++r)

@@ -1,5 +1,6 @@
 // The entries of the list of algorithms, each defined in a header of its algorithm.
 #pragma once
+#include "collectives/cuda/algorithms/copy_engine.h"
 #include "collectives/cuda/algorithms/direct.h"
 #include "collectives/cuda/algorithms/line.h"
 #include "collectives/cuda/algorithms/one_shot.h"

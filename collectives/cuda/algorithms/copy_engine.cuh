@@ -1,0 +1,50 @@
+// All-reduce by copy engines: each rank reduces one slice. Copy engines bring the parts of it,
+// chunk by chunk, a kernel without any waiting adds them up, and copy engines take the results to
+// the others. The engines fill a link better than any kernel, and leave the multiprocessors alone.
+#pragma once
+#include "collectives/cuda/algorithms/copy_engine.h"
+#include "collectives/cuda/vector.cuh"
+
+namespace vt::collectives::gpu::copy_engine {
+
+template <class T, class Op, int kLanes>
+__global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
+  constexpr int kElements = 16 / sizeof(T), kUnroll = 8 / kLanes;
+  const int64_t words = (args.count + kElements - 1) / kElements;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  const auto combine = [&](const uint4(&parts)[kLanes]) {
+    Lanes<T, Op, 16> sum;
+    sum.set(parts[0]);
+#pragma unroll
+    for (int p = 1; p < kLanes; ++p)
+      if (p < args.ranks) sum.combine(parts[p]);
+    return sum.template get<uint4>(args.average, args.ranks);
+  };
+  bool aligned = reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
+  for (int p = 0; p < args.ranks; ++p)
+    aligned &= reinterpret_cast<uintptr_t>(args.parts[p]) % 16 == 0;
+  const int64_t whole = aligned ? args.count / kElements : 0;
+
+  int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  for (; i + (kUnroll - 1) * step < whole; i += kUnroll * step) {
+    uint4 parts[kUnroll][kLanes];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u)
+#pragma unroll
+      for (int p = 0; p < kLanes; ++p)
+        if (p < args.ranks)
+          parts[u][p] = load16(static_cast<const uint4*>(args.parts[p]) + i + u * step);
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u)
+      store16(static_cast<uint4*>(args.out) + i + u * step, combine(parts[u]));
+  }
+  for (; i < words; i += step) {
+    uint4 parts[kLanes];
+#pragma unroll
+    for (int p = 0; p < kLanes; ++p)
+      if (p < args.ranks) parts[p] = load_word<uint4, T>(args.parts[p], i, args.count);
+    store_word<uint4, T>(args.out, i, args.count, combine(parts));
+  }
+}
+
+}  // namespace vt::collectives::gpu::copy_engine

@@ -1,0 +1,11 @@
+// The adding kernels of the float types for the copy engines.
+#include "collectives/cuda/algorithms/choose.cuh"
+#include "collectives/cuda/algorithms/copy_engine.cuh"
+
+namespace vt::collectives::gpu::copy_engine {
+
+const void* float_kernel(DType dtype, ReduceOp op, int ranks) {
+  return VT_CHOOSE_FLOAT_KERNEL(all_reduce, dtype, op, ranks);
+}
+
+}  // namespace vt::collectives::gpu::copy_engine

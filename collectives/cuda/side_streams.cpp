@@ -1,0 +1,27 @@
+// Making and destroying the side streams.
+#include "collectives/cuda/side_streams.h"
+
+#include <limits>
+
+#include "device/cuda/device.h"
+
+namespace vt::collectives::gpu {
+
+SideStreams::SideStreams(const fabric::Mesh& mesh) {
+  for (Device device : mesh.ranks()) {
+    for (int i = 0; i < kLanes; ++i)
+      lanes_.push_back(cuda::create_stream(device.index, std::numeric_limits<int>::min()));
+    for (int i = 0; i < kMarks; ++i) marks_.push_back(cuda::create_event(device.index, false));
+  }
+}
+
+SideStreams::~SideStreams() {
+  for (Stream stream : lanes_) {
+    cuda::DeviceGuard guard(stream.device.index);
+    (void)cudaStreamSynchronize(cuda::handle_of(stream));
+    cuda::destroy_stream(stream);
+  }
+  for (cuda::Event* event : marks_) cuda::destroy_event(event);
+}
+
+}  // namespace vt::collectives::gpu
