@@ -45,16 +45,19 @@ std::atomic<int> active_captures{0};
 
 Capture* find_capture(Device device) {
   if (device.is_cpu()) return nullptr;
-  Backend& own = backend(device);
-  const uint64_t id = own.capture_id(own.current_stream(device.index));
-  if (id == 0) return nullptr;
-  std::lock_guard lock(registry().mutex);
-  for (Capture* capture : registry().active)
-    if (capture->id() == id) return capture;
-  return nullptr;  // another library's
+  return capture_of(backend(device).current_stream(device.index));
 }
 
 }  // namespace detail
+
+Capture* capture_of(Stream stream) {
+  const uint64_t id = backend(stream.device).capture_id(stream);
+  if (id == 0) return nullptr;
+  std::lock_guard lock(registry().mutex);
+  for (Capture* capture : registry().active)
+    if (capture->has_id(id)) return capture;
+  return nullptr;  // another library's
+}
 
 void refuse_in_capture(const char* op, const char* why) {
   fail(ErrorKind::kRuntime, op, ": cannot be captured: ", why);
@@ -71,9 +74,15 @@ Capture::~Capture() {
   }
 }
 
-void Capture::enter(uint64_t id) {
+void Capture::add_guest(std::shared_ptr<ReplayGuest> guest) {
   std::lock_guard lock(registry().mutex);
-  id_ = id;
+  if (std::find(guests_.begin(), guests_.end(), guest) == guests_.end())
+    guests_.push_back(std::move(guest));
+}
+
+void Capture::enter(std::span<const uint64_t> ids) {
+  std::lock_guard lock(registry().mutex);
+  ids_.assign(ids.begin(), ids.end());
   registry().active.push_back(this);
   ++detail::active_captures;
 }
@@ -81,7 +90,11 @@ void Capture::enter(uint64_t id) {
 void Capture::leave() {
   std::lock_guard lock(registry().mutex);
   if (std::erase(registry().active, this) > 0) --detail::active_captures;
-  id_ = 0;
+  ids_.clear();
+}
+
+bool Capture::has_id(uint64_t id) const {
+  return std::find(ids_.begin(), ids_.end(), id) != ids_.end();
 }
 
 Capture::Part& Capture::part_of(Device device) {

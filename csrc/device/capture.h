@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/device.h"
@@ -15,6 +16,19 @@
 #include "device/generator.h"
 
 namespace vt {
+
+// Whoever has streams of its own of which work was captured, as a communicator has. Replays and its
+// other work follow each other.
+class ReplayGuest {
+ public:
+  virtual ~ReplayGuest() = default;
+  // Throws what has gone wrong with its work so far. Then nothing of the replay is queued.
+  virtual void check_replay() {}
+  // The calling thread's current streams follow what the guest has queued.
+  virtual void before_replay() {}
+  // What the guest queues from now on follows the calling thread's current streams.
+  virtual void after_replay() {}
+};
 
 // Note [Live values]
 // A kernel's arguments are fixed when it is captured. What must differ from replay to replay (where
@@ -52,11 +66,15 @@ class Capture {
   // numbers of one replay from the generators.
   void prepare_replay();
 
-  // The capture of this number of the driver's has begun, or is over. Between the two,
-  // active_capture finds it.
-  void enter(uint64_t id);
+  // Takes part in every replay, and lives as long as the graph.
+  void add_guest(std::shared_ptr<ReplayGuest> guest);
+  const std::vector<std::shared_ptr<ReplayGuest>>& guests() const { return guests_; }
+
+  // The captures of these numbers of the driver's have begun, or are over: one of all devices, or
+  // one of each. Between the two, active_capture finds it.
+  void enter(std::span<const uint64_t> ids);
   void leave();
-  uint64_t id() const { return id_; }
+  bool has_id(uint64_t id) const;
 
  private:
   static constexpr int kChunkWords = 480;  // what one launch carries by value
@@ -81,15 +99,19 @@ class Capture {
   Part& part_of(Device device);
   uint64_t* take_words(Part& part, int count, uint64_t** host);
 
-  uint64_t id_ = 0;
+  std::vector<uint64_t> ids_;
   std::vector<std::unique_ptr<Part>> parts_;
   std::vector<Value> values_;
+  std::vector<std::shared_ptr<ReplayGuest>> guests_;
 };
 
 namespace detail {
 extern std::atomic<int> active_captures;
 VT_NOINLINE Capture* find_capture(Device device);
 }  // namespace detail
+
+// The capture that the stream takes part in, null for none.
+Capture* capture_of(Stream stream);
 
 // The capture that the calling thread's current stream of the device takes part in; null, for the
 // price of one load, where nothing is being captured.

@@ -1,6 +1,9 @@
 // Capturing streams into graphs, and replaying those.
 #include "device/cuda/graph.h"
 
+#include <algorithm>
+#include <mutex>
+
 #include "base/error.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
@@ -10,23 +13,11 @@
 #include "device/deferred.h"
 
 namespace vt::cuda {
+namespace {
 
-uint64_t capture_id(Stream stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  unsigned long long id = 0;
-#if CUDART_VERSION >= 13000
-  const cudaError_t code =
-      cudaStreamGetCaptureInfo(handle_of(stream), &status, &id, nullptr, nullptr, nullptr, nullptr);
-#else
-  const cudaError_t code =
-      cudaStreamGetCaptureInfo_v2(handle_of(stream), &status, &id, nullptr, nullptr, nullptr);
-#endif
-  if (code != cudaSuccess) {  // a capture elsewhere forbids the question: this stream is in none
-    (void)cudaGetLastError();
-    return 0;
-  }
-  return status == cudaStreamCaptureStatusNone ? 0 : id;
-}
+Stream current(int index) { return {device_at(index), current_stream(index)}; }
+
+}  // namespace
 
 CudaGraph::~CudaGraph() {
   if (capturing_) abandon();
@@ -35,56 +26,104 @@ CudaGraph::~CudaGraph() {
 
 Device CudaGraph::device() const { return device_at(index_); }
 
+std::vector<Device> CudaGraph::devices() const {
+  std::vector<Device> result;
+  for (const Lane& lane : lanes_) result.push_back(lane.stream.device);
+  if (result.empty()) result.push_back(device());
+  return result;
+}
+
 Capture& CudaGraph::values() {
   VT_CHECK(values_, kRuntime, "CUDAGraph: nothing has been captured");
   return *values_;
 }
 
-void CudaGraph::begin(Stream stream, uint64_t pool) {
-  run_deferred();
+void CudaGraph::check_lanes(std::span<const CaptureLane> lanes) const {
   VT_CHECK(!capturing_, kRuntime, "CUDAGraph.capture_begin: this graph is being captured already");
-  VT_CHECK(stream.device == device(), kRuntime, "CUDAGraph.capture_begin: the graph is of ",
-           device(), ", the stream of ", stream.device);
-  VT_CHECK(stream.handle != nullptr, kRuntime,
-           "CUDAGraph.capture_begin: the default stream cannot be captured; make another one "
-           "current, as torch.cuda.graph does");
-  VT_CHECK(capture_id(stream) == 0, kRuntime,
-           "CUDAGraph.capture_begin: the stream is being captured already");
-  drop();
-  DeviceGuard guard(index_);
-  cuda_backend().retain_memory_pool(index_, pool);
-  pool_ = pool;
-  has_pool_ = true;
-  stream_ = stream;
-  try {
-    cuda_backend().begin_memory_pool(pool, stream);
-  } catch (...) {
-    drop();
-    throw;
+  VT_CHECK(!lanes.empty() && lanes[0].stream.device == device(), kRuntime,
+           "CUDAGraph.capture_begin: the graph is of ", device(), ", the first stream is not");
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    const Stream stream = lanes[i].stream;
+    VT_CHECK(stream.handle != nullptr, kRuntime, "CUDAGraph.capture_begin: the default stream of ",
+             stream.device,
+             " cannot be captured; make another one current, as torch.cuda.graph does");
+    VT_CHECK(capture_id(stream) == 0, kRuntime, "CUDAGraph.capture_begin: the stream of ",
+             stream.device, " is being captured already");
+    for (size_t j = 0; j < i; ++j)
+      VT_CHECK(lanes[j].stream.device != stream.device, kRuntime,
+               "CUDAGraph.capture_begin: ", stream.device, " is named twice");
   }
-  capturing_ = true;
+}
+
+void CudaGraph::begin(std::span<const CaptureLane> lanes, GraphForm form) {
+  run_deferred();
+  check_lanes(lanes);
+  drop();
+  form_ = form;
   try {
+    for (const CaptureLane& given : lanes) {
+      const int index = given.stream.device.index;
+      DeviceGuard guard(index);
+      cuda_backend().retain_memory_pool(index, given.pool);
+      lanes_.push_back({.stream = given.stream, .pool = given.pool});
+    }
     values_ = std::make_unique<Capture>();
-    // Relaxed: backward passes queue from threads of their own, and the allocator may need a
-    // segment. What must not be called is refused by the library (check_not_capturing).
-    VT_CUDA(cudaStreamBeginCapture(handle_of(stream), cudaStreamCaptureModeRelaxed));
-    values_->enter(capture_id(stream));
+    capturing_ = true;
+    for (Lane& lane : lanes_) start(lane);
+    std::vector<uint64_t> ids;
+    for (const Lane& lane : lanes_) ids.push_back(capture_id(lane.stream));
+    values_->enter(ids);
   } catch (...) {
     abandon();
     throw;
   }
 }
 
-// Ends the capture, whatever has become of it.
-cudaError_t CudaGraph::stop(cudaGraph_t* graph) noexcept {
-  if (values_) values_->leave();
-  const cudaError_t code = cudaStreamEndCapture(handle_of(stream_), graph);
-  if (code != cudaSuccess) (void)cudaGetLastError();
-  capturing_ = false;
-  try {
-    pool_bytes_ = cuda_backend().end_memory_pool(pool_, stream_);
-  } catch (const Error&) {  // it was not begun
+void CudaGraph::start(Lane& lane) {
+  DeviceGuard guard(lane.index());
+  cuda_backend().begin_memory_pool(lane.pool, lane.stream);
+  lane.begun = true;
+  if (&lane != &lanes_[0] && form_ == GraphForm::kWhole) {
+    order_streams(lanes_[0].stream, lane.stream);
+    return;
   }
+  // Relaxed: backward passes queue from threads of their own, and the allocator may need a
+  // segment. What must not be called is refused by the library (check_not_capturing).
+  VT_CUDA(cudaStreamBeginCapture(handle_of(lane.stream), cudaStreamCaptureModeRelaxed));
+}
+
+// Ends the capture, whatever has become of it.
+cudaError_t CudaGraph::stop() noexcept {
+  if (values_) values_->leave();
+  cudaError_t first = cudaSuccess;
+  for (Lane& lane : lanes_) {
+    if (!lane.begun || (&lane != &lanes_[0] && form_ == GraphForm::kWhole)) continue;
+    const cudaError_t code = cudaStreamEndCapture(handle_of(lane.stream), &lane.graph);
+    if (code != cudaSuccess) (void)cudaGetLastError();
+    if (first == cudaSuccess) first = code;
+  }
+  capturing_ = false;
+  for (Lane& lane : lanes_) {
+    if (!lane.begun) continue;
+    lane.begun = false;
+    try {
+      lane.pool_bytes = cuda_backend().end_memory_pool(lane.pool, lane.stream);
+    } catch (const Error&) {  // it was not begun
+    }
+  }
+  return first;
+}
+
+cudaError_t CudaGraph::instantiate(Lane& lane) {
+  if (lane.graph == nullptr) return cudaErrorUnknown;
+  DeviceGuard guard(lane.index());
+  size_t nodes = 0;
+  cudaError_t code = cudaGraphGetNodes(lane.graph, nullptr, &nodes);
+  nodes_ += nodes;
+  if (code == cudaSuccess) code = cudaGraphInstantiate(&lane.exec, lane.graph, 0);
+  if (code == cudaSuccess) code = cudaGraphUpload(lane.exec, handle_of(lane.stream));
+  (void)cudaGraphDestroy(lane.graph);
+  lane.graph = nullptr;
   return code;
 }
 
@@ -92,23 +131,27 @@ void CudaGraph::end() {
   VT_CHECK(capturing_, kRuntime, "CUDAGraph.capture_end: nothing is being captured");
   run_deferred();
   DeviceGuard guard(index_);
-  cudaGraph_t graph = nullptr;
-  cudaError_t code = stop(&graph);
-  if (code == cudaSuccess && graph != nullptr) {
-    code = cudaGraphGetNodes(graph, nullptr, &nodes_);
-    if (code == cudaSuccess) {
-      std::lock_guard unit(launch_unit_mutex());
-      code = cudaGraphInstantiate(&exec_, graph, 0);
-      if (code == cudaSuccess) code = cudaGraphUpload(exec_, handle_of(stream_));
+  try {
+    if (form_ == GraphForm::kWhole)
+      for (size_t i = 1; i < lanes_.size(); ++i) order_streams(lanes_[i].stream, lanes_[0].stream);
+  } catch (const Error&) {  // the capture is lost, as its end will say
+    (void)cudaGetLastError();
+  }
+  cudaError_t code = stop();
+  if (code == cudaSuccess) {
+    std::lock_guard unit(launch_unit_mutex());
+    for (Lane& lane : lanes_) {
+      if (code != cudaSuccess || (&lane != &lanes_[0] && form_ == GraphForm::kWhole)) break;
+      code = instantiate(lane);
     }
   }
-  if (graph != nullptr) (void)cudaGraphDestroy(graph);
-  if (code == cudaSuccess && exec_ != nullptr) {
-    last_replay_ = handle_of(stream_);  // which uploads it
-    replayed_ = true;
+  if (code == cudaSuccess) {
+    for (Lane& lane : lanes_) lane.replayed_on = lane.stream;  // which uploads it
+    replayed_ = ready_ = true;
     return;
   }
   (void)cudaGetLastError();
+  const size_t nodes = nodes_;
   drop();
   if (code == cudaErrorStreamCaptureUnjoined)
     fail(ErrorKind::kRuntime,
@@ -116,37 +159,61 @@ void CudaGraph::end() {
          "waited for; call current_stream.wait_stream(other) before the capture ends");
   if (code == cudaErrorMemoryAllocation)
     fail(ErrorKind::kOutOfMemory, "CUDAGraph.capture_end: ", device(),
-         " has no memory left for the graph of ", nodes_, " nodes");
-  fail_call("CUDAGraph.capture_end", code == cudaSuccess ? cudaErrorUnknown : code);
+         " has no memory left for the graph of ", nodes, " nodes");
+  fail_call("CUDAGraph.capture_end", code);
 }
 
 void CudaGraph::abandon() noexcept {
   if (!capturing_) return;
   try {
     DeviceGuard guard(index_);
-    cudaGraph_t graph = nullptr;
-    (void)stop(&graph);
-    if (graph != nullptr) (void)cudaGraphDestroy(graph);
+    (void)stop();
   } catch (const Error&) {  // the context is lost, and the capture with it
   }
   capturing_ = false;
   drop();
 }
 
-void CudaGraph::replay() {
-  run_deferred();
-  VT_CHECK(exec_ != nullptr, kRuntime,
+void CudaGraph::check_replayable() const {
+  VT_CHECK(ready_, kRuntime,
            "CUDAGraph.replay: nothing has been captured, or the graph was reset");
-  check_not_capturing("CUDAGraph.replay", device(), "graphs do not nest; capture its work itself");
-  DeviceGuard guard(index_);
-  const cudaStream_t stream = current_stream(index_);
+  for (const Lane& lane : lanes_)
+    check_not_capturing("CUDAGraph.replay", lane.stream.device,
+                        "graphs do not nest; capture its work itself");
+}
+
+void CudaGraph::follow() {
+  run_deferred();
+  check_replayable();
+  for (const auto& guest : values_->guests()) guest->check_replay();
+  if (!replayed_) return;
   // Replays share the graph's memory, so they follow each other on whatever streams.
-  if (replayed_ && last_replay_ != stream)
-    order_streams({device(), last_replay_}, {device(), stream});
+  for (const Lane& lane : lanes_) order_streams(lane.replayed_on, current(lane.index()));
+}
+
+void CudaGraph::replay() {
+  follow();
+  DeviceGuard guard(index_);
+  const Stream first = current(index_);
+  const auto& guests = values_->guests();
+  std::unique_lock unit(launch_unit_mutex(), std::defer_lock);
   values_->prepare_replay();
-  cuda_backend().count_memory_pool(index_, pool_, pool_bytes_);
-  VT_CUDA(cudaGraphLaunch(exec_, stream));
-  last_replay_ = stream;
+  for (const Lane& lane : lanes_)
+    cuda_backend().count_memory_pool(lane.index(), lane.pool, lane.pool_bytes);
+  if (!guests.empty() || lanes_.size() > 1) unit.lock();
+  for (const auto& guest : guests) guest->before_replay();
+  if (form_ == GraphForm::kWhole) {
+    for (size_t i = 1; i < lanes_.size(); ++i) order_streams(current(lanes_[i].index()), first);
+    VT_CUDA(cudaGraphLaunch(lanes_[0].exec, handle_of(first)));
+    for (size_t i = 1; i < lanes_.size(); ++i) order_streams(first, current(lanes_[i].index()));
+  } else {
+    for (const Lane& lane : lanes_) {
+      DeviceGuard own(lane.index());
+      VT_CUDA(cudaGraphLaunch(lane.exec, current_stream(lane.index())));
+    }
+  }
+  for (const auto& guest : guests) guest->after_replay();
+  for (Lane& lane : lanes_) lane.replayed_on = current(lane.index());
   replayed_ = true;
 }
 
@@ -156,17 +223,26 @@ void CudaGraph::reset() {
 }
 
 void CudaGraph::drop() noexcept {
-  try {
-    DeviceGuard guard(index_);
-    if (exec_ != nullptr && cudaGraphExecDestroy(exec_) != cudaSuccess) (void)cudaGetLastError();
-    exec_ = nullptr;
-    values_.reset();
-    if (has_pool_) cuda_backend().release_memory_pool(index_, pool_);
-  } catch (const Error&) {  // the context is lost
-  }
-  has_pool_ = false;
-  replayed_ = false;
+  ready_ = replayed_ = false;
   nodes_ = 0;
+  for (Lane& lane : lanes_) {
+    try {
+      DeviceGuard guard(lane.index());
+      if (lane.graph != nullptr) (void)cudaGraphDestroy(lane.graph);
+      if (lane.exec != nullptr && cudaGraphExecDestroy(lane.exec) != cudaSuccess)
+        (void)cudaGetLastError();
+    } catch (const Error&) {  // the context is lost
+    }
+  }
+  values_.reset();
+  for (Lane& lane : lanes_) {
+    try {
+      DeviceGuard guard(lane.index());
+      cuda_backend().release_memory_pool(lane.index(), lane.pool);
+    } catch (const Error&) {
+    }
+  }
+  lanes_.clear();
 }
 
 }  // namespace vt::cuda

@@ -11,36 +11,56 @@ class CudaGraph final : public Graph {
   explicit CudaGraph(int index) : index_(index) {}
   ~CudaGraph() override;
 
-  void begin(Stream stream, uint64_t pool) override;
+  void begin(std::span<const CaptureLane> lanes, GraphForm form) override;
   void end() override;
   void abandon() noexcept override;
   bool capturing() const override { return capturing_; }
-  bool ready() const override { return exec_ != nullptr; }
+  bool ready() const override { return ready_; }
+  void follow() override;
   void replay() override;
   void reset() override;
   size_t node_count() const override { return nodes_; }
   Device device() const override;
+  std::vector<Device> devices() const override;
   Capture& values() override;
 
  private:
-  cudaError_t stop(cudaGraph_t* graph) noexcept;
+  struct Lane {
+    Stream stream;  // that is, or was, captured
+    uint64_t pool = 0;
+    bool begun = false;      // its capture has begun
+    int64_t pool_bytes = 0;  // that the work needs
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;  // of a whole graph, only the first lane's
+    Stream replayed_on;
+
+    int index() const { return stream.device.index; }
+  };
+
+  void check_lanes(std::span<const CaptureLane> lanes) const;
+  void start(Lane& lane);
+  cudaError_t stop() noexcept;
+  cudaError_t instantiate(Lane& lane);
+  void check_replayable() const;
   void drop() noexcept;
 
   int index_;
+  GraphForm form_ = GraphForm::kWhole;
+  std::vector<Lane> lanes_;
   bool capturing_ = false;
-  bool has_pool_ = false;
-  Stream stream_;  // that is, or was, captured
-  uint64_t pool_ = 0;
-  int64_t pool_bytes_ = 0;  // that the work needs
-  cudaGraphExec_t exec_ = nullptr;
+  bool ready_ = false;
+  bool replayed_ = false;
   size_t nodes_ = 0;
   std::unique_ptr<Capture> values_;
-  cudaStream_t last_replay_ = nullptr;
-  bool replayed_ = false;
 };
 
 // The number of the capture that the stream takes part in, 0 for none.
 uint64_t capture_id(Stream stream);
+// What the next work on a stream that is being captured will wait for, and setting that: no more
+// and no less. The first is empty-handed (false) where the driver does not say.
+bool capture_dependencies(Stream stream, std::vector<cudaGraphNode_t>& nodes);
+void set_capture_dependencies(Stream stream, std::span<const cudaGraphNode_t> nodes);
+
 // As Backend::write_words.
 void write_words(int index, uint64_t* dst, const uint64_t* words, int count);
 
