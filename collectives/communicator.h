@@ -102,7 +102,7 @@ class Communicator {
 
   fabric::Mesh mesh_;
   Options options_;
-  std::unique_ptr<Engine> engine_;
+  std::shared_ptr<Engine> engine_;
 
   std::mutex mutex_;
   std::condition_variable progress_;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "collectives/collective.h"
+#include "device/capture.h"
 
 namespace vt::collectives {
 
@@ -46,10 +47,9 @@ class Completion {
   virtual void join(int rank) = 0;  // orders the calling thread's later work after it
 };
 
-class Engine {
+// Graphs that hold units of an engine hold the engine, too.
+class Engine : public ReplayGuest, public std::enable_shared_from_this<Engine> {
  public:
-  virtual ~Engine() = default;
-
   // Does run() return before the unit is done? Then it is cheap, and needs no thread of its own.
   virtual bool queues() const { return false; }
 

@@ -3,12 +3,13 @@
 
 #include <algorithm>
 #include <exception>
-#include <latch>
+#include <semaphore>
 
 #include "autograd/engine.h"
 #include "autograd/variable.h"
 #include "base/error.h"
 #include "device/backend.h"
+#include "device/capture.h"
 #include "device/cpu/parallel.h"
 #include "device/deferred.h"
 #include "ops/ops.h"
@@ -141,12 +142,14 @@ void GradientReducer::start_pass() {
   }
 }
 
-// One job a device, which runs the ranks of that device in turn.
+// One job a device, which runs the ranks of that device in turn. While these are captured, one
+// after the other: the graph that the driver builds is not for several threads at once.
 void GradientReducer::run_backward(std::span<const Tensor> losses, std::span<const Tensor> seeds) {
   const auto& devices = mesh().devices();
   std::vector<std::exception_ptr> failures(mesh().size());
-  std::latch done(static_cast<ptrdiff_t>(devices.size()));
   const int threads = std::max(1, num_threads() / static_cast<int>(devices.size()));
+  std::counting_semaphore<kMaxDevices> done(0);
+  const bool captured = active_capture(devices[0]) != nullptr;
   for (size_t d = 0; d < devices.size(); ++d) {
     const Device device = devices[d];
     run_deferred();
@@ -160,10 +163,11 @@ void GradientReducer::run_backward(std::span<const Tensor> losses, std::span<con
           vt::backward(losses.subspan(rank, 1), seeds.subspan(rank, 1), {});
         } catch (...) { failures[rank] = std::current_exception(); }
       }
-      done.count_down();
+      done.release();
     });
+    if (captured) done.acquire();
   }
-  done.wait();
+  for (size_t d = 0; d < devices.size() && !captured; ++d) done.acquire();
   for (const std::exception_ptr& failure : failures)
     if (failure) std::rethrow_exception(failure);
 }

@@ -1,4 +1,4 @@
-"""`vibetensor.capture`: a whole training step as one CUDA graph, captured and kept up to date."""
+"""`vibetensor.capture`: a whole training step as a CUDA graph, captured and kept up to date."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import linecache
 import logging
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vibetensor import _C, replay
+from vibetensor import _C, graph_trial, replay
 from vibetensor.fuse import Choice, Report, chosen, recording
-from vibetensor.graphs import CUDAGraph, graph
+from vibetensor.graphs import CUDAGraph, gpus, graph
 from vibetensor.host_state import HostRandom, Modes
-from vibetensor.structure import key_of, leaves_of, map_tensors
+from vibetensor.structure import key_of, leaves_of, map_placed, map_tensors
 
 __all__ = ["CapturedStep", "capture"]
 
@@ -31,6 +31,7 @@ def capture(
     warmup: int = 2,
     fuse: Choice = False,
     device: _C.device | str | None = None,
+    devices: Sequence[_C.device | str] | None = None,
     max_graphs: int = 8,
     strict: bool = False,
 ) -> CapturedStep:
@@ -50,6 +51,9 @@ def capture(
         fuse: let the step compiler join kernels of the captured step: True, or {name: False} to
             leave passes out, or names for just those (`vibetensor.fuse.passes()`).
         device: the GPU; the current one if None.
+        devices: the GPUs of a step that runs on several, in the place of `device`; tensors on the
+            CPU reach the step on the first of them. Work of different GPUs may meet in collectives
+            only. A GPU that several ranks of a collective share is named as often as it has ranks.
         max_graphs: how many graphs are kept, for different arguments; the one used longest ago
             goes. They share their memory.
         strict: raise a RuntimeError in place of running eagerly where a capture fails.
@@ -62,16 +66,17 @@ def capture(
         ValueError: a count out of range, or a pass that does not exist.
     """
     return CapturedStep(
-        step, warmup=warmup, fuse=fuse, device=device, max_graphs=max_graphs, strict=strict
-    )
+        step, warmup=warmup, fuse=fuse, device=device, devices=devices, max_graphs=max_graphs,
+        strict=strict,
+    )  # fmt: skip
 
 
 class _Entry:
     """A graph with the tensors it reads and writes."""
 
-    def __init__(self, inputs: list[Tensor]) -> None:
+    def __init__(self, inputs: list[Tensor], devices: Sequence[_C.device], *, whole: bool) -> None:
         self.inputs = inputs
-        self.graph = CUDAGraph()
+        self.graph = CUDAGraph(devices, whole=whole)
         self.arguments: Any = None  # what the step was given; keys name some of it by id
         self.outputs: Any = None
 
@@ -92,6 +97,7 @@ class CapturedStep:
         warmup: int = 2,
         fuse: Choice = False,
         device: _C.device | str | None = None,
+        devices: Sequence[_C.device | str] | None = None,
         max_graphs: int = 8,
         strict: bool = False,
     ) -> None:
@@ -102,7 +108,11 @@ class CapturedStep:
         self._step = step
         self._warmup = warmup
         self._fuse = fuse
-        self._device = device
+        if device is not None:
+            if devices is not None:
+                raise ValueError("capture: give device= or devices=, not both")
+            devices = [device]
+        self._ranks = None if devices is None else [_C.device(str(each)) for each in devices]
         self._max_graphs = max_graphs
         self._strict = strict
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
@@ -110,8 +120,8 @@ class CapturedStep:
         self._missing: OrderedDict[Any, int] = OrderedDict()
         self._eager_calls = 0
         self._misses = 0
-        self._stream: _C.Stream | None = None
-        self._pool: _C.MemoryPool | None = None
+        self._streams: list[_C.Stream] = []
+        self._pools: list[_C.MemoryPool] = []
         self._logged: set[str] = set()
         self._report: Report | None = None
         chosen(fuse)  # a wrong name is an error here, not at the first capture
@@ -123,11 +133,12 @@ class CapturedStep:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """One step."""
-        device = self._gpu()
-        if device is None:
+        ranks = self._gpus()
+        if not ranks:
             return self._eager(_C.cuda_unavailable_reason(), args, kwargs)
-        tensors: list[Tensor] = []
-        key = (key_of((args, kwargs), tensors), _C.is_grad_enabled(), self._modes.now())
+        device = ranks[0]
+        tensors: list[tuple[Tensor, _C.device]] = []
+        key = (key_of((args, kwargs), tensors, device), _C.is_grad_enabled(), self._modes.now())
         entry = self._entries.get(key)
         if entry is not None:
             reason = self._stale(entry)
@@ -140,7 +151,7 @@ class CapturedStep:
         reason = self._why_not(key)
         if reason:
             return self._eager(reason, *self._on(device, args, kwargs))
-        made = self._capture(key, device, tensors, args, kwargs)
+        made = self._capture(key, ranks, tensors, args, kwargs)
         if isinstance(made, str):
             self._refused[key] = made
             return self._eager(made, *self._on(device, args, kwargs))
@@ -148,14 +159,13 @@ class CapturedStep:
 
     # -- deciding ----------------------------------------------------------------------------------
 
-    def _gpu(self) -> _C.device | None:
-        if self._device is None:
+    def _gpus(self) -> list[_C.device]:
+        """The GPU of each rank, the first one's at the front; none where there is no GPU."""
+        if self._ranks is None:
             if _C.device_count("cuda") == 0:
-                return None
-            self._device = _C.device(f"cuda:{_C.current_device()}")
-        elif isinstance(self._device, str):
-            self._device = _C.device(self._device)
-        return self._device if self._device.type == "cuda" else None
+                return []
+            self._ranks = [_C.device(f"cuda:{_C.current_device()}")]
+        return self._ranks if all(rank.type == "cuda" for rank in self._ranks) else []
 
     def _why_not(self, key: Any) -> str:
         if replay.recording() is not None:
@@ -204,35 +214,50 @@ class CapturedStep:
 
     @staticmethod
     def _on(device: _C.device, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        def move(tensor: Tensor) -> Tensor:
+        def move(tensor: Tensor, to: _C.device) -> Tensor:
             if tensor.requires_grad or tensor.device.type == "cuda":
                 return tensor
-            return _reachable(tensor).to(device, non_blocking=True)
+            return _reachable(tensor).to(to, non_blocking=True)
 
-        return map_tensors(move, args), map_tensors(move, kwargs)
+        return map_placed(move, args, device), map_placed(move, kwargs, device)
 
     # -- capturing ---------------------------------------------------------------------------------
 
     def _capture(
-        self, key: Any, device: _C.device, tensors: list[Tensor], args: Any, kwargs: Any
+        self,
+        key: Any,
+        ranks: list[_C.device],
+        tensors: list[tuple[Tensor, _C.device]],
+        args: Any,
+        kwargs: Any,
     ) -> _Entry | str:
         """A graph of the step, which has had no effect yet; or why there is none."""
         while len(self._entries) >= self._max_graphs:
             self._entries.popitem(last=False)
-        entry = _Entry([_like(tensor, device) for tensor in tensors])
+        form = graph_trial.form_for(ranks)
+        if form.problem:
+            if self._strict:
+                raise RuntimeError(f"capture: {form.problem}")
+            return form.problem
+        devices = gpus(ranks)
+        places_of = [
+            _like(tensor, tensor.device if tensor.device in devices else device)
+            for tensor, device in tensors
+        ]
+        entry = _Entry(places_of, devices, whole=form.whole)
         places = iter(entry.inputs)
 
         def place(tensor: Tensor) -> Tensor:
             return tensor if tensor.requires_grad else next(places)
 
         held, held_named = map_tensors(place, args), map_tensors(place, kwargs)
-        if self._stream is None:
-            self._stream = _C.Stream(device)
-        if self._pool is None or not self._entries:
-            self._pool = _C.MemoryPool(device)
+        if not self._streams:
+            self._streams = [_C.Stream(device) for device in devices]
+        if not self._pools or not self._entries:
+            self._pools = [_C.MemoryPool(device) for device in devices]
         random = HostRandom()
         try:
-            with graph(entry.graph, self._pool, self._stream), recording(self._fuse) as made:
+            with graph(entry.graph, self._pools, self._streams), recording(self._fuse) as made:
                 outputs = map_tensors(Tensor.detach, self._step(*held, **held_named))
             problem = random.used() or _problem_of(outputs)
             if not problem and entry.graph.node_count == 0:
@@ -256,8 +281,9 @@ class CapturedStep:
         self.captures += 1
         return entry
 
-    def _replay(self, entry: _Entry, tensors: list[Tensor]) -> Any:
-        _C.copy_inputs(entry.inputs, [_reachable(tensor) for tensor in tensors])
+    def _replay(self, entry: _Entry, tensors: list[tuple[Tensor, _C.device]]) -> Any:
+        entry.graph.follow()
+        _C.copy_inputs(entry.inputs, [_reachable(tensor) for tensor, _ in tensors])
         entry.graph.run()
         self.reason = ""
         self.replays += 1
@@ -273,7 +299,7 @@ class CapturedStep:
         self._entries.clear()
         self._refused.clear()
         self._missing.clear()
-        self._pool = None
+        self._pools = []
         self._eager_calls = self._misses = 0
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from vibetensor import _C, replay
 
 __all__ = ["CUDAGraph", "graph", "graph_pool_handle", "is_current_stream_capturing"]
+
+Pools: TypeAlias = "_C.MemoryPool | Sequence[_C.MemoryPool] | None"
 
 
 def graph_pool_handle() -> _C.MemoryPool:
@@ -24,35 +27,53 @@ def is_current_stream_capturing() -> bool:
 
 
 class CUDAGraph:
-    """Work of one GPU that is captured once and replayed with one call.
+    """Work of one GPU or several that is captured once and replayed with one call.
 
     A replay does what an eager run would do now: random numbers go on from the device's generator,
     optimizers and schedules stepped inside advance, and rates set from outside take effect. Tensors
     that the capture made live in the graph's memory and are overwritten by each replay.
+
+    On several GPUs, what is queued on the current stream of each is captured. Work of one reaches
+    the others by collectives, which run in the graph as they do outside.
+
+    Args:
+        devices: the GPUs; the current one if None.
+        whole: one graph over all of them, whose launch is one call of the driver. False makes one
+            graph a GPU, which only collectives connect.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, devices: Sequence[_C.device | int | str] | None = None, *, whole: bool = True
+    ) -> None:
+        self._devices = None if devices is None else gpus(devices)
+        self._whole = whole
         self._graph: _C.Graph | None = None
-        self._pool: _C.MemoryPool | None = None
+        self._pools: list[_C.MemoryPool] = []
         self._recording: replay.Recording | None = None
         self._leaves: _C.LeafLog | None = None
 
-    def capture_begin(self, pool: _C.MemoryPool | None = None) -> None:
+    def capture_begin(self, pool: Pools = None) -> None:
         """Captures the current stream, which may not be the default one, from now on.
 
         Args:
-            pool: where its memory comes from; a pool of its own if None.
+            pool: where its memory comes from, one pool for each GPU; pools of its own if None.
 
         Raises:
             RuntimeError: a capture is under way already, or the stream is the default one.
         """
         if replay.recording() is not None:
             raise RuntimeError("CUDAGraph.capture_begin: this thread is capturing a graph already")
-        device = _current() if pool is None else pool.device
+        pools = [pool] if isinstance(pool, _C.MemoryPool) else list(pool or [])
+        devices = self._devices or ([each.device for each in pools] or [_current()])
         self.reset()
-        self._pool = _C.MemoryPool(device) if pool is None else pool
-        self._graph = _C.Graph(device)
-        self._graph.begin(self._pool)
+        self._pools = pools or [_C.MemoryPool(device) for device in devices]
+        if [each.device for each in self._pools] != devices:
+            raise ValueError(
+                f"CUDAGraph.capture_begin: the graph is of {_names(devices)}, the memory of "
+                f"{_names([each.device for each in self._pools])}; give one pool for each"
+            )
+        self._graph = _C.Graph(devices[0])
+        self._graph.begin(self._pools, self._whole)
         self._recording = replay.Recording(self._graph)
         replay.set_recording(self._recording)
         self._leaves = _C.LeafLog(self._graph)
@@ -80,7 +101,8 @@ class CUDAGraph:
             self._leaves.undo()
         if self._graph is not None:
             self._graph.abandon()
-        self._graph = self._pool = self._recording = self._leaves = None
+        self._graph = self._recording = self._leaves = None
+        self._pools = []
 
     def replay(self) -> None:
         """Queues the captured work on the current stream.
@@ -107,6 +129,14 @@ class CUDAGraph:
         if self._recording is not None:
             self._recording.settle()
 
+    def follow(self) -> None:
+        """Has this thread's later work wait for the replay before, which may still read its inputs.
+
+        Raises:
+            FabricTimeoutError: a collective of an earlier replay failed; nothing was queued.
+        """
+        self._captured("follow").follow()
+
     def run(self) -> None:
         """`replay` for who has asked `stale()` already."""
         assert self._graph is not None and self._recording is not None
@@ -125,13 +155,23 @@ class CUDAGraph:
         """Drops the graph and its hold on its memory."""
         if self._graph is not None:
             self._graph.reset()
-        self._graph = self._pool = self._recording = self._leaves = None
+        self._graph = self._recording = self._leaves = None
+        self._pools = []
 
     def pool(self) -> _C.MemoryPool:
-        """The memory of this graph, to be shared with another one."""
-        if self._pool is None:
+        """The memory of this graph on its first GPU, to be shared with another one."""
+        return self.pools()[0]
+
+    def pools(self) -> list[_C.MemoryPool]:
+        """The memory of this graph on each of its GPUs."""
+        if not self._pools:
             raise RuntimeError("CUDAGraph.pool: nothing was captured")
-        return self._pool
+        return list(self._pools)
+
+    @property
+    def devices(self) -> list[_C.device]:
+        """Its GPUs, the one that it is launched from first."""
+        return list(self._devices or [_current()])
 
     @property
     def node_count(self) -> int:
@@ -149,16 +189,17 @@ class graph:
 
     Args:
         cuda_graph: takes the work.
-        pool: memory to share with other graphs, as `graph_pool_handle()` or `other.pool()` give.
-        stream: which stream to capture; one of its own if None.
+        pool: memory to share with other graphs, as `graph_pool_handle()` or `other.pool()` give;
+            one for each GPU.
+        stream: which stream to capture, or a list with one for each GPU; new ones if None.
         capture_error_mode: as torch's; here every mode refuses what a replay could not do again.
     """
 
     def __init__(
         self,
         cuda_graph: CUDAGraph,
-        pool: _C.MemoryPool | None = None,
-        stream: _C.Stream | None = None,
+        pool: Pools = None,
+        stream: _C.Stream | Sequence[_C.Stream] | None = None,
         capture_error_mode: str = "global",
     ) -> None:
         if capture_error_mode not in ("global", "thread_local", "relaxed"):
@@ -168,22 +209,26 @@ class graph:
             )
         self.cuda_graph = cuda_graph
         self.pool = pool
-        self.stream = stream or _C.Stream()
-        self._previous: _C.Stream | None = None
+        if stream is None:
+            self.streams = [_C.Stream(device) for device in cuda_graph.devices]
+        else:
+            self.streams = [stream] if isinstance(stream, _C.Stream) else list(stream)
+        self._previous: list[_C.Stream] = []
 
     def __enter__(self) -> None:
-        device = self.stream.device
         # Dead tensors leave the cache to the graph's pool, which takes its memory from the driver.
         gc.collect()
-        _C.synchronize(device)
-        _C.empty_cache(device)
-        self._previous = _C.current_stream(device)
-        self.stream.wait_stream(self._previous)
-        _C.set_stream(self.stream)
+        for stream in self.streams:
+            _C.synchronize(stream.device)
+            _C.empty_cache(stream.device)
+        self._previous = [_C.current_stream(stream.device) for stream in self.streams]
+        for stream, previous in zip(self.streams, self._previous, strict=True):
+            stream.wait_stream(previous)
+            _C.set_stream(stream)
         try:
             self.cuda_graph.capture_begin(self.pool)
         except BaseException:
-            _C.set_stream(self._previous)
+            self._leave()
             raise
 
     def __exit__(self, kind: Any, *_: object) -> None:
@@ -193,8 +238,27 @@ class graph:
             else:
                 self.cuda_graph.abandon()
         finally:
-            if self._previous is not None:
-                _C.set_stream(self._previous)
+            self._leave()
+
+    def _leave(self) -> None:
+        for previous in self._previous:
+            _C.set_stream(previous)
+
+
+def gpus(devices: Sequence[_C.device | int | str]) -> list[_C.device]:
+    """Each GPU of a list once, in its order.
+
+    Raises:
+        ValueError: an empty list, or a device that is no GPU.
+    """
+    found = [_C.device(f"cuda:{each}" if isinstance(each, int) else str(each)) for each in devices]
+    if not found or any(device.type != "cuda" for device in found):
+        raise ValueError(f"expected one or more GPUs, got [{_names(found)}]")
+    return list(dict.fromkeys(found))
+
+
+def _names(devices: Sequence[_C.device]) -> str:
+    return ", ".join(str(device) for device in devices)
 
 
 def _current() -> _C.device:

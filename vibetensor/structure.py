@@ -12,17 +12,31 @@ Tensor = _C.Tensor
 _CONSTANTS = (int, float, complex, str, bytes, bool, type(None))
 
 
-def key_of(value: Any, tensors: list[Tensor]) -> Any:
-    """What a graph depends on in an argument; tensors that are copied in are appended."""
+class Placed:
+    """A part of an argument of a step that runs on several GPUs: its tensors go to `device`."""
+
+    __slots__ = ("device", "value")
+
+    def __init__(self, value: Any, device: _C.device) -> None:
+        self.value = value
+        self.device = device
+
+
+def key_of(value: Any, tensors: list[tuple[Tensor, _C.device]], device: _C.device) -> Any:
+    """What a graph depends on in an argument; tensors that are copied in are appended, each with
+    the GPU it goes to, which is `device` where the argument does not say.
+    """
     if isinstance(value, Tensor):
         if value.requires_grad:
             return (id(value), value.data_ptr())
-        tensors.append(value)
+        tensors.append((value, device))
         return (value.shape, value.dtype)
     if isinstance(value, (tuple, list)):
-        return (type(value), *[key_of(each, tensors) for each in value])
+        return (type(value), *[key_of(each, tensors, device) for each in value])
     if isinstance(value, dict):
-        return (dict, *[(name, key_of(each, tensors)) for name, each in value.items()])
+        return (dict, *[(name, key_of(each, tensors, device)) for name, each in value.items()])
+    if isinstance(value, Placed):
+        return (Placed, value.device, key_of(value.value, tensors, value.device))
     if isinstance(value, _CONSTANTS):
         return (type(value), value)
     return (type(value), id(value))
@@ -30,14 +44,21 @@ def key_of(value: Any, tensors: list[Tensor]) -> Any:
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """The same structure with each tensor replaced; other leaves as they are."""
+    return map_placed(lambda tensor, _: function(tensor), value, None)
+
+
+def map_placed(function: Callable[[Tensor, Any], Tensor], value: Any, device: Any) -> Any:
+    """`map_tensors` of a function that also takes where the tensor goes, `device` by default."""
     if isinstance(value, Tensor):
-        return function(value)
+        return function(value, device)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*[map_tensors(function, each) for each in value])
+        return type(value)(*[map_placed(function, each, device) for each in value])
     if isinstance(value, (tuple, list)):
-        return type(value)([map_tensors(function, each) for each in value])
+        return type(value)([map_placed(function, each, device) for each in value])
     if isinstance(value, dict):
-        return {name: map_tensors(function, each) for name, each in value.items()}
+        return {name: map_placed(function, each, device) for name, each in value.items()}
+    if isinstance(value, Placed):
+        return Placed(map_placed(function, value.value, value.device), value.device)
     return value
 
 
@@ -49,5 +70,7 @@ def leaves_of(value: Any) -> Iterator[Any]:
     elif isinstance(value, dict):
         for each in value.values():
             yield from leaves_of(each)
+    elif isinstance(value, Placed):
+        yield from leaves_of(value.value)
     else:
         yield value

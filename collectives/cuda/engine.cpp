@@ -57,7 +57,7 @@ class CudaEngine final : public Engine {
 
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
-    site_.streams().begin(unit);
+    site_.streams().begin(unit, shared_from_this());
     const bool moves = unit.call().kind != Kind::kBarrier;
     if (site_.ranks() == 1) {
       if (unit.numel() > 0 && unit.call().has_output(0))
@@ -82,7 +82,13 @@ class CudaEngine final : public Engine {
     check();
   }
 
-  void reset() override { site_.reset(); }
+  void reset() override {
+    if (!site_.streams().capturing()) site_.reset();  // a unit in a capture has not run
+  }
+
+  void check_replay() override { check(); }
+  void before_replay() override { site_.streams().before_replay(); }
+  void after_replay() override { site_.streams().after_replay(); }
 
  private:
   Site site_;

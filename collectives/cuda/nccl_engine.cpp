@@ -105,7 +105,11 @@ class NcclEngine final : public Engine {
   void drop_mark(int, void* mark) override { RankStreams::drop(mark); }
   void join(int rank) override { streams_.join(rank); }
   void synchronize() override { streams_.synchronize(); }
-  void reset() override { streams_.synchronize(); }
+  void reset() override {
+    if (!streams_.capturing()) streams_.synchronize();
+  }
+  void before_replay() override { streams_.before_replay(); }
+  void after_replay() override { streams_.after_replay(); }
 
   bool queues() const override { return true; }
   std::unique_ptr<Completion> completion() override { return streams_.completion(); }
@@ -113,9 +117,9 @@ class NcclEngine final : public Engine {
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     if (unit.call().kind == Kind::kBarrier) {
-      streams_.begin_together(unit);  // events are enough
+      streams_.begin_together(unit, shared_from_this());  // events are enough
     } else {
-      streams_.begin(unit);
+      streams_.begin(unit, shared_from_this());
       if (unit.numel() > 0) queue(unit);
     }
     streams_.end();

@@ -10,17 +10,17 @@
 
 namespace vt {
 
-// One device's share of a capture: the stream that is captured there, not the default one, and where
-// its memory comes from.
+// One device's share of a capture: the stream that is captured there, not the default one, and
+// where its memory comes from.
 struct CaptureLane {
   Stream stream;
   uint64_t pool;
 };
 
 // Note [Graphs over several devices]
-// A whole graph holds the work of all its devices: the streams of the others are forked from that of
-// the first one by an event and joined at the end, so one launch replays everything, and an edge may
-// lead from any device to any other. Where the driver is not good at that, there is one graph a
+// A whole graph holds the work of all its devices: the streams of the others are forked from that
+// of the first one by an event and joined at the end, so one launch replays everything, and an edge
+// may lead from any device to any other. Where the driver is not good at that, there is one graph a
 // device, launched one after another; then nothing on one device may wait for an event of another,
 // and only kernels that wait for each other by themselves, as those of a collective do, connect
 // them. Either way a replay follows what is queued on the calling thread's current streams of all

@@ -32,11 +32,13 @@ class PoolObject {
   uint64_t id_;
 };
 
-void begin(Graph& graph, const PoolObject& pool) {
-  VT_CHECK(pool.device() == graph.device(), kRuntime, "CUDAGraph.capture_begin: the pool is of ",
-           pool.device(), ", the graph of ", graph.device());
-  const Device device = graph.device();
-  graph.begin(backend(device).current_stream(device.index), pool.id());
+void begin(Graph& graph, const std::vector<std::shared_ptr<PoolObject>>& pools, bool whole) {
+  VT_CHECK(!pools.empty() && pools[0]->device() == graph.device(), kRuntime,
+           "CUDAGraph.capture_begin: the graph is of ", graph.device(), ", the first pool is not");
+  std::vector<CaptureLane> lanes;
+  for (const auto& pool : pools)
+    lanes.push_back({backend(pool->device()).current_stream(pool->device().index), pool->id()});
+  graph.begin(lanes, whole ? GraphForm::kWhole : GraphForm::kPerDevice);
 }
 
 // Copies the arguments of a call to where the graph reads them.
@@ -44,23 +46,21 @@ void copy_inputs(const std::vector<Tensor>& places, const std::vector<Tensor>& g
   VT_CHECK(places.size() == given.size(), kValue, "copy_inputs: got ", given.size(),
            " tensors for ", places.size(), " places");
   constexpr size_t kSmall = size_t{4} << 20;  // above, the driver's copy is as good
-  std::vector<Copy> small;
-  int index = -1;
+  std::vector<Copy> small[kMaxDevices];
   for (size_t i = 0; i < places.size(); ++i) {
     const Tensor &to = places[i], &from = given[i];
     if (to.same(from) || to.numel() == 0) continue;
     const bool plain = to.device() == from.device() && to.dtype() == from.dtype() &&
                        to.sizes() == from.sizes() && to.is_dense() && from.is_dense();
-    if (plain && to.device().is_cuda() && to.bytes() <= kSmall &&
-        (index < 0 || index == to.device().index)) {
-      index = to.device().index;
-      small.push_back({to.data(), from.data(), to.bytes()});
+    if (plain && to.device().is_cuda() && to.bytes() <= kSmall) {
+      small[to.device().index].push_back({to.data(), from.data(), to.bytes()});
       to.bump_version();
     } else {
       raw::copy_(to, from, true);
     }
   }
-  if (!small.empty()) cuda_backend().copy_many(index, small);
+  for (int index = 0; index < kMaxDevices; ++index)
+    if (!small[index].empty()) cuda_backend().copy_many(index, small[index]);
 }
 
 template <void (Graph::*kMethod)()>
@@ -106,13 +106,19 @@ void bind_graph(pyb::module_& module) {
       .def_property_readonly("device", &PoolObject::device)
       .def_property_readonly("id", &PoolObject::id, "Its number, from 1.");
 
-  pyb::class_<Graph>(module, "Graph", "Work of one GPU, captured once and replayed with one call.")
+  pyb::class_<Graph>(module, "Graph", "Work of GPUs, captured once and replayed with one call.")
       .def(pyb::init([](Device device) { return backend(device).make_graph(device.index); }),
            pyb::arg("device"))
-      .def("begin", &begin, pyb::arg("pool"), "Captures the current stream from now on.")
+      .def(
+          "begin", &begin, pyb::arg("pools"), pyb::arg("whole") = true,
+          "Captures the current streams of the pools' devices from now on: as one graph, or as one "
+          "graph a device.")
       .def("end", &without_gil<&Graph::end>, "Ends the capture; the graph is ready for replays.")
       .def("abandon", &Graph::abandon, "Ends a capture that failed and drops what it has.")
-      .def("replay", &without_gil<&Graph::replay>, "Queues everything on the current stream.")
+      .def("follow", &without_gil<&Graph::follow>,
+           "Has what is queued from now on wait for the replay before; throws what went wrong "
+           "there.")
+      .def("replay", &without_gil<&Graph::replay>, "Queues everything on the current streams.")
       .def("reset", &without_gil<&Graph::reset>, "Drops the graph.")
       .def(
           "set_adamw",
@@ -137,6 +143,7 @@ void bind_graph(pyb::module_& module) {
           "value_count", [](Graph& graph) { return graph.values().value_count(); },
           "How many live values there are; the next one has this number.")
       .def_property_readonly("device", &Graph::device)
+      .def_property_readonly("devices", &Graph::devices, "Those of the last capture.")
       .def_property_readonly("capturing", &Graph::capturing)
       .def_property_readonly("ready", &Graph::ready)
       .def_property_readonly("node_count", &Graph::node_count,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
-from vibetensor import _C
+from vibetensor import _C, replay
 from vibetensor.autograd import no_grad
 from vibetensor.captured import CapturedStep
 from vibetensor.optim.lr_scheduler import LRScheduler
@@ -17,8 +18,10 @@ from vibetensor.parallel import precision as precisions
 from vibetensor.parallel import run
 from vibetensor.parallel.replicas import DataParallel
 from vibetensor.parallel.step import StepMetrics
+from vibetensor.structure import Placed
 
 Tensor = _C.Tensor
+Parts: TypeAlias = list[list[Placed]]  # for each part of an accumulated batch a shard a rank
 
 _FORMAT = 1
 _log = logging.getLogger("vibetensor.trainer")
@@ -93,15 +96,13 @@ class Trainer:
         if capture is False:
             return None
         reason = ""
-        device = self.model.devices[0]
-        if device.type != "cuda":
-            reason = f"the model is on {device}, whose operations run at once"
-        elif len(self.model.replicas) > 1:
-            reason = f"{len(self.model.replicas)} ranks: only the stream of one GPU is captured"
+        devices = self.model.devices
+        if devices[0].type != "cuda":
+            reason = f"the model is on {devices[0]}, whose operations run at once"
         elif self._loss_scale is not None:
             reason = "fp16 looks at the gradients on the host before each update; bf16 does not"
         if not reason:
-            return CapturedStep(self._device_step, device=device, strict=capture is True)
+            return CapturedStep(self._device_step, devices=devices, strict=capture is True)
         if capture is True:
             raise ValueError(f"Trainer: capture=True is not possible: {reason}")
         _log.info("steps run eagerly: %s", reason)
@@ -124,13 +125,12 @@ class Trainer:
         total = batches.size_of(batch)
         lr = float(self.optimizer.param_groups[0]["lr"])
         scale = 1.0 if self._loss_scale is None else self._loss_scale.value
+        parts = self._split(batch)
         if self._captured is not None:
-            # A copy, because the next replay overwrites what this one returns.
-            numbers = self._captured(batch).clone()
-            *losses, norm = numbers.unbind(0)
+            losses, norm = self._join(self._captured(parts, total))
             skipped = False
         else:
-            losses, norm, skipped = self._train(batch, scale)
+            losses, norm, skipped = self._train(parts, total, scale)
         self.steps += 1
         self.samples += total
         if self.scheduler is not None and not skipped:
@@ -140,26 +140,48 @@ class Trainer:
             norm_scale=1 / scale, skipped=skipped,
         )  # fmt: skip
 
-    def _device_step(self, batch: Any) -> Tensor:
-        """What is captured of a step: the losses and, last, the norm, as one float64 tensor."""
-        losses, norm, _ = self._train(batch, 1.0)
-        return _C.ops.stack([number.double() for number in (*losses, norm)])
+    def _split(self, batch: Any) -> Parts:
+        devices = self.model.devices
+        return [
+            [
+                Placed(shard, device)
+                for (shard, _), device in zip(
+                    batches.split(part, len(devices)), devices, strict=True
+                )
+            ]
+            for part, _ in batches.split(batch, self.accumulate)
+        ]
 
-    def _train(self, batch: Any, scale: float) -> tuple[list[Tensor], Tensor, bool]:
-        """Forward, backward and update: the losses, the norm times `scale`, and whether the update
-        was skipped.
+    def _device_step(self, parts: Parts, total: int) -> list[Tensor]:
+        """What is captured of a step. For each device a float64 tensor of its losses, in order; the
+        first one's ends with the norm.
         """
-        total = batches.size_of(batch)
+        losses, norm, _ = self._train(parts, total, 1.0)
+        return [
+            _C.ops.stack([n.double() for n in (*losses, norm) if n.device == device])
+            for device in dict.fromkeys(self.model.devices)
+        ]
+
+    def _join(self, numbers: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The losses, part by part and rank by rank, and the norm of what `_device_step` gave."""
+        devices = self.model.devices
+        # Copies, because the next replay overwrites what this one returns.
+        each = {tensor.device: list(tensor.clone().unbind(0)) for tensor in numbers}
+        norm = each[devices[0]].pop()
+        left = {device: iter(found) for device, found in each.items()}
+        return [next(left[device]) for _ in range(self.accumulate) for device in devices], norm
+
+    def _train(self, parts: Parts, total: int, scale: float) -> tuple[list[Tensor], Tensor, bool]:
+        """Forward, backward and update with `total` samples: the losses, the norm times `scale`,
+        and whether the update was skipped.
+        """
         losses: list[Tensor] = []
         self.model.zero_grad()
-        parts = batches.split(batch, self.accumulate)
-        for i, (part, _) in enumerate(parts):
-            shards = batches.split(part, len(self.model.replicas))
-            passed = [self._forward(rank, shard) for rank, (shard, _) in enumerate(shards)]
-            shares = [count / total for _, count in shards]
-            self.model.backward(
-                passed, [share * scale for share in shares], reduce=i + 1 == len(parts)
-            )
+        shares = iter(self._shares(total))
+        for i, shards in enumerate(parts):
+            passed = [self._forward(rank, shard.value) for rank, shard in enumerate(shards)]
+            weights = [next(shares) * scale for _ in shards]
+            self.model.backward(passed, weights, reduce=i + 1 == len(parts))
             losses += [loss.detach() for loss in passed]
         norm, skipped = self._update(scale)
         return losses, norm, skipped
@@ -208,6 +230,8 @@ class Trainer:
                 if key not in factors:
                     factors[key] = self._grad_scale(norm, scale)
                 self._follow(rank)
+                if replay.recording() is not None:
+                    replay.on_replay(functools.partial(self._follow, rank))
                 self._optimizers[rank].step(grad_scale=factors[key])
             return norms[0], False
 

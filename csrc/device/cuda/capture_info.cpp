@@ -32,8 +32,8 @@ bool capture_dependencies(Stream stream, std::vector<cudaGraphNode_t>& nodes) {
   const cudaGraphNode_t* found = nullptr;
   size_t count = 0;
 #if CUDART_VERSION >= 13000
-  const cudaError_t code = cudaStreamGetCaptureInfo(handle_of(stream), &status, &id, nullptr,
-                                                    &found, nullptr, &count);
+  const cudaError_t code =
+      cudaStreamGetCaptureInfo(handle_of(stream), &status, &id, nullptr, &found, nullptr, &count);
 #else
   const cudaError_t code =
       cudaStreamGetCaptureInfo_v2(handle_of(stream), &status, &id, nullptr, &found, &count);

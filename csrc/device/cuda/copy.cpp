@@ -13,6 +13,10 @@ namespace vt::cuda {
 namespace {
 
 void between_devices(void* dst, int dst_index, const void* src, int src_index, size_t bytes) {
+  for (int index : {src_index, dst_index})
+    check_not_capturing("copy between devices", device_at(index),
+                        "graphs hold no copies between devices; bring tensors to their device "
+                        "before the step, or exchange them by a collective");
   const Stream source{device_at(src_index), current_stream(src_index)};
   const Stream target{device_at(dst_index), current_stream(dst_index)};
   // The copy runs on the source's stream. It waits for earlier users of the target memory, and

@@ -175,8 +175,7 @@ void CudaGraph::abandon() noexcept {
 }
 
 void CudaGraph::check_replayable() const {
-  VT_CHECK(ready_, kRuntime,
-           "CUDAGraph.replay: nothing has been captured, or the graph was reset");
+  VT_CHECK(ready_, kRuntime, "CUDAGraph.replay: nothing has been captured, or the graph was reset");
   for (const Lane& lane : lanes_)
     check_not_capturing("CUDAGraph.replay", lane.stream.device,
                         "graphs do not nest; capture its work itself");
@@ -239,8 +238,7 @@ void CudaGraph::drop() noexcept {
     try {
       DeviceGuard guard(lane.index());
       cuda_backend().release_memory_pool(lane.index(), lane.pool);
-    } catch (const Error&) {
-    }
+    } catch (const Error&) {}
   }
   lanes_.clear();
 }

@@ -1,0 +1,254 @@
+"""Graphs of several ranks and GPUs: collectives inside, eager calls between replays, faults."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vibetensor.torch as torch
+from vibetensor import _C, collectives, fabric, graph_trial
+from vibetensor.graph_timing import seconds_in_graph
+
+several = pytest.mark.cuda(devices=2)
+MESHES = [
+    pytest.param(["cuda:0"] * 2, marks=pytest.mark.cuda),
+    pytest.param(["cuda:0"] * 3, marks=pytest.mark.cuda),
+    pytest.param(["cuda:0"] * 4, marks=pytest.mark.cuda),
+    pytest.param(["cuda:0", "cuda:1"], marks=several),
+    pytest.param(["cuda:0", "cuda:1", "cuda:0", "cuda:1"], marks=several),
+]
+COUNTS = [1, 1000, 70001, 1 << 20]
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    return np.array(tensor.detach().cpu()).tobytes()
+
+
+def values(names: list[str], count: int, salt: int = 0) -> list[torch.Tensor]:
+    numbers = np.random.default_rng(count + salt)
+    return [
+        torch.from_numpy(numbers.standard_normal(count).astype(np.float32)).to(name)
+        for name in names
+    ]
+
+
+def graph_of(names: list[str], whole: bool = True) -> torch.cuda.CUDAGraph:
+    return torch.cuda.CUDAGraph(sorted(set(names)), whole=whole)
+
+
+@pytest.mark.parametrize("names", MESHES)
+@pytest.mark.parametrize("whole", [True, False])
+def test_collectives_of_a_replay_have_the_bits_of_eager_ones(names: list[str], whole: bool) -> None:
+    comm = collectives.Communicator(fabric.mesh(names))
+    for count in COUNTS:
+        tensors = values(names, count)
+        before = [t.clone() for t in tensors]
+        g = graph_of(names, whole)
+        with torch.cuda.graph(g):
+            for _ in range(5):
+                comm.all_reduce(tensors)
+            comm.broadcast(tensors, root=len(names) - 1)
+            comm.barrier()
+            for t in tensors:
+                t.mul_(0.125)
+            comm.all_reduce(tensors, "max")
+        assert [bits(t) for t in tensors] == [bits(t) for t in before], "capturing ran something"
+        for _ in range(3):
+            g.replay()
+        for _ in range(3):
+            for _ in range(5):
+                comm.all_reduce(before)
+            comm.broadcast(before, root=len(names) - 1)
+            for t in before:
+                t.mul_(0.125)
+            comm.all_reduce(before, "max")
+        assert [bits(t) for t in tensors] == [bits(t) for t in before]
+
+
+@pytest.mark.parametrize("names", MESHES)
+def test_replays_mix_with_eager_calls_on_any_stream(names: list[str]) -> None:
+    devices = sorted(set(names))
+    comm = collectives.Communicator(fabric.mesh(names))
+    graphs, held = [], []
+    for count in (500, 200000):
+        tensors = [torch.full((count,), 1.0, device=name) for name in names]
+        g = graph_of(names)
+        with torch.cuda.graph(g):
+            comm.all_reduce(tensors, "avg")
+            for t in tensors:
+                t.add_(1.0)
+            comm.all_reduce(tensors, "max")
+        graphs.append(g)
+        held.append(tensors)
+    own = [torch.full((3000,), 1.0, device=name) for name in names]
+    streams = [[torch.cuda.Stream(device) for device in devices] for _ in range(3)]
+    order = np.random.default_rng(3)
+    rounds = [0, 0, 0]
+    for _ in range(300):
+        turn = int(order.integers(3))
+        rounds[turn] += 1
+        chosen = streams[int(order.integers(3))]
+        previous = [torch.cuda.current_stream(device) for device in devices]
+        for stream in chosen:
+            torch.cuda.set_stream(stream)
+        if turn < 2:
+            graphs[turn].replay()
+        else:
+            comm.all_reduce(own, "min")
+        for stream in previous:
+            torch.cuda.set_stream(stream)
+    comm.synchronize()
+    for turn in range(2):
+        for t in held[turn]:
+            assert (np.array(t.cpu()) == 1.0 + rounds[turn]).all()
+    assert all((np.array(t.cpu()) == 1.0).all() for t in own)
+
+
+@pytest.mark.parametrize("names", MESHES)
+def test_a_thousand_replays(names: list[str]) -> None:
+    comm = collectives.Communicator(fabric.mesh(names))
+    tensors = [torch.zeros(2000, device=name) for name in names]
+    ones = [torch.full((2000,), 1.0, device=name) for name in names]
+    g = graph_of(names)
+    with torch.cuda.graph(g):
+        sums = [t.clone() for t in ones]
+        comm.all_reduce(sums)
+        for t, s in zip(tensors, sums, strict=True):
+            t.add_(s)
+    reserved = torch.cuda.memory_reserved()
+    for _ in range(1000):
+        g.replay()
+    comm.synchronize()
+    assert torch.cuda.memory_reserved() == reserved
+    for t in tensors:
+        assert (np.array(t.cpu()) == 1000.0 * len(names)).all()
+
+
+@pytest.mark.parametrize("names", MESHES[:1] + MESHES[3:4])
+def test_memory_that_passes_from_rank_to_rank_is_waited_for(names: list[str]) -> None:
+    """Ranks of one GPU may take each other's tensors in turn."""
+    comm = collectives.Communicator(fabric.mesh(names))
+    shared = len(set(names)) == 1
+    a, b = values(names, 300001)
+    x, y = a.clone(), b.clone()
+    g = graph_of(names)
+    with torch.cuda.graph(g):
+        for i in range(10):
+            comm.all_reduce([b, a] if shared and i % 2 else [a, b], "avg")
+            a.add_(0.5)
+    for _ in range(20):
+        g.replay()
+    for _ in range(20):
+        for i in range(10):
+            comm.all_reduce([y, x] if shared and i % 2 else [x, y], "avg")
+            x.add_(0.5)
+    assert bits(a) == bits(x)
+    assert bits(b) == bits(y)
+
+
+@pytest.mark.cuda
+def test_a_graph_keeps_its_communicator() -> None:
+    names = ["cuda:0"] * 2
+    comm = collectives.Communicator(fabric.mesh(names))
+    tensors = [torch.full((1000,), float(r), device="cuda") for r in range(2)]
+    g = graph_of(names)
+    with torch.cuda.graph(g):
+        comm.all_reduce(tensors)
+    del comm
+    g.replay()
+    torch.cuda.synchronize()
+    assert (np.array(tensors[1].cpu()) == 1.0).all()
+    g.reset()
+
+
+@pytest.mark.cuda
+def test_a_late_kernel_of_a_replay_is_reported_and_the_process_goes_on() -> None:
+    names = ["cuda:0"] * 2
+    comm = collectives.Communicator(fabric.mesh(names), timeout=0.1)
+    tensors = [torch.full((1000,), float(r + 1), device="cuda") for r in range(2)]
+    slow = torch.rand(4096, 4096, device="cuda", dtype=torch.float64)
+    slow @ slow
+    good, late = graph_of(names), graph_of(names)
+    with torch.cuda.graph(good):
+        comm.all_reduce(tensors)
+    main, side = torch.cuda.Stream(), torch.cuda.Stream()
+    with torch.cuda.graph(late, stream=main):
+        side.wait_stream(main)
+        comm.arrive(0, tensors[0])
+        with torch.cuda.stream(side):
+            for _ in range(300):
+                product = slow @ slow
+            comm.arrive(1, tensors[1])
+        comm.wait(0)
+        comm.wait(1)
+        main.wait_stream(side)
+    del product
+    good.replay()
+    comm.synchronize()
+    late.replay()
+    with pytest.raises(_C.FabricTimeoutError, match=r"rank 1 \(cuda:0\)"):
+        comm.synchronize()
+    with pytest.raises(_C.FabricTimeoutError, match="rank 1"):
+        good.replay()
+    torch.cuda.synchronize()
+    comm.reset()
+    for r, t in enumerate(tensors):
+        t.fill_(r + 1.0)
+    good.replay()
+    comm.all_reduce(tensors)
+    good.replay()
+    comm.synchronize()
+    assert (np.array(tensors[0].cpu()) == 12.0).all()
+
+
+@pytest.mark.cuda(devices=2)
+def test_a_graph_must_name_all_devices_of_its_collectives() -> None:
+    names = ["cuda:0", "cuda:1"]
+    comm = collectives.Communicator(fabric.mesh(names))
+    tensors = [torch.full((10,), 1.0, device=name) for name in names]
+    g = torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match="cuda:1 takes no part"), torch.cuda.graph(g):
+        comm.all_reduce(tensors)
+    comm.all_reduce(tensors)
+    comm.synchronize()
+    assert float(tensors[1][0]) == 2.0
+
+
+@pytest.mark.cuda(devices=2)
+def test_random_numbers_and_memory_of_every_device_belong_to_the_graph() -> None:
+    def draw() -> list[torch.Tensor]:
+        return [torch.rand(1000, device=name) for name in ("cuda:0", "cuda:1")]
+
+    torch.manual_seed(4)
+    eager = [[bits(t) for t in draw()] for _ in range(4)]
+    g = torch.cuda.CUDAGraph([0, 1])
+    with torch.cuda.graph(g):
+        drawn = draw()
+    torch.manual_seed(4)
+    for i in range(4):
+        if i % 2:
+            found = draw()
+        else:
+            g.replay()
+            found = drawn
+        assert [bits(t) for t in found] == eager[i]
+    refused = pytest.raises(RuntimeError, match="copy between devices: cannot be captured")
+    with refused, torch.cuda.graph(g):
+        torch.rand(10, device="cuda:0").to("cuda:1")
+
+
+@pytest.mark.parametrize("names", MESHES)
+def test_the_trial_finds_graphs_that_work(names: list[str]) -> None:
+    ranks = [_C.device(name) for name in names]
+    assert graph_trial.trial(ranks, whole=True) == ""
+    assert graph_trial.trial(ranks, whole=False) == ""
+    assert graph_trial.form_for(ranks) == graph_trial.Form(True, "")
+
+
+@pytest.mark.cuda
+def test_seconds_in_a_graph() -> None:
+    comm = collectives.Communicator(fabric.mesh("cuda:0", ranks=2))
+    tensors = [torch.full((1000,), 1.0, device="cuda") for _ in range(2)]
+    times = seconds_in_graph(lambda: comm.all_reduce(tensors, "avg"), ["cuda:0"], replays=10)
+    assert len(times) == 10
+    assert 1e-7 < sorted(times)[5] < 1e-3
