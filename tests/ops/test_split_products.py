@@ -185,3 +185,37 @@ def test_plain_arithmetic_may_be_had() -> None:
     assert np.abs(results["ieee"] - results["bf16x6"]).max() < 1e-3
     assert not np.array_equal(results["ieee"], results["bf16x6"])
     assert np.abs(results["ieee"] - results["tf32"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("how", ["ieee", "bf16x6"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    ("batch", "heads", "shared", "queries", "keys", "width"),
+    [
+        (3, 8, 8, 128, 128, 32),
+        (2, 4, 2, 77, 200, 64),
+        (1, 6, 1, 200, 77, 20),
+        (2, 2, 2, 64, 64, 128),
+    ],
+)
+def test_attention(
+    how: str, causal: bool, batch: int, heads: int, shared: int, queries: int, keys: int, width: int
+) -> None:
+    """Output and gradients against the formula in float64."""
+    rng = np.random.default_rng(8)
+    sizes = [(batch, heads, queries, width)] + [(batch, shared, keys, width)] * 2
+    arrays = [rng.standard_normal(size, np.float32) for size in (*sizes, sizes[0])]
+    results = []
+    for dtype, device in (("float64", "cpu"), ("float32", "cuda")):
+        q, k, v, grad = (torch.from_numpy(x).to(getattr(torch, dtype)).to(device) for x in arrays)
+        for leaf in (q, k, v):
+            leaf.requires_grad_(True)
+        with products(how):
+            out = F.scaled_dot_product_attention(
+                q, k, v, is_causal=causal, enable_gqa=heads != shared
+            )
+            out.backward(grad)
+        tensors = (out, q.grad, k.grad, v.grad)
+        results.append([t.detach().cpu().numpy().astype(np.float64) for t in tensors])
+    for wanted, found in zip(*results, strict=True):
+        assert np.abs(found - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())

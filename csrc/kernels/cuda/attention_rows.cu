@@ -4,13 +4,13 @@
 // run.
 #include "kernels/cuda/attention_rows.h"
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/attention_heads.h"
+#include "kernels/cuda/attention_split.h"
 
 namespace vt::cuda {
 namespace {
 
 constexpr int kRowThreads = 128;
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr int64_t kMostKeys = 1024;  // beyond, float32 products through cuBLASLt are faster
 
 // How a row of D features is spread: over L lanes of 16 features each. Lane l has the fours l, l +
@@ -130,48 +130,8 @@ struct Place {
   }
 };
 
-// What the kernels read of an Attention, with the tensors of one batch and head.
 template <class T>
-struct Heads {
-  T* data;
-  int64_t batch_stride, head_stride, token_stride;
-  explicit Heads(const HeadedTensor& t)
-      : data(static_cast<T*>(t.data)),
-        batch_stride(t.batch_stride),
-        head_stride(t.head_stride),
-        token_stride(t.token_stride) {}
-  __device__ T* row(int batch, int head, int64_t token) const {
-    return data + batch * batch_stride + head * head_stride + token * token_stride;
-  }
-};
-template <class T>
-struct Inputs {
-  Heads<T> q, k, v, out, dout, dq, dk, dv;
-  float* stats;
-  float* delta;  // [batch, heads, queries]
-  int heads, kv_heads, queries, keys, width;
-  float scale;
-  bool causal;
-  Inputs(const Attention& a, float* delta_in)
-      : q(a.q),
-        k(a.k),
-        v(a.v),
-        out(a.out),
-        dout(HeadedTensor{const_cast<void*>(a.dout), a.out.batch_stride, a.out.head_stride,
-                          a.out.token_stride}),
-        dq(a.dq),
-        dk(a.dk),
-        dv(a.dv),
-        stats(static_cast<float*>(a.stats)),
-        delta(delta_in),
-        heads(static_cast<int>(a.heads)),
-        kv_heads(static_cast<int>(a.kv_heads)),
-        queries(static_cast<int>(a.queries)),
-        keys(static_cast<int>(a.keys)),
-        width(static_cast<int>(a.width)),
-        scale(static_cast<float>(a.scale)),
-        causal(a.causal) {}
-};
+using Inputs = AttentionInputs<T>;
 
 // Rows [first, first + kTile) of one head into shared memory, zeros beyond `count` and `width`.
 template <int D, class T>
@@ -408,6 +368,7 @@ bool rows_can_attend(const Attention& a) {
 }
 
 void rows_attention(const Attention& a) {
+  if (split_can_attend(a)) return split_attention(a);
   const Queue queue("attention", a.device);
   visit(a, [&]<class T, int D>() {
     launch<D, kOutputRows, T>(queue, &attend_kernel<T, D>, a, nullptr, a.heads, a.queries);
@@ -415,6 +376,7 @@ void rows_attention(const Attention& a) {
 }
 
 void rows_attention_backward(const Attention& a) {
+  if (split_can_attend(a)) return split_attention_backward(a);
   const Queue queue("attention_backward", a.device);
   const Scratch<float> delta(queue, a.batch * a.heads * a.queries);
   visit(a, [&]<class T, int D>() {

@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerMultiprocessor)
       float v[4][4];
       TileB::fetch(v, tile_b, group_n + group, g, t);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) split_row(right[group * 4 + i].x, v[i]);
+      for (int i = 0; i < 4; ++i) split_row(right[group * 4 + i].x, v[i], kSplitScale);
     }
 #pragma unroll
     for (int group = 0; group < kM; ++group) {
@@ -132,11 +132,10 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerMultiprocessor)
       TileA::fetch(v, tile_a, group_m + group, g, t);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const LeftPieces left = split_left(v[half * 2], v[half * 2 + 1]);
+        const LeftPieces left = split_left(v[half * 2], v[half * 2 + 1], kSplitScale);
 #pragma unroll
         for (int four = 0; four < kN; ++four)
-          multiply_add(reinterpret_cast<float (&)[4][4]>(total[group * 2 + half][four * 4]), left,
-                       right + four * 4);
+          multiply_add<4>(&total[group * 2 + half][four * 4], left, right + four * 4);
       }
     }
   }

@@ -109,19 +109,22 @@ struct RightPieces {
   uint32_t x[3][2];
 };
 
-__device__ __forceinline__ void split_row(uint32_t (&pieces)[3][2], const float (&v)[4]) {
-  const SplitPair low = split_pair(v[0] * kSplitScale, v[1] * kSplitScale);
-  const SplitPair high = split_pair(v[2] * kSplitScale, v[3] * kSplitScale);
+// Four numbers along k of one row or column, times a factor.
+__device__ __forceinline__ void split_row(uint32_t (&pieces)[3][2], const float (&v)[4],
+                                          float factor) {
+  const SplitPair low = split_pair(v[0] * factor, v[1] * factor);
+  const SplitPair high = split_pair(v[2] * factor, v[3] * factor);
 #pragma unroll
   for (int p = 0; p < 3; ++p) {
     pieces[p][0] = low.piece[p];
     pieces[p][1] = high.piece[p];
   }
 }
-__device__ __forceinline__ LeftPieces split_left(const float (&upper)[4], const float (&lower)[4]) {
+__device__ __forceinline__ LeftPieces split_left(const float (&upper)[4], const float (&lower)[4],
+                                                 float factor) {
   uint32_t u[3][2], l[3][2];
-  split_row(u, upper);
-  split_row(l, lower);
+  split_row(u, upper, factor);
+  split_row(l, lower, factor);
   LeftPieces result;
 #pragma unroll
   for (int p = 0; p < 3; ++p) {
@@ -142,19 +145,20 @@ __device__ __forceinline__ void multiply(float (&sum)[4], const uint32_t (&left)
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
 }
 
-// Adds the product of a 16 x 16 by four 16 x 8 to the totals. The six products of pieces meet in a
-// sum of their own, small ones first, because the tensor cores cut bits off in each addition; that
-// sum is then added with rounding to nearest.
-__device__ __forceinline__ void multiply_add(float (&total)[4][4], const LeftPieces& left,
+// Adds the product of a 16 x 16 by kCount 16 x 8 to the totals. The six products of pieces meet in
+// a sum of their own, small ones first, because the tensor cores cut bits off in each addition;
+// that sum is then added with rounding to nearest.
+template <int kCount>
+__device__ __forceinline__ void multiply_add(float (*total)[4], const LeftPieces& left,
                                              const RightPieces* right) {
   constexpr int kLeft[] = {2, 0, 1, 1, 0, 0}, kRight[] = {0, 2, 1, 0, 1, 0};
-  float sum[4][4] = {};
+  float sum[kCount][4] = {};
 #pragma unroll
   for (int i = 0; i < 6; ++i)
 #pragma unroll
-    for (int n = 0; n < 4; ++n) multiply(sum[n], left.x[kLeft[i]], right[n].x[kRight[i]]);
+    for (int n = 0; n < kCount; ++n) multiply(sum[n], left.x[kLeft[i]], right[n].x[kRight[i]]);
 #pragma unroll
-  for (int n = 0; n < 4; ++n)
+  for (int n = 0; n < kCount; ++n)
 #pragma unroll
     for (int i = 0; i < 4; ++i) total[n][i] += sum[n][i];
 }
