@@ -7,6 +7,8 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "fabric/access.h"
+#include "fabric/events.h"
 
 namespace vt::collectives {
 namespace {
@@ -107,7 +109,14 @@ void Communicator::drop_marks(Unit& unit) {
 }
 
 void Communicator::execute(const Unit& unit) {
+  if (VT_UNLIKELY(fabric::mode() == fabric::Mode::kDryRun))
+    fail(ErrorKind::kFabric, describe(unit.call()), ": dry run: ", unit.bytes(),
+         " bytes of each rank of ", mesh_, " would go by '", engine_->algorithm(unit),
+         "'; nothing was moved, call fabric.enable() or fabric.disable() to do it");
+  const int64_t start = fabric::event_clock();
   engine_->run(unit);
+  fabric::note(fabric::EventKind::kCollective, name(unit.call().kind).data(), mesh_.device(0),
+               unit.bytes(), engine_->algorithm(unit), start);
   for (int r = 0; r < unit.ranks(); ++r)
     if (const Call& call = unit.calls[r]; call.has_output(r)) call.output.bump_version();
 }

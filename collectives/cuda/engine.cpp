@@ -55,6 +55,13 @@ class CudaEngine final : public Engine {
   bool queues() const override { return true; }
   std::unique_ptr<Completion> completion() override { return site_.streams().completion(); }
 
+  const char* algorithm(const Unit& unit) const override {
+    const bool moves = unit.call().kind != Kind::kBarrier;
+    if (site_.ranks() == 1) return "copy";
+    if (moves && unit.numel() == 0) return "nothing";
+    return name(choose(site_, unit).entry->algorithm).data();
+  }
+
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     site_.streams().begin(unit, shared_from_this());

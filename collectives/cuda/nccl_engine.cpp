@@ -114,6 +114,8 @@ class NcclEngine final : public Engine {
   bool queues() const override { return true; }
   std::unique_ptr<Completion> completion() override { return streams_.completion(); }
 
+  const char* algorithm(const Unit&) const override { return "nccl"; }
+
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     if (unit.call().kind == Kind::kBarrier) {

@@ -74,7 +74,7 @@ void Site::launch(const void* kernel, int rank, int blocks, int threads, const v
 void Site::copy(int rank, void* to, const void* from, size_t bytes) const {
   if (to == from || bytes == 0) return;
   DeviceGuard guard(device_index(rank));
-  VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, streams_[rank]));
+  VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, streams_[rank]));
 }
 
 void Site::reset() {

@@ -21,6 +21,8 @@ std::atomic<int>& cpu_count() {
 
 thread_local int t_cuda_index = 0;
 
+std::atomic<CopyObserver> g_copy_observer{nullptr};
+
 }  // namespace
 
 int device_count(DeviceType type) {
@@ -65,6 +67,13 @@ void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device
   } else {
     cuda_backend().copy(dst, dst_device, src, src_device, bytes, non_blocking);
   }
+  if (dst_device == src_device) return;
+  if (const CopyObserver observer = g_copy_observer.load(std::memory_order_relaxed))
+    observer(dst_device, src_device, bytes);
+}
+
+void observe_copies(CopyObserver observer) {
+  g_copy_observer.store(observer, std::memory_order_relaxed);
 }
 
 }  // namespace vt

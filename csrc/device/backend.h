@@ -151,5 +151,8 @@ void set_current_cuda_index(int index);
 // Copies bytes between any two devices.
 void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device, size_t bytes,
                 bool non_blocking = false);
+// Told of every copy from one device to another; null by default.
+using CopyObserver = void (*)(Device dst, Device src, size_t bytes);
+void observe_copies(CopyObserver observer);
 
 }  // namespace vt

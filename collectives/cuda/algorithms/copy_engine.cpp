@@ -68,7 +68,7 @@ class Run {
   void copy(Stream stream, void* to, const void* from, size_t bytes) const {
     if (bytes == 0) return;
     cuda::DeviceGuard guard(stream.device.index);
-    VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda::handle_of(stream)));
+    VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda::handle_of(stream)));
   }
 
   void send(int r, int c) const {
