@@ -7,6 +7,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "device/backend.h"
+#include "fabric/access.h"
 
 namespace vt::fabric {
 namespace {
@@ -51,13 +52,16 @@ const PeerState& peer_state(Device from, Device to) {
 }
 
 void require_peers(const Mesh& mesh) {
+  if (mode() == Mode::kBestEffort) return;  // symmetric memory of the host will do
   for (Device from : mesh.devices())
     for (Device to : mesh.devices()) {
       const PeerState& state = peer_state(from, to);
       if (state.usable) continue;
       fail(ErrorKind::kFabric, "fabric: ", from, " has no direct access to the memory of ", to,
            " (", state.reported ? state.veto : "the driver reports no peer access between them",
-           "); see `vibetensor topo`, and leave one of them out of the mesh");
+           "); see `vibetensor topo`, and leave one of them out of the mesh, or go through the "
+           "host's "
+           "memory with vibetensor.fabric.enable('best_effort')");
     }
 }
 

@@ -23,7 +23,8 @@ struct PeerState {
 // the trial.
 const PeerState& peer_state(Device from, Device to);
 
-// Throws a FabricError that names the first pair of the mesh without direct access.
+// Throws a FabricError that names the first pair of the mesh without direct access, unless the
+// fabric is enabled as best_effort.
 void require_peers(const Mesh& mesh);
 
 // "" if `from` and `to` (also one and the same GPU) pass the trial, else what went wrong.

@@ -7,6 +7,9 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
+#include <span>
+
+#include "fabric/events.h"
 
 namespace vt::fabric {
 namespace {
@@ -22,6 +25,18 @@ Register& known() {
   return *instance;
 }
 
+// Are these bytes symmetric memory that all the devices can use?
+bool symmetric_for(std::span<const Device> devices, const void* data, size_t bytes) {
+  const char* const at = static_cast<const char*>(data);
+  std::shared_lock lock(known().mutex);
+  auto found = known().starts.upper_bound(at);
+  if (found == known().starts.begin()) return false;
+  const auto& [start, memory] = *--found;
+  return at + bytes <= start + memory->bytes() &&
+         std::all_of(devices.begin(), devices.end(),
+                     [m = memory](Device d) { return m->reachable_from(d); });
+}
+
 struct CpuSlots final : SymmetricSlots {
   CpuSlots(const Mesh& mesh, size_t bytes) {
     for (Device device : mesh.ranks()) {
@@ -30,6 +45,7 @@ struct CpuSlots final : SymmetricSlots {
       std::memset(slots.back(), 0, bytes);
     }
   }
+  const char* kind() const override { return "host"; }
   std::vector<Ref<Storage>> owned;
 };
 
@@ -44,16 +60,19 @@ SymmetricMemory::SymmetricMemory(const Mesh& mesh, size_t bytes,
     : mesh_(mesh), bytes_(bytes), memory_(std::move(memory)) {
   std::unique_lock lock(known().mutex);
   for (void* slot : memory_->slots) known().starts.emplace(static_cast<char*>(slot), this);
+  note(EventKind::kArena, "take", mesh_.device(0), bytes_ * mesh_.size(), memory_->kind());
 }
 
 SymmetricMemory::~SymmetricMemory() {
   std::unique_lock lock(known().mutex);
   for (void* slot : memory_->slots) known().starts.erase(static_cast<char*>(slot));
+  note(EventKind::kArena, "give_back", mesh_.device(0), bytes_ * mesh_.size(), memory_->kind());
 }
 
-std::shared_ptr<SymmetricMemory> SymmetricMemory::create(const Mesh& mesh, size_t bytes) {
+std::shared_ptr<SymmetricMemory> SymmetricMemory::create(const Mesh& mesh, size_t bytes,
+                                                         Backing backing) {
   bytes = std::max<size_t>(bytes, 1);
-  auto memory = mesh.is_cuda() ? cuda::make_symmetric_slots(mesh, bytes)
+  auto memory = mesh.is_cuda() ? cuda::make_symmetric_slots(mesh, bytes, backing)
                                : cpu::make_symmetric_slots(mesh, bytes);
   return std::shared_ptr<SymmetricMemory>(new SymmetricMemory(mesh, bytes, std::move(memory)));
 }
@@ -63,12 +82,13 @@ bool SymmetricMemory::reachable_from(Device device) const {
   return std::find(devices.begin(), devices.end(), device) != devices.end();
 }
 
-std::vector<Tensor> symmetric_zeros(const Mesh& mesh, const Dims& sizes, DType dtype) {
+std::vector<Tensor> symmetric_zeros(const Mesh& mesh, const Dims& sizes, DType dtype,
+                                    Backing backing) {
   const int64_t numel = sizes.product();
   VT_CHECK(std::all_of(sizes.begin(), sizes.end(), [](int64_t s) { return s >= 0; }), kRuntime,
            "symmetric_zeros: sizes may not be negative, got ", sizes);
   const size_t bytes = static_cast<size_t>(numel) * item_size(dtype);
-  const auto memory = SymmetricMemory::create(mesh, bytes);
+  const auto memory = SymmetricMemory::create(mesh, bytes, backing);
   std::vector<Tensor> tensors;
   for (int r = 0; r < mesh.size(); ++r) {
     auto storage = Storage::wrap(mesh.device(r), memory->slot(r), bytes, [memory] {});
@@ -82,14 +102,12 @@ bool reachable(const Mesh& mesh, Device home, const void* data, size_t bytes) {
   const auto& devices = mesh.devices();
   // A device reaches its own memory; CPU devices share theirs.
   if (!mesh.is_cuda() || bytes == 0 || (devices.size() == 1 && devices[0] == home)) return true;
-  const char* const at = static_cast<const char*>(data);
-  std::shared_lock lock(known().mutex);
-  auto found = known().starts.upper_bound(at);
-  if (found == known().starts.begin()) return false;
-  const auto& [start, memory] = *--found;
-  return at + bytes <= start + memory->bytes() &&
-         std::all_of(devices.begin(), devices.end(),
-                     [m = memory](Device d) { return m->reachable_from(d); });
+  return symmetric_for(devices, data, bytes);
+}
+
+bool reachable_from(Device user, Device home, const void* data, size_t bytes) {
+  if (user == home || (user.is_cpu() && home.is_cpu())) return true;
+  return user.is_cuda() && symmetric_for({&user, 1}, data, bytes);
 }
 
 }  // namespace vt::fabric

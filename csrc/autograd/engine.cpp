@@ -149,7 +149,7 @@ class GraphTask {
       NodeState* state = ready.back();
       ready.pop_back();
       Node* node = state->node;
-      if (node->device().is_cuda() && several) enter_stream(*node);
+      if (several) enter_stream(*node);
       execute(*state, outputs);
       for (int e = 0; e < node->edge_count(); ++e) {
         const Edge& edge = node->edge(e);
@@ -164,11 +164,19 @@ class GraphTask {
     }
   }
 
-  // Backward of an operation is queued where its forward was.
-  static void enter_stream(const Node& node) {
-    Backend& device = backend(node.device());
-    if (!(device.current_stream(node.device().index) == node.stream()))
-      device.set_current_stream(node.stream());
+  // Backward of an operation is queued where its forward was. Gradients that it leaves on other
+  // devices are ordered with the work that takes them from there.
+  static void enter_stream(Node& node) {
+    for (int e = 0; e < node.edge_count(); ++e) {
+      const Node* next = node.edge(e).node.get();
+      if (next && next->device().is_cuda() && next->device() != node.device())
+        make_current(next->stream());
+    }
+    if (node.device().is_cuda()) make_current(node.stream());
+  }
+  static void make_current(Stream stream) {
+    Backend& device = backend(stream.device);
+    if (!(device.current_stream(stream.device.index) == stream)) device.set_current_stream(stream);
   }
 
   // Leaves in `outputs` one gradient an edge.
@@ -301,7 +309,7 @@ class GraphTask {
     }
     if (!failed) {
       try {
-        if (node->device().is_cuda()) enter_stream(*node);
+        enter_stream(*node);
         execute(state, outputs);
       } catch (...) {
         std::lock_guard lock(done_mutex_);

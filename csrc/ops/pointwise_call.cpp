@@ -3,9 +3,13 @@
 #include "ops/pointwise_call.h"
 
 #include "ops/ops.h"
+#include "ops/remote_operand.h"
 #include "ops/rules/promotion.h"
 
 namespace vt {
+
+std::atomic<RemoteOperands*> g_remote_operands{nullptr};
+
 namespace {
 
 struct Prepared {
@@ -13,15 +17,23 @@ struct Prepared {
   const Tensor* tensors[4];  // the inputs that are tensors, in order
   int count = 0;
   int scalar_at = kNoScalar;
+  bool remote = false;  // an input lies on another device than the result
   DType compute;
   Dims sizes;
   Device device;
 };
 
-[[noreturn]] void fail_devices(const PointwiseInfo& info, const Tensor& a, const Tensor& b) {
-  fail(ErrorKind::kRuntime, info.name,
-       ": expected all tensors to be on the same device, but found ", a, " and ", b,
-       "; move one with .to(device)");
+// What the kernel reads for an operand `t` that is not on the result's device.
+Tensor admit(const PointwiseInfo& info, const Tensor& anchor, const Tensor& t) {
+  const Device device = anchor.device();
+  // A number in a tensor may meet any device.
+  if (t.dim() == 0 && t.device().is_cpu()) return raw::to_device(t, device, false);
+  RemoteOperands* const keeper = g_remote_operands.load(std::memory_order_acquire);
+  Tensor admitted = keeper ? keeper->admit(info.name, t, device) : Tensor();
+  VT_CHECK(admitted.defined(), kRuntime, info.name,
+           ": expected all tensors to be on the same device, but found ", anchor, " and ", t,
+           keeper ? keeper->hint() : "; move one with .to(device)");
+  return admitted;
 }
 
 DType compute_type(const PointwiseInfo& info, const Operand* inputs, int count,
@@ -75,9 +87,11 @@ Prepared prepare(const PointwiseInfo& info, const Operand* inputs, int count, Sc
                ": expected a bool tensor for input ", i, ", got ", t);
     Tensor& owned = p.owned[p.count];
     owned = t;
-    if (t.device() != p.device) {
-      if (t.dim() != 0 || !t.device().is_cpu()) fail_devices(info, *anchor, t);
-      owned = raw::to_device(owned, p.device, false);  // a number in a tensor may meet any device
+    if (VT_UNLIKELY(t.device() != p.device)) {
+      // Converted where it lies: what is admitted is what the kernel reads.
+      if (!is_bool) owned = raw::to_dtype(owned, p.compute);
+      owned = admit(info, *anchor, owned);
+      p.remote |= owned.device() != p.device;
     }
     if (!is_bool && t.dtype() != p.compute) owned = raw::to_dtype(owned, p.compute);
     if (first) p.sizes = owned.sizes();
@@ -95,11 +109,21 @@ Prepared prepare(const PointwiseInfo& info, const Operand* inputs, int count, Sc
   return p;
 }
 
+// Calls `each` of the keeper with every input that lies on another device.
+void for_remote(const PointwiseInfo& info, const Prepared& p,
+                void (RemoteOperands::*each)(const char*, const Tensor&, Device)) {
+  RemoteOperands* const keeper = g_remote_operands.load(std::memory_order_acquire);
+  for (int i = 0; i < p.count; ++i)
+    if (p.owned[i].device() != p.device) (keeper->*each)(info.name, p.owned[i], p.device);
+}
+
 void launch(const PointwiseInfo& info, const Tensor& out, Prepared& p, const Scalar* params) {
   if (out.numel() == 0) return;
   for (int i = 0; i < p.count; ++i) p.tensors[i] = &p.owned[i];
   const ElementwisePlan plan = plan_elementwise(out, {p.tensors, static_cast<size_t>(p.count)});
+  if (VT_UNLIKELY(p.remote)) for_remote(info, p, &RemoteOperands::before_read);
   kernels(out.device()).pointwise[static_cast<int>(info.op)](plan, p.compute, params, p.scalar_at);
+  if (VT_UNLIKELY(p.remote)) for_remote(info, p, &RemoteOperands::after_read);
 }
 
 DType result_type(const PointwiseInfo& info, DType compute) {

@@ -20,6 +20,7 @@ class Storage : public RefCounted<Storage>, public Pooled<Storage> {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
+  bool wrapped() const { return release_ != nullptr; }  // not memory of the device's allocator
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
 

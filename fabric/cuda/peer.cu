@@ -60,7 +60,7 @@ class Trial {
   Trial(int from, int to)
       : mesh_({vt::Device{DeviceType::kCUDA, static_cast<uint8_t>(from)},
                vt::Device{DeviceType::kCUDA, static_cast<uint8_t>(to)}}),
-        memory_(SymmetricMemory::create(mesh_, sizeof(Arena))) {
+        memory_(SymmetricMemory::create(mesh_, sizeof(Arena), Backing::kDirect)) {
     for (int r = 0; r < 2; ++r) {
       DeviceGuard guard(mesh_.device(r).index);
       VT_CUDA(cudaStreamCreateWithFlags(&streams_[r], cudaStreamNonBlocking));

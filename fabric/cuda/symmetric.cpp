@@ -1,15 +1,19 @@
 // Symmetric GPU memory: one range of addresses with an equal slot a rank, each slot's pages on its
 // rank's device and mapped for all devices of the mesh. Ordinary tensors stay out of it: mapping
-// everything into every peer would make each allocation wait for all devices. All calls are made
-// under the lock of Note [Launch units].
+// everything into every peer would make each allocation wait for all devices. Where that cannot be
+// had, cudaMalloc with peer access, or memory of the host. All calls are made under the lock of
+// Note [Launch units].
 #include "fabric/symmetric.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/mapping.h"
 #include "device/cuda/unit_lock.h"
+#include "fabric/access.h"
+#include "fabric/peer.h"
 
 namespace vt::fabric::cuda {
 namespace {
@@ -85,6 +89,7 @@ class MappedSlots final : public SymmetricSlots {
     std::lock_guard lock(vt::cuda::launch_unit_mutex());
     release();
   }
+  const char* kind() const override { return "mapped"; }
 
  private:
   void map(int rank) {
@@ -121,11 +126,13 @@ class PeerSlots final : public SymmetricSlots {
  public:
   PeerSlots(const Mesh& mesh, size_t bytes) : mesh_(mesh) {
     try {
-      for (Device from : mesh.devices()) {
-        DeviceGuard guard(from.index);
+      for (Device from : mesh.devices())
         for (Device to : mesh.devices())
-          if (from != to) enable(to.index);
-      }
+          if (from != to) {
+            acquire_access(from.index, to.index);
+            acquired_.emplace_back(from.index, to.index);
+          }
+      std::lock_guard lock(vt::cuda::launch_unit_mutex());
       for (Device device : mesh.ranks()) {
         DeviceGuard guard(device.index);
         void* slot = nullptr;
@@ -138,38 +145,80 @@ class PeerSlots final : public SymmetricSlots {
       throw;
     }
   }
-  ~PeerSlots() override {
+  ~PeerSlots() override { release(); }
+  const char* kind() const override { return "peer"; }
+
+ private:
+  void release() {
+    {
+      std::lock_guard lock(vt::cuda::launch_unit_mutex());
+      finish_all(mesh_);
+      for (size_t r = 0; r < slots.size(); ++r) {
+        DeviceGuard guard(mesh_.device(static_cast<int>(r)).index);
+        (void)cudaFree(slots[r]);
+      }
+    }
+    for (const auto& [from, to] : acquired_) release_access(from, to);
+  }
+
+  Mesh mesh_;
+  std::vector<std::pair<int, int>> acquired_;
+};
+
+// For devices that do not reach each other: every slot lies in the host's memory, which all do.
+class HostSlots final : public SymmetricSlots {
+ public:
+  HostSlots(const Mesh& mesh, size_t bytes) : mesh_(mesh) {
+    std::lock_guard lock(vt::cuda::launch_unit_mutex());
+    try {
+      for (Device device : mesh.ranks()) {
+        DeviceGuard guard(device.index);
+        void* slot = nullptr;
+        VT_CUDA(cudaHostAlloc(&slot, bytes, cudaHostAllocPortable | cudaHostAllocMapped));
+        slots.push_back(slot);
+        std::memset(slot, 0, bytes);
+      }
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  ~HostSlots() override {
     std::lock_guard lock(vt::cuda::launch_unit_mutex());
     release();
   }
+  const char* kind() const override { return "host"; }
 
  private:
-  static void enable(int peer) {
-    const cudaError_t code = cudaDeviceEnablePeerAccess(peer, 0);
-    if (code == cudaErrorPeerAccessAlreadyEnabled) {
-      (void)cudaGetLastError();
-      return;
-    }
-    VT_CUDA(code);
-  }
-
   void release() {
     finish_all(mesh_);
-    for (size_t r = 0; r < slots.size(); ++r) {
-      DeviceGuard guard(mesh_.device(static_cast<int>(r)).index);
-      (void)cudaFree(slots[r]);
-    }
+    for (void* slot : slots) (void)cudaFreeHost(slot);
   }
 
   Mesh mesh_;
 };
 
+bool all_reach_each_other(const Mesh& mesh) {
+  for (Device from : mesh.devices())
+    for (Device to : mesh.devices())
+      if (!peer_state(from, to).usable) return false;
+  return true;
+}
+
 }  // namespace
 
-std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh& mesh, size_t bytes) {
+std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh& mesh, size_t bytes,
+                                                     Backing backing) {
+  if (backing == Backing::kAuto && mode() == Mode::kBestEffort && !all_reach_each_other(mesh))
+    backing = Backing::kHost;
+  if (backing == Backing::kAuto || backing == Backing::kDirect)
+    backing = has_mapped_memory(mesh) ? Backing::kMapped : Backing::kPeer;
+  if (backing == Backing::kHost) return std::make_unique<HostSlots>(mesh, bytes);
+  if (backing == Backing::kPeer) return std::make_unique<PeerSlots>(mesh, bytes);
+  VT_CHECK(has_mapped_memory(mesh), kFabric, "symmetric memory: the driver of ", mesh,
+           " has no mapped memory; use the backing 'peer'");
   std::lock_guard lock(vt::cuda::launch_unit_mutex());
-  if (has_mapped_memory(mesh)) return std::make_unique<MappedSlots>(mesh, bytes);
-  return std::make_unique<PeerSlots>(mesh, bytes);
+  return std::make_unique<MappedSlots>(mesh, bytes);
 }
 
 }  // namespace vt::fabric::cuda

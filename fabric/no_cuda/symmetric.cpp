@@ -4,7 +4,7 @@
 
 namespace vt::fabric::cuda {
 
-std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh&, size_t) {
+std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh&, size_t, Backing) {
   fail(ErrorKind::kRuntime, "symmetric memory: ", cuda_unavailable_reason());
 }
 
