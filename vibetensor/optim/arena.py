@@ -25,7 +25,8 @@ class Arena:
 
     Each parameter keeps its identity, shape and values; its memory becomes a view of `flat`. Its
     first gradient of a pass is written to its slot in `grad`, further ones are added there; setting
-    `param.grad = None` empties the slot without touching memory.
+    `param.grad = None` empties the slot without touching memory. Parameters in unified memory stay
+    there, as do the moments made for them by `new_flat`; gradients never lie there.
 
     Args:
         params: leaf tensors of one dtype on one device, that share no memory with each other.
@@ -45,6 +46,7 @@ class Arena:
         _check(self.params)
         first = self.params[0]
         self.dtype, self.device = first.dtype, first.device
+        self._unified = _C.is_unified(first)
         step = max(1, _ALIGNMENT // first.element_size())
         self.offsets: list[int] = []
         self.numel = 0
@@ -52,7 +54,7 @@ class Arena:
             self.offsets.append(self.numel)
             self.numel += -(-param.numel() // step) * step
         self.flat = self.new_flat()
-        self.grad = new_grad(self.numel, self.dtype, self.device) if new_grad else self.new_flat()
+        self.grad = (new_grad or _zeros)(self.numel, self.dtype, self.device)
         self._values = self.pieces(self.flat)
         self._slots = self.pieces(self.grad)
         self._addresses = [piece.data_ptr() for piece in self._values]
@@ -62,7 +64,9 @@ class Arena:
 
     def new_flat(self, dtype: _C.dtype | None = None) -> Tensor:
         """Zeros in the layout of this arena, for instance for a moment of an optimizer."""
-        return _C.ops.zeros(self.numel, dtype=dtype or self.dtype, device=self.device)
+        if self._unified:
+            return _C.unified_empty([self.numel], dtype or self.dtype, self.device).zero_()
+        return _zeros(self.numel, dtype or self.dtype, self.device)
 
     def pieces(self, flat: Tensor) -> list[Tensor]:
         """The view of `flat` for each parameter, in the parameter's shape."""
@@ -121,12 +125,22 @@ class Arena:
             param.grad = None if grad is None else self._slots[i]
 
 
+def kind_of(param: Tensor) -> tuple[_C.dtype, str]:
+    """What parameters of one arena have in common: their dtype, and the name of their memory."""
+    place = str(param.device)
+    return param.dtype, f"unified memory of {place}" if _C.is_unified(param) else place
+
+
+def _zeros(numel: int, dtype: _C.dtype, device: _C.device) -> Tensor:
+    return _C.ops.zeros(numel, dtype=dtype, device=device)
+
+
 def _check(params: list[Tensor]) -> None:
     if not params:
         raise ValueError("Arena: got no parameters")
-    kinds = {(param.dtype, str(param.device)) for param in params}
+    kinds = {kind_of(param) for param in params}
     if len(kinds) > 1:
-        names = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        names = ", ".join(sorted(f"{dtype} on {place}" for dtype, place in kinds))
         raise ValueError(f"Arena: parameters of several kinds ({names}); make one arena for each")
     ranges = sorted(
         (param.data_ptr(), param.data_ptr() + param.numel() * param.element_size())

@@ -8,7 +8,7 @@ from typing import Any
 
 from vibetensor import _C, replay
 from vibetensor.autograd import enable_grad, no_grad
-from vibetensor.optim.arena import Arena
+from vibetensor.optim.arena import Arena, kind_of
 from vibetensor.optim.block import Block, Piece
 from vibetensor.optim.captured import CapturedStep
 
@@ -231,7 +231,7 @@ class Optimizer:
         kinds: dict[tuple[Any, str], list[Tensor]] = {}
         for param in self.param_groups[index]["params"]:
             if param.requires_grad:
-                kinds.setdefault((param.dtype, str(param.device)), []).append(param)
+                kinds.setdefault(kind_of(param), []).append(param)
         return self._lay_out(index, [Arena(members) for members in kinds.values()])
 
     def _lay_out(self, index: int, arenas: list[Arena]) -> list[Block]:

@@ -10,7 +10,7 @@ from vibetensor import _C, fabric
 from vibetensor.autograd import no_grad
 from vibetensor.nn import Module
 from vibetensor.nn.parameter import Parameter
-from vibetensor.optim.arena import Arena
+from vibetensor.optim.arena import Arena, kind_of
 from vibetensor.parallel import batch as batches
 
 Tensor = _C.Tensor
@@ -79,10 +79,10 @@ class DataParallel:
             for replica in self.replicas:
                 replica.to(dtype)
         params = [self.trainable(rank) for rank in range(len(self.replicas))]
-        kinds: dict[tuple[int, str], list[int]] = {}
+        kinds: dict[tuple[int, Any], list[int]] = {}
         for index, group in enumerate(groups):
             for number in sorted(group):
-                kinds.setdefault((index, str(params[0][number].dtype)), []).append(number)
+                kinds.setdefault((index, kind_of(params[0][number])), []).append(number)
         self.arenas: list[list[Arena]] = [[] for _ in self.replicas]
         for numbers in kinds.values():
             flats: list[Tensor] = []
