@@ -14,7 +14,8 @@ struct PairSpeed {
   double copy = 0;              // bytes/s of a copy from `from` to `to` (copy engine, or memcpy)
   double copy_both = 0;         // both directions at once, their sum
   std::optional<double> store;  // bytes/s of a kernel on `from` that stores into `to`
-  double latency = 0;           // seconds of one load of `from` from `to`, each after the other
+  std::optional<double> store_both;  // a kernel on each at once, their sum
+  double latency = 0;  // seconds of one load of `from` from `to`, each after the other
 };
 
 // nullopt where `from` may not touch the memory of `to` directly. A device and itself are a pair

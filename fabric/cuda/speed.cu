@@ -64,7 +64,7 @@ class Bench {
  public:
   Bench(int from, int to)
       : mesh_({vt::cuda::device_at(from), vt::cuda::device_at(to)}),
-        memory_(SymmetricMemory::create(mesh_, sizeof(Arena))) {
+        memory_(SymmetricMemory::create(mesh_, sizeof(Arena), Backing::kDirect)) {
     for (int r = 0; r < 2; ++r) {
       streams_[r] = vt::cuda::create_stream(index(r), 0);
       DeviceGuard guard(index(r));
@@ -96,7 +96,14 @@ class Bench {
                         repeat([&] { copy(0); });
                         vt::cuda::wait_event(streams_[0], *done_);
                       });
-    speed.store = bytes / best([&] { repeat([&] { store(); }); });
+    speed.store = bytes / best([&] { repeat([&] { store(0); }); });
+    speed.store_both = 2 * bytes / best([&] {
+                         vt::cuda::wait_event(streams_[1], *marks_[0]);
+                         repeat([&] { store(1); });
+                         vt::cuda::record_event(*done_, streams_[1]);
+                         repeat([&] { store(0); });
+                         vt::cuda::wait_event(streams_[0], *done_);
+                       });
     link_chain();
     speed.latency = best([&] { chase(); }) / kHops;
     return speed;
@@ -133,11 +140,11 @@ class Bench {
                             cudaMemcpyDeviceToDevice, handle_of(streams_[rank])));
   }
 
-  void store() {
-    DeviceGuard guard(index(0));
-    store_all<<<vt::cuda::multiprocessors(index(0)), kThreads, 0, handle_of(streams_[0])>>>(
-        reinterpret_cast<const uint4*>(arena(0)->source),
-        reinterpret_cast<uint4*>(arena(1)->target), kBytes / sizeof(uint4));
+  void store(int rank) {  // by a kernel of the rank, into the other one
+    DeviceGuard guard(index(rank));
+    store_all<<<vt::cuda::multiprocessors(index(rank)), kThreads, 0, handle_of(streams_[rank])>>>(
+        reinterpret_cast<const uint4*>(arena(rank)->source),
+        reinterpret_cast<uint4*>(arena(1 - rank)->target), kBytes / sizeof(uint4));
     VT_CUDA(cudaGetLastError());
   }
 

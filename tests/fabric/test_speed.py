@@ -27,14 +27,15 @@ def test_the_command_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert cli.main(["topo", "--measure", "--json", "--plot", str(picture)]) == 0
     found = json.loads(capsys.readouterr().out)
     count = len(found["devices"])
-    for name in ("copy_gbps", "copy_both_gbps", "store_gbps", "latency_ns"):
+    for name in ("copy_gbps", "copy_both_gbps", "store_gbps", "store_both_gbps", "latency_ns"):
         assert [len(row) for row in found["measured"][name]] == [count] * count
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
     half = [[1.0, None], [None, 2.25]]
-    speeds = Speeds(["cuda:0", "cuda:1"], half, half, [[None, None], [None, None]], half)
+    none: list[list[float | None]] = [[None, None], [None, None]]
+    speeds = Speeds(["cuda:0", "cuda:1"], half, half, none, none, half)
     tables = topo_speed.tables(speeds)
     assert [title.split(",")[0] for title, _ in tables] == [
         "copy engine",
@@ -58,6 +59,7 @@ def test_a_gpu_and_itself() -> None:
     speed = _C.measure_pair("cuda:0", "cuda:0")
     assert speed is not None and speed["store"] is not None
     assert speed["copy"] > 1e10 and speed["copy_both"] > 1e10 and speed["store"] > 1e10
+    assert speed["store_both"] is not None and speed["store_both"] > 1e10
     assert 1e-8 < speed["latency"] < 1e-5
     assert _C.measure_pair("cpu:0", "cuda:0") is None
 

@@ -47,6 +47,15 @@ def test_the_command_prints_a_table_and_json(capsys: pytest.CaptureFixture[str])
     assert cli.main(["topo", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["devices"][0]["device"] in text
+    assert found["cliques"][0][0] == found["devices"][0]["device"]
+
+
+def test_groups_are_printed() -> None:
+    text = topo.table(two_gpus(pair("NV18")))
+    assert "all reach each other: cuda:0 cuda:1\n" in text
+    assert "Ring over the best links: cuda:0 cuda:1" in text
+    apart = topo.table(two_gpus(pair("SYS", reported=False, verified=False, usable=False)))
+    assert "cuda:0 | cuda:1" in apart and "best links: none" in apart
 
 
 @pytest.mark.parametrize(

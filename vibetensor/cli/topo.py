@@ -50,13 +50,14 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the topology; 1 if a pair that the driver reports failed its trial."""
     from vibetensor.cli import topo_speed
-    from vibetensor.fabric import measure, topology
+    from vibetensor.fabric import cliques, measure, ring_order, topology
 
     found = topology()
     speeds = measure(found) if args.measure or args.plot is not None else None
     if args.json:
         measured = {} if speeds is None else {"measured": speeds.as_dict()}
-        print(json.dumps({**found.as_dict(), **measured}, indent=2))
+        groups = {"cliques": cliques(found), "ring": ring_order(found=found)}
+        print(json.dumps({**found.as_dict(), **groups, **measured}, indent=2))
     else:
         print(table(found, speeds))
     if speeds is not None and args.plot is not None:
@@ -86,12 +87,25 @@ def table(found: Topology, speeds: Speeds | None = None) -> str:
     parts.append(_legend(_LEGEND, {_generic(word) for row in links for word in row}))
     if len(found.nodes) > 1 and found.nodes[0].device.startswith("cuda"):
         parts += _peers(found, names)
+    if len(found.nodes) > 1:
+        parts.append(_groups(found))
     if speeds is not None:
         parts.append("Measured; row: the device that copies, stores or loads, column: whose memory")
         parts += [f"{title}\n{_grid(cells)}" for title, cells in topo_speed.tables(speeds)]
     parts += [f"bad pair: {a} to {b}: {why}" for a, b, why in found.bad_pairs]
     parts += [f"note: {note}" for note in found.notes]
     return "\n\n".join(parts)
+
+
+def _groups(found: Topology) -> str:
+    from vibetensor.fabric import cliques, ring_order
+
+    groups = " | ".join(" ".join(clique) for clique in cliques(found))
+    ring = ring_order(found=found)
+    return (
+        f"Devices that all reach each other: {groups}\n"
+        f"Ring over the best links: {'none' if ring is None else ' '.join(ring)}"
+    )
 
 
 def _peers(found: Topology, names: list[str]) -> list[str]:

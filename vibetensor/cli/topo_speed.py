@@ -54,6 +54,7 @@ def _matrices(speeds: Speeds) -> list[tuple[str, Matrix]]:
             "memcpy, both ways at once, sum, GB/s",
         ),
         "store_gbps": ("kernel that stores, one way, GB/s", ""),
+        "store_both_gbps": ("kernels that store, both ways at once, sum, GB/s", ""),
         "latency_ns": ("latency of a load, ns", "latency of a load, ns"),
     }
     cpu = speeds.devices[0].startswith("cpu")

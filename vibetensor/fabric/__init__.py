@@ -6,21 +6,69 @@ from collections.abc import Iterable, Sequence
 
 from vibetensor import _C
 from vibetensor._C import Mesh, set_cpu_devices
+from vibetensor.fabric.groups import cliques, ring_order
+from vibetensor.fabric.record import (
+    Event,
+    chrome_trace,
+    events,
+    export_chrome_trace,
+    reset_stats,
+    stats,
+)
 from vibetensor.fabric.speed import Speeds, measure
+from vibetensor.fabric.switch import Access, Route, disable, enable, explain, is_enabled, mode
 from vibetensor.fabric.topology import Node, Pair, Topology, topology
+from vibetensor.fabric.unified import (
+    Residency,
+    UnifiedUse,
+    advise,
+    is_unified,
+    prefetch,
+    residency,
+    unified_empty,
+    unified_limit,
+    unified_use,
+    unified_zeros,
+)
 
 __all__ = [
+    "Access",
+    "Event",
     "Mesh",
     "Node",
     "Pair",
+    "Residency",
+    "Route",
     "Speeds",
     "Topology",
+    "UnifiedUse",
+    "advise",
+    "chrome_trace",
+    "cliques",
+    "disable",
+    "enable",
+    "events",
+    "explain",
+    "export_chrome_trace",
+    "inspect_topology",
+    "is_enabled",
+    "is_unified",
     "measure",
     "mesh",
+    "mode",
     "parse_devices",
+    "prefetch",
+    "reset_stats",
+    "residency",
+    "ring_order",
     "set_cpu_devices",
+    "stats",
     "symmetric_zeros",
     "topology",
+    "unified_empty",
+    "unified_limit",
+    "unified_use",
+    "unified_zeros",
 ]
 
 Device = str | _C.device
@@ -85,7 +133,14 @@ def parse_devices(text: str, *, ranks: int | None = None) -> Mesh:
     )
 
 
-def symmetric_zeros(mesh: Mesh, size: Sequence[int], dtype: _C.dtype) -> list[_C.Tensor]:
+def inspect_topology() -> Topology:
+    """The same as `topology`: looks at the devices, and tries out every pair of GPUs once."""
+    return topology()
+
+
+def symmetric_zeros(
+    mesh: Mesh, size: Sequence[int], dtype: _C.dtype, backing: str = "auto"
+) -> list[_C.Tensor]:
     """One zeroed tensor a rank, in memory that all devices of the mesh reach directly.
 
     Collectives work on such tensors without a copy.
@@ -94,8 +149,14 @@ def symmetric_zeros(mesh: Mesh, size: Sequence[int], dtype: _C.dtype) -> list[_C
         mesh: the ranks.
         size: the shape, the same for all ranks.
         dtype: the element type.
+        backing: what the memory of GPUs is. "mapped": pages of each GPU, mapped for all of the
+            mesh. "peer": cudaMalloc and peer access, for drivers without mapped memory. "host":
+            pinned memory of the host, slow, for GPUs that do not reach each other. "auto": mapped,
+            else peer, or host where a pair is not usable and the fabric is enabled as best_effort.
 
     Raises:
         OutOfMemoryError: a device has no room.
+        ValueError: no such backing.
+        FabricError: the driver does not have it.
     """
-    return _C.symmetric_zeros(mesh, list(size), dtype)
+    return _C.symmetric_zeros(mesh, list(size), dtype, backing)

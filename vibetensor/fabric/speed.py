@@ -16,15 +16,16 @@ class Speeds:
     """Matrices over the devices; `[i][j]` is what device i does with the memory of device j.
 
     `copy_gbps` and `copy_both_gbps` are copies by the copy engines (by the cores between CPU
-    devices), one way and the sum of both at once; `store_gbps` is a kernel that stores, on GPUs;
-    `latency_ns` is one load that waits for the load before it. None where it was not measured,
-    because there is no direct access or no such way.
+    devices), one way and the sum of both at once; `store_gbps` and `store_both_gbps` are kernels
+    that store, on GPUs; `latency_ns` is one load that waits for the load before it. None where it
+    was not measured, because there is no direct access or no such way.
     """
 
     devices: list[str]
     copy_gbps: Matrix
     copy_both_gbps: Matrix
     store_gbps: Matrix
+    store_both_gbps: Matrix
     latency_ns: Matrix
 
     def as_dict(self) -> dict[str, Any]:
@@ -33,6 +34,7 @@ class Speeds:
             "copy_gbps": self.copy_gbps,
             "copy_both_gbps": self.copy_both_gbps,
             "store_gbps": self.store_gbps,
+            "store_both_gbps": self.store_both_gbps,
             "latency_ns": self.latency_ns,
         }
 
@@ -54,6 +56,7 @@ def measure(topology: Topology) -> Speeds:
         copy_gbps=matrix("copy", 1e-9),
         copy_both_gbps=matrix("copy_both", 1e-9),
         store_gbps=matrix("store", 1e-9),
+        store_both_gbps=matrix("store_both", 1e-9),
         latency_ns=matrix("latency", 1e9),
     )
 
