@@ -57,8 +57,10 @@ void launch(const Queue& queue, const Product& p, dim3 grid) {
 
 template <class S>
 void launch_shape(const Queue& queue, const Product& p, dim3 grid, Order a, Order b) {
-  if (a == Order::kRows) launch<S, Order::kRows, Order::kRows>(queue, p, grid);
-  else if (b == Order::kRows) launch<S, Order::kInner, Order::kRows>(queue, p, grid);
+  const bool a_rows = a == Order::kRows, b_rows = b == Order::kRows;
+  if (a_rows && b_rows) launch<S, Order::kRows, Order::kRows>(queue, p, grid);
+  else if (a_rows) launch<S, Order::kRows, Order::kInner>(queue, p, grid);
+  else if (b_rows) launch<S, Order::kInner, Order::kRows>(queue, p, grid);
   else launch<S, Order::kInner, Order::kInner>(queue, p, grid);
 }
 
@@ -70,7 +72,7 @@ bool split_gemm(const Gemm& g) {
     return false;
   const auto a = operand(g.a, g.a.row_stride, g.a.column_stride, g.m, g.k);
   const auto b = operand(g.b, g.b.column_stride, g.b.row_stride, g.n, g.k);
-  if (!a || !b || (a->order == Order::kRows && b->order == Order::kInner)) return false;
+  if (!a || !b) return false;
   const Queue queue("matmul", g.device);
   const SplitPlan plan = plan_split(g.m, g.n, g.k, g.batch, queue.multiprocessors());
   if (!split_pays(plan, g.m, g.n, g.k, g.batch, queue.multiprocessors())) return false;

@@ -5,7 +5,7 @@
 namespace vt::cuda {
 
 // False where it does not take the product: another type, lines that are not whole or not aligned,
-// two operands that both lie across, or too little work to gain by it.
+// or too little work to gain by it.
 bool split_gemm(const Gemm& gemm);
 
 }  // namespace vt::cuda
