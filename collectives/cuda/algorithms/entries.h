@@ -6,5 +6,6 @@
 #include "collectives/cuda/algorithms/one_shot.h"
 #include "collectives/cuda/algorithms/packet.h"
 #include "collectives/cuda/algorithms/packet_two.h"
+#include "collectives/cuda/algorithms/parts.h"
 #include "collectives/cuda/algorithms/push.h"
 #include "collectives/cuda/algorithms/two_shot.h"

@@ -1,0 +1,61 @@
+// The kernels that move parts; see Note [Three ways to send a part].
+#include "collectives/cuda/algorithms/parts.cuh"
+
+namespace vt::collectives::gpu::parts {
+namespace {
+
+constexpr int64_t kChunk = kThreads * 16 * 4;  // bytes: four words a thread
+
+__global__ void __launch_bounds__(kMaxThreads) direct_moves(const __grid_constant__ Args args) {
+  const Clique& clique = args.clique;
+  uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
+  const uint32_t epoch = passed;
+  if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
+  for (int64_t at = blockIdx.x * kChunk; at < args.bytes; at += gridDim.x * kChunk)
+    for (int k = 1; k <= clique.ranks; ++k) {  // each starts with another; its own part comes last
+      const int receiver = next_rank(clique, k);
+      if (args.from[receiver])
+        copy_chunk(args.to[receiver] + at, args.from[receiver] + at, min(kChunk, args.bytes - at));
+    }
+  if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
+  if (threadIdx.x == 0) passed = epoch + 2;
+  fabric::count_kernel(clique);
+}
+
+__global__ void __launch_bounds__(kMaxThreads) scratch_moves(const __grid_constant__ Args args) {
+  const int rank = args.clique.rank;
+  pass_through_scratch(args, [&](int64_t round, Piece piece) {
+    for (int k = 1; k < args.clique.ranks; ++k) {
+      const int sender = next_rank(args.clique, k);
+      if (args.out[sender])
+        copy_chunk(args.out[sender] + piece.at, place(args, rank, sender, round), piece.bytes);
+    }
+    if (args.from[rank])
+      copy_chunk(args.out[rank] + piece.at, args.from[rank] + piece.at, piece.bytes);
+  });
+}
+
+__global__ void __launch_bounds__(kMaxThreads) packet_moves(const __grid_constant__ Args args) {
+  const int rank = args.clique.rank;
+  uint32_t senders = 0;
+  for (int p = 0; p < args.clique.ranks; ++p)
+    if (args.out[p]) senders |= 1u << p;
+  exchange_packets<uint8_t, kMaxCudaRanks>(
+      args, senders, [&](const auto& data, int64_t i, int64_t count) {
+#pragma unroll
+        for (int p = 0; p < kMaxCudaRanks; ++p)
+          if (senders >> p & 1 && p != rank)
+            store_word<uint64_t, uint8_t>(args.out[p], i, count, data[p]);
+        if (args.from[rank])
+          store_word<uint64_t, uint8_t>(args.out[rank], i, count,
+                                        load_word<uint64_t, uint8_t>(args.from[rank], i, count));
+      });
+}
+
+}  // namespace
+
+const void* move_kernel() { return reinterpret_cast<const void*>(&direct_moves); }
+const void* move_by_scratch_kernel() { return reinterpret_cast<const void*>(&scratch_moves); }
+const void* move_by_packets_kernel() { return reinterpret_cast<const void*>(&packet_moves); }
+
+}  // namespace vt::collectives::gpu::parts

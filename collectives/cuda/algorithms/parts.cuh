@@ -1,0 +1,125 @@
+// What kernels that send parts have in common: the places of pieces in scratch memory, and of
+// packets in mailboxes.
+#pragma once
+#include "collectives/cuda/algorithms/copy_chunk.cuh"
+#include "collectives/cuda/algorithms/packet.cuh"
+#include "collectives/cuda/algorithms/parts.h"
+
+namespace vt::collectives::gpu::parts {
+
+__device__ inline int next_rank(const Clique& clique, int k) {
+  const int rank = clique.rank + k;
+  return rank < clique.ranks ? rank : rank - clique.ranks;
+}
+
+// The bytes of every part that this block moves in a round.
+struct Piece {
+  int64_t at, bytes;
+};
+__device__ inline Piece piece_of(const Args& args, int64_t round) {
+  const int64_t at = (round * gridDim.x + blockIdx.x) * args.piece;
+  return {at, max(int64_t{0}, min(args.piece, args.bytes - at))};
+}
+__device__ inline int64_t rounds_of(const Args& args) {
+  const int64_t round = int64_t{gridDim.x} * args.piece;
+  return (args.bytes + round - 1) / round;
+}
+
+// Where this block of `source` leaves its piece of a round for `receiver`.
+__device__ inline char* place(const Args& args, int receiver, int source, int64_t round) {
+  const int64_t row = (round & 1) * args.clique.ranks + source;
+  return args.scratch[receiver] + (row * gridDim.x + blockIdx.x) * args.piece;
+}
+
+__device__ inline void push_piece(const Args& args, int64_t round) {
+  const Piece piece = piece_of(args, round);
+  for (int k = 1; k < args.clique.ranks; ++k) {
+    const int receiver = next_rank(args.clique, k);
+    if (args.from[receiver])
+      copy_chunk(place(args, receiver, args.clique.rank, round), args.from[receiver] + piece.at,
+                 piece.bytes);
+  }
+}
+
+// Note [Rounds through scratch memory]
+// push(0); then for each round: meet, push the next one into the other half, take this one. Who
+// comes to the meeting of round g has taken round g-1, so after it the half of g-1 is free for
+// g+1. One more meeting at the end leaves the memory free for whoever comes next.
+template <class Take>
+__device__ inline void pass_through_scratch(const Args& args, const Take& take) {
+  const Clique& clique = args.clique;
+  uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
+  const uint32_t epoch = passed;
+  const int64_t rounds = rounds_of(args);
+  push_piece(args, 0);
+  for (int64_t g = 0; g < rounds; ++g) {
+    if (!fabric::meet(clique, epoch + 1 + static_cast<uint32_t>(g), fabric::Phase::kChunk)) return;
+    if (g + 1 < rounds) push_piece(args, g + 1);
+    take(g, piece_of(args, g));
+  }
+  const uint32_t last = epoch + 1 + static_cast<uint32_t>(rounds);
+  if (!fabric::meet(clique, last, fabric::Phase::kEnd)) return;
+  if (threadIdx.x == 0) passed = last;
+  fabric::count_kernel(clique);
+}
+
+// Note [Tokens]
+// The halves of a mailbox are free by turns only if every rank hears from every other in each
+// exchange (Note [Packet mailboxes]). Who has nothing to send sends the first packet empty.
+
+// The packets from all ranks that this thread waits for; `wanted` is a mask of ranks, kLanes their
+// number rounded up.
+template <int kLanes>
+__device__ inline bool receive_some(const Clique& clique, const packets::Packet* from, int64_t step,
+                                    uint32_t epoch, uint32_t wanted, uint64_t (&data)[kLanes]) {
+  fabric::Deadline deadline(clique, fabric::Phase::kPacket, 0);
+  while (wanted) {
+    uint64_t low[kLanes], high[kLanes];
+#pragma unroll
+    for (int p = 0; p < kLanes; ++p)
+      if (wanted >> p & 1) packets::load(from + p * step, low[p], high[p]);
+#pragma unroll
+    for (int p = 0; p < kLanes; ++p)
+      if (wanted >> p & 1 && packets::complete(low[p], high[p], epoch)) {
+        data[p] = (low[p] & 0xffffffffu) | (high[p] << 32);
+        wanted &= ~(1u << p);
+      }
+    if (wanted && deadline.passed(__ffs(static_cast<int>(wanted)) - 1)) return false;
+  }
+  return true;
+}
+
+// Sends this thread's packet of every part, and waits for those of the ranks in `senders`. Calls
+// take(data, i) with the packets and their number; T is the type of the elements.
+template <class T, int kLanes, class Take>
+__device__ inline void exchange_packets(const Args& args, uint32_t senders, const Take& take) {
+  constexpr int kElements = packets::kPacketBytes / sizeof(T);
+  const Clique& clique = args.clique;
+  const int rank = clique.rank, ranks = clique.ranks;
+  uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
+  const uint32_t epoch = done + 1;
+  const int64_t count = args.bytes / static_cast<int64_t>(sizeof(T));
+  const int64_t i = int64_t{blockIdx.x} * kPacketsPerBlock + threadIdx.x;
+  const bool mine = i * kElements < count;
+  constexpr int64_t kRow = int64_t{kPacketBlocks} * kPacketsPerBlock;
+  const int64_t half = (epoch & 1) * ranks * kRow + i;
+
+  for (int k = 1; k < ranks; ++k) {
+    const int receiver = next_rank(clique, k);
+    const bool sends = mine && args.from[receiver];
+    if (!sends && threadIdx.x != 0) continue;
+    const uint64_t data =
+        sends ? load_word<uint64_t, T>(args.from[receiver], i, count) : uint64_t{0};
+    packets::send(args.mailboxes[receiver]->packets() + half + rank * kRow, data, epoch);
+  }
+  const uint32_t others = ((1u << ranks) - 1) & ~(1u << rank);
+  const uint32_t wanted = threadIdx.x == 0 ? others : mine ? senders & others : 0;
+  uint64_t data[kLanes];
+  const bool here = receive_some<kLanes>(clique, args.mailboxes[rank]->packets() + half, kRow,
+                                         epoch, wanted, data);
+  if (here && mine) take(data, i, count);
+  if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
+  fabric::count_kernel(clique);
+}
+
+}  // namespace vt::collectives::gpu::parts

@@ -1,0 +1,103 @@
+// The kinds that move or reduce whole parts: reduce_scatter, all_gather, reduce, all_to_all,
+// gather, scatter and sendrecv (Note [Parts]). What the host knows of their kernels.
+#pragma once
+#include "collectives/cuda/algorithm.h"
+#include "collectives/cuda/algorithms/packet.h"
+
+namespace vt::collectives::gpu::parts {
+
+// Note [Three ways to send a part]
+// Directly: the ranks meet, each stores its parts into the outputs of the others (or loads what it
+// reduces from their inputs), and they meet again. Wants tensors that the peers reach.
+// Through scratch memory: each stores its parts into the receivers' scratch memory, piece by piece
+// and block by block; the receiver's block takes a piece from there while the next one comes. Any
+// tensors will do.
+// By packets, for small parts: data and flag in one store, without a barrier.
+
+inline constexpr int kThreads = 512;
+inline constexpr int kPacketBlocks = 32;
+inline constexpr int kPacketsPerBlock = kThreads;
+inline constexpr size_t kPacketLimit =  // bytes of a part that one launch can take
+    size_t{kPacketBlocks} * kPacketsPerBlock * packets::kPacketBytes;
+
+// A rank's memory for packets.
+struct Mailbox {
+  fabric::Flag epoch[kPacketBlocks];  // exchanges that block b has done; the rank's own
+  // [2 parities][ranks][kPacketBlocks][kPacketsPerBlock] packets follow
+  __host__ __device__ packets::Packet* packets() {
+    return reinterpret_cast<packets::Packet*>(this + 1);
+  }
+};
+
+struct Args {
+  Clique clique;
+  const char* from[kMaxCudaRanks];  // by receiver: the part that this rank sends; null: none
+  char* to[kMaxCudaRanks];          // by receiver: where it goes, if directly
+  char* out[kMaxCudaRanks];         // by sender: where here what it sends goes; null: nothing comes
+  char* scratch[kMaxCudaRanks];     // of all ranks: [2 parities][ranks][blocks][piece] bytes
+  Mailbox* mailboxes[kMaxCudaRanks];
+  int64_t bytes;  // of a part
+  int64_t piece;  // bytes that a block moves at a time through scratch memory
+};
+
+struct ReduceArgs {
+  Args parts;                     // from, scratch, mailboxes, bytes and piece
+  const char* in[kMaxCudaRanks];  // by rank: what is reduced, if directly; always that of the rank
+                                  // itself
+  char* out;                      // null: this rank reduces nothing
+  int64_t count;                  // elements to reduce
+  bool direct;
+  bool average;
+};
+
+const void* move_kernel();
+const void* move_by_scratch_kernel();
+const void* move_by_packets_kernel();
+const void* reduce_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_packets_kernel(DType dtype, ReduceOp op, int ranks);
+// Each group of types is compiled in a file of its own; null if the type is not in the group.
+const void* reduce_float_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_integer_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_packets_float_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_packets_integer_kernel(DType dtype, ReduceOp op, int ranks);
+
+bool is_small(const Site& site, const Unit& unit);
+bool on_request(const Site& site, const Unit& unit);  // never by itself
+void move(Site& site, const Unit& unit, const Plan& plan);
+void move_by_scratch(Site& site, const Unit& unit, const Plan& plan);
+void move_by_packets(Site& site, const Unit& unit, const Plan& plan);
+void move_by_copy_engine(Site& site, const Unit& unit, const Plan& plan);
+void reduce(Site& site, const Unit& unit, const Plan& plan);
+void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan);
+void reduce_by_packets(Site& site, const Unit& unit, const Plan& plan);
+void each_move(void (*f)(const void* kernel));
+void each_reduce(void (*f)(const void* kernel));
+void each_packet_move(void (*f)(const void* kernel));
+void each_packet_reduce(void (*f)(const void* kernel));
+size_t mailbox(const Mesh& mesh);  // all of them use that of all_gather
+
+constexpr AlgorithmEntry packets_of(Kind kind) {
+  if (kind == Kind::kReduceScatter || kind == Kind::kReduce)
+    return {kind, Algorithm::kPackets, is_small, reduce_by_packets, each_packet_reduce};
+  return {kind,
+          Algorithm::kPackets,
+          is_small,
+          move_by_packets,
+          each_packet_move,
+          kind == Kind::kAllGather ? mailbox : nullptr};
+}
+// Directly where that is possible, else through scratch memory.
+constexpr AlgorithmEntry direct_of(Kind kind) {
+  if (kind == Kind::kReduceScatter || kind == Kind::kReduce)
+    return {kind, Algorithm::kTwoShot, always, reduce, each_reduce};
+  return {kind, Algorithm::kTwoShot, always, move, each_move};
+}
+constexpr AlgorithmEntry scratch_of(Kind kind) {
+  if (kind == Kind::kReduceScatter || kind == Kind::kReduce)
+    return {kind, Algorithm::kPush, on_request, reduce_by_scratch, each_reduce};
+  return {kind, Algorithm::kPush, on_request, move_by_scratch, each_move};
+}
+inline constexpr AlgorithmEntry kCopyEngineAllGather{Kind::kAllGather, Algorithm::kCopyEngine,
+                                                     on_request, move_by_copy_engine, each_move};
+
+}  // namespace vt::collectives::gpu::parts

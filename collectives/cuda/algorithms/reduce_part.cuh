@@ -1,0 +1,114 @@
+// The kernels that reduce parts: each rank gets one part from all and reduces it in the order of
+// the ranks; see Note [Three ways to send a part].
+#pragma once
+#include "collectives/cuda/algorithms/choose.cuh"
+#include "collectives/cuda/algorithms/parts.cuh"
+
+namespace vt::collectives::gpu::parts {
+
+// By all threads of a block: out[i] = op over p of in(p)[i] for i in [0, count). kLanes is the
+// number of ranks rounded up to 2, 4 or 8: that many loads a word are in flight together.
+template <class T, class Op, int kLanes, class In>
+__device__ inline void reduce_chunk(const In& in, T* out, int64_t count, int ranks, bool average) {
+  constexpr int kElements = 16 / static_cast<int>(sizeof(T)), kUnroll = 8 / kLanes;
+  const auto offset = [](const void* p) {
+    return static_cast<int>(reinterpret_cast<uintptr_t>(p) % 16);
+  };
+  const int first = offset(in(0));
+  bool alike = first % sizeof(T) == 0;
+  for (int p = 1; p < ranks; ++p) alike &= offset(in(p)) == first;
+  const int64_t head =
+      alike ? min(count, static_cast<int64_t>((16 - first) % 16 / sizeof(T))) : count;
+  const int64_t words = (count - head) / kElements;
+  const bool whole = offset(out + head) == 0;
+  const int step = static_cast<int>(blockDim.x);
+  for (int64_t i = threadIdx.x; i < words; i += step * kUnroll) {
+    uint4 word[kUnroll][kLanes];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u)
+#pragma unroll
+      for (int p = 0; p < kLanes; ++p)
+        if (p < ranks && i + u * step < words)
+          word[u][p] = load16(in(p) + head + (i + u * step) * kElements);
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (i + u * step >= words) break;
+      Lanes<T, Op, 16> sum;
+      sum.set(word[u][0]);
+#pragma unroll
+      for (int p = 1; p < kLanes; ++p)
+        if (p < ranks) sum.combine(word[u][p]);
+      const uint4 result = sum.template get<uint4>(average, ranks);
+      T* const at = out + head + (i + u * step) * kElements;
+      if (whole) {
+        store16(at, result);
+      } else {
+        T values[kElements];
+        memcpy(values, &result, 16);
+#pragma unroll
+        for (int e = 0; e < kElements; ++e) at[e] = values[e];
+      }
+    }
+  }
+  const auto one_by_one = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin + threadIdx.x; i < end; i += step) {
+      Lanes<T, Op, sizeof(T)> sum;
+      sum.set(load_one(in(0) + i));
+      for (int p = 1; p < ranks; ++p) sum.combine(load_one(in(p) + i));
+      out[i] = sum.template get<T>(average, ranks);
+    }
+  };
+  one_by_one(0, head);
+  one_by_one(head + words * kElements, count);
+}
+
+template <class T, class Op, int kLanes>
+__global__ void __launch_bounds__(kMaxThreads)
+    reduce_parts(const __grid_constant__ ReduceArgs args) {
+  const Clique& clique = args.parts.clique;
+  const int rank = clique.rank, ranks = clique.ranks;
+  if (!args.direct) {
+    pass_through_scratch(args.parts, [&](int64_t round, Piece piece) {
+      if (!args.out) return;
+      const auto in = [&](int p) {
+        return reinterpret_cast<const T*>(p == rank ? args.in[rank] + piece.at
+                                                    : place(args.parts, rank, p, round));
+      };
+      reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.out + piece.at),
+                                  piece.bytes / static_cast<int64_t>(sizeof(T)), ranks,
+                                  args.average);
+    });
+    return;
+  }
+  uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
+  const uint32_t epoch = passed;
+  if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
+  constexpr int64_t kChunk = kThreads * 16 / sizeof(T) * (8 / kLanes);  // elements
+  for (int64_t at = blockIdx.x * kChunk; at < args.count; at += gridDim.x * kChunk) {
+    const auto in = [&](int p) { return reinterpret_cast<const T*>(args.in[p]) + at; };
+    reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.out) + at,
+                                min(kChunk, args.count - at), ranks, args.average);
+  }
+  if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
+  if (threadIdx.x == 0) passed = epoch + 2;
+  fabric::count_kernel(clique);
+}
+
+template <class T, class Op, int kLanes>
+__global__ void __launch_bounds__(kMaxThreads)
+    packet_reduction(const __grid_constant__ ReduceArgs args) {
+  const int rank = args.parts.clique.rank, ranks = args.parts.clique.ranks;
+  const uint32_t senders = args.out ? ~0u : 0u;
+  exchange_packets<T, kLanes>(args.parts, senders, [&](const auto& data, int64_t i, int64_t count) {
+    if (!args.out) return;
+    const uint64_t own = load_word<uint64_t, T>(args.in[rank], i, count);
+    Lanes<T, Op, packets::kPacketBytes> sum;
+    sum.set(rank == 0 ? own : data[0]);
+#pragma unroll
+    for (int p = 1; p < kLanes; ++p)
+      if (p < ranks) sum.combine(p == rank ? own : data[p]);
+    store_word<uint64_t, T>(args.out, i, count, sum.template get<uint64_t>(args.average, ranks));
+  });
+}
+
+}  // namespace vt::collectives::gpu::parts
