@@ -9,10 +9,15 @@
 
 namespace vt::collectives {
 
-// Seconds a call of `iterations` all-reduces, from a standing start to the moment all ranks are
+// Seconds a call of `iterations` group calls, from a standing start to the moment all ranks are
 // done.
-double time_all_reduce(Communicator& communicator, std::span<const Tensor> inputs,
-                       std::span<const Tensor> outputs, ReduceOp op, int iterations);
+double time_calls(Communicator& communicator, const Request& request,
+                  std::span<const Tensor> inputs, std::span<const Tensor> outputs,
+                  std::span<const int> to, int iterations);
+inline double time_all_reduce(Communicator& communicator, std::span<const Tensor> inputs,
+                              std::span<const Tensor> outputs, ReduceOp op, int iterations) {
+  return time_calls(communicator, {Kind::kAllReduce, op}, inputs, outputs, {}, iterations);
+}
 
 // Seconds a call, of each of `replays` runs of `calls` calls from one graph over all devices of the
 // mesh: what the devices need where the host costs nothing. `call` queues one call of the

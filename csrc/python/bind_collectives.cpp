@@ -307,6 +307,16 @@ void bind_collectives(pyb::module_& module) {
   module.def(
       "communicator_of", [](const Tensors& tensors) { return communicator_of(tensors); },
       pyb::arg("tensors"), Free());
+  module.def(
+      "time_collective",
+      [](Communicator& comm, const std::string& kind, const Tensors& inputs, const Tensors& outputs,
+         const std::string& op, int root, const std::vector<int>& to, int iterations) {
+        return time_calls(comm, {parse_kind(kind), parse_reduce_op(op), root}, inputs, outputs, to,
+                          iterations);
+      },
+      pyb::arg("communicator"), pyb::arg("kind"), pyb::arg("tensors"), pyb::arg("out"),
+      pyb::arg("op") = "sum", pyb::arg("root") = 0, pyb::arg("to") = std::vector<int>{},
+      pyb::arg("iterations") = 1, Free());
   module.def("nccl_version", &nccl_version, Free());
   module.def("time_all_reduce", &timed, pyb::arg("communicator"), pyb::arg("tensors"),
              pyb::arg("out"), pyb::arg("op"), pyb::arg("iterations"), Free());
