@@ -111,7 +111,7 @@ def _best_ring(cost: list[list[int | None]]) -> list[int] | None:
     ]
     if not closed:
         return None
-    order, seen, last = [], full, min(closed)[1]
+    order, seen, last = [], full, -min((length, -last) for length, last in closed)[1]
     while last != -1:
         order.append(last)
         seen, last = seen & ~(1 << last), best[seen, last][1]
