@@ -81,6 +81,8 @@ uint64_t pack(uint32_t thread, EventKind kind, Device device) {
 }
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
+constexpr auto kAcquire = std::memory_order_acquire;
+constexpr auto kRelease = std::memory_order_release;
 
 }  // namespace
 
@@ -111,14 +113,14 @@ void note(EventKind kind, const char* what, Device device, size_t bytes, const c
   if (state & 1 || !slot.state.compare_exchange_strong(state, 2 * number + 1,
                                                        std::memory_order_acquire, kRelaxed))
     return;
-  std::atomic_thread_fence(std::memory_order_release);
-  slot.start.store(start_ns ? start_ns : now, kRelaxed);
-  slot.end.store(now, kRelaxed);
-  slot.bytes.store(bytes, kRelaxed);
-  slot.packed.store(pack(this_thread(), kind, device), kRelaxed);
-  slot.what.store(what, kRelaxed);
-  slot.how.store(how, kRelaxed);
-  slot.state.store(2 * number + 2, std::memory_order_release);
+  // Whoever reads one of these new values also sees that the slot is being written.
+  slot.start.store(start_ns ? start_ns : now, kRelease);
+  slot.end.store(now, kRelease);
+  slot.bytes.store(bytes, kRelease);
+  slot.packed.store(pack(this_thread(), kind, device), kRelease);
+  slot.what.store(what, kRelease);
+  slot.how.store(how, kRelease);
+  slot.state.store(2 * number + 2, kRelease);
 }
 
 std::vector<Counter> counters() {
@@ -146,18 +148,17 @@ std::vector<Event> events() {
     Slot& slot = all.ring[n % kEventRing];
     const uint64_t wanted = 2 * n + 2;
     if (slot.state.load(std::memory_order_acquire) != wanted) continue;
-    const uint64_t packed = slot.packed.load(kRelaxed);
+    const uint64_t packed = slot.packed.load(kAcquire);
     const Event event{.number = n,
-                      .start_ns = slot.start.load(kRelaxed),
-                      .end_ns = slot.end.load(kRelaxed),
+                      .start_ns = slot.start.load(kAcquire),
+                      .end_ns = slot.end.load(kAcquire),
                       .kind = static_cast<EventKind>(packed >> 16 & 0xff),
                       .device = {static_cast<DeviceType>(packed >> 8 & 0xff),
                                  static_cast<uint8_t>(packed & 0xff)},
                       .thread = static_cast<uint32_t>(packed >> 32),
-                      .bytes = slot.bytes.load(kRelaxed),
-                      .what = slot.what.load(kRelaxed),
-                      .how = slot.how.load(kRelaxed)};
-    std::atomic_thread_fence(std::memory_order_acquire);
+                      .bytes = slot.bytes.load(kAcquire),
+                      .what = slot.what.load(kAcquire),
+                      .how = slot.how.load(kAcquire)};
     if (slot.state.load(kRelaxed) == wanted) result.push_back(event);
   }
   return result;
