@@ -11,7 +11,9 @@
 #include "python/bind_parallel.h"
 #include "python/bind_profiler.h"
 #include "python/bind_runtime.h"
+#include "python/bind_sharding.h"
 #include "python/conversion.h"
+#include "python/fabric_type.h"
 #include "python/generated.h"
 #include "python/size_type.h"
 #include "python/tensor_type.h"
@@ -64,6 +66,7 @@ PYBIND11_MODULE(_C, module) {
   add_device_type(module.ptr());
   add_size_type(module.ptr());
   add_tensor_type(module.ptr());
+  add_fabric_tensor_type(module.ptr());
   module.attr("Tensor").attr("__array_priority__") =
       1000;  // NumPy leaves mixed operators to the tensor
   checked(PyModule_AddFunctions(module.ptr(), construct_functions));
@@ -83,5 +86,6 @@ PYBIND11_MODULE(_C, module) {
   bind_profiler(module);
   bind_fabric(module);
   bind_collectives(module);
+  bind_sharding(module);
   bind_parallel(module);
 }

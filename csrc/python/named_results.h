@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "python/errors.h"
+#include "python/fabric_type.h"
 #include "python/tensor_type.h"
 
 namespace vt::py {

@@ -6,6 +6,7 @@
 #include "autograd/grad_mode.h"
 #include "python/bind_device.h"
 #include "python/bind_dtype.h"
+#include "python/fabric_type.h"
 
 namespace vt::py {
 namespace {
@@ -114,6 +115,8 @@ bool fill(const Signature& s, PyObject* self, PyObject* const* args, Py_ssize_t 
   return true;
 }
 
+bool is_any_tensor(PyObject* object) { return is_tensor(object) || is_fabric_tensor(object); }
+
 bool is_integer(PyObject* object) {
   if (PyLong_Check(object)) return !PyBool_Check(object);
   if (is_tensor(object)) return unwrap(object).numel() == 1 && !is_float(unwrap(object).dtype());
@@ -122,8 +125,8 @@ bool is_integer(PyObject* object) {
 
 bool fits(PyObject* object, char type) {
   switch (type) {
-    case 'T': return is_tensor(object);
-    case 'O': return is_tensor(object) || is_number(object);
+    case 'T': return is_any_tensor(object);
+    case 'O': return is_any_tensor(object) || is_number(object);
     case 'S':
     case 'f': return is_number(object) || (is_tensor(object) && unwrap(object).dim() == 0);
     case 'i': return is_integer(object);
@@ -144,7 +147,7 @@ bool fits(PyObject* object, char type) {
       if (!is_list(object)) return false;
       PyObject** items = PySequence_Fast_ITEMS(object);
       for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i) {
-        if (!is_tensor(items[i])) return false;
+        if (!is_any_tensor(items[i])) return false;
       }
       return true;
     }
@@ -222,9 +225,12 @@ void detail::wrong_type(const Arguments& a, int i, const Signature& s) {
       default: return "ints";
     }
   };
-  const PyObject* object = a.slot[i];
+  PyObject* object = a.slot[i];
   fail(ErrorKind::kType, name_of(s), "(): argument '", s.parameters[i].name, "' must be ",
        expected(s.parameters[i].type), ", not ", object ? Py_TYPE(object)->tp_name : "nothing",
+       object && is_fabric_tensor(object)
+           ? " (it has no form for tensors on several devices; full_tensor() gives one on one device)"
+           : "",
        "; the signature is ", s.text);
 }
 

@@ -20,6 +20,7 @@ LEVELS = [
     ["autograd", "plugin"],
     ["fabric"],
     ["collectives"],
+    ["sharding"],
     ["python"],
 ]
 LEVEL_OF = {floor: level for level, floors in enumerate(LEVELS) for floor in floors}
@@ -40,7 +41,7 @@ def with_suffix(*suffixes: str, under: tuple[str, ...] = ()) -> list[Path]:
 
 
 def native() -> list[Path]:
-    return with_suffix(".h", ".cpp", ".cu", ".cuh", under=("csrc", "fabric", "collectives"))
+    return with_suffix(".h", ".cpp", ".cu", ".cuh", under=("csrc", "fabric", "collectives", "sharding"))
 
 
 def text(path: Path) -> str:

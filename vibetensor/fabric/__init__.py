@@ -17,6 +17,17 @@ from vibetensor.fabric.record import (
 )
 from vibetensor.fabric.speed import Speeds, measure
 from vibetensor.fabric.switch import Access, Route, disable, enable, explain, is_enabled, mode
+from vibetensor.fabric.tensors import (
+    FabricTensor,
+    Partial,
+    Placement,
+    Replicate,
+    Shard,
+    distribute,
+    from_local_shards,
+    gather,
+    reshard,
+)
 from vibetensor.fabric.topology import Node, Pair, Topology, topology
 from vibetensor.fabric.unified import (
     Residency,
@@ -34,11 +45,16 @@ from vibetensor.fabric.unified import (
 __all__ = [
     "Access",
     "Event",
+    "FabricTensor",
     "Mesh",
     "Node",
     "Pair",
+    "Partial",
+    "Placement",
+    "Replicate",
     "Residency",
     "Route",
+    "Shard",
     "Speeds",
     "Topology",
     "UnifiedUse",
@@ -46,10 +62,13 @@ __all__ = [
     "chrome_trace",
     "cliques",
     "disable",
+    "distribute",
     "enable",
     "events",
     "explain",
     "export_chrome_trace",
+    "from_local_shards",
+    "gather",
     "inspect_topology",
     "is_enabled",
     "is_unified",
@@ -59,6 +78,7 @@ __all__ = [
     "parse_devices",
     "prefetch",
     "reset_stats",
+    "reshard",
     "residency",
     "ring_order",
     "set_cpu_devices",

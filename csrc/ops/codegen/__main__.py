@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import emit_autograd, emit_docs, emit_kernels, emit_ops, emit_python, emit_stub
+from . import (
+    emit_autograd,
+    emit_docs,
+    emit_kernels,
+    emit_ops,
+    emit_python,
+    emit_sharding,
+    emit_stub,
+)
 from .table import Table, load
 
 Emit = Callable[[Table], str]
@@ -31,6 +39,8 @@ def files() -> dict[str, Emit]:
         "fuse/structured.cpp": emit_kernels.recorded_cpp,
         "python/generated.h": emit_python.generated_h,
         "python/index.cpp": emit_python.index_cpp,
+        "sharding/ops.h": emit_sharding.ops_h,
+        "python/fabric_slots.cpp": emit_sharding.slots_cpp,
     }
     for i in range(emit_kernels.SHARDS):
         result[f"kernels/simd/pointwise_{i}.cpp"] = lambda t, i=i: emit_kernels.pointwise_shard(
@@ -43,6 +53,8 @@ def files() -> dict[str, Emit]:
         result[f"autograd/functions_{i}.cpp"] = lambda t, i=i: emit_autograd.functions_cpp(t, i)
     for i in range(emit_python.SHARDS):
         result[f"python/methods_{i}.cpp"] = lambda t, i=i: emit_python.methods_cpp(t, i)
+    for i in range(emit_sharding.SHARDS):
+        result[f"sharding/functions_{i}.cpp"] = lambda t, i=i: emit_sharding.functions_cpp(t, i)
     result["docs/operators.md"] = emit_docs.operators_md
     result["_C.pyi"] = lambda t: emit_stub.stub(
         t, (Path(__file__).parent / "_C.pyi.in").read_text()

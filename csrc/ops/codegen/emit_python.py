@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import json
 
+from . import emit_sharding
 from .emit_ops import HEADER, has_inplace
+from .python_names import COMPARISONS, REFLECTED, SLOTS, UNARY, prototype
 from .schema import Op, Parameter
 from .table import Table
 
 SHARDS = 3
-
-# slot -> what `number <op> tensor` calls: an operator with the operands exchanged, or "fill" for a full tensor on the left
-REFLECTED = {
-    "add": "add",
-    "mul": "mul",
-    "sub": "rsub",
-    "truediv": "rdiv",
-    "pow": "rpow",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "floordiv": "fill",
-    "remainder": "fill",
-    "matmul": None,
-}
-COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
-UNARY = ("neg", "abs", "invert")
-SLOTS = {
-    "add": "nb_add",
-    "sub": "nb_subtract",
-    "mul": "nb_multiply",
-    "truediv": "nb_true_divide",
-    "floordiv": "nb_floor_divide",
-    "remainder": "nb_remainder",
-    "pow": "nb_power",
-    "matmul": "nb_matrix_multiply",
-    "and": "nb_and",
-    "or": "nb_or",
-    "xor": "nb_xor",
-    "neg": "nb_negative",
-    "abs": "nb_absolute",
-    "invert": "nb_invert",
-}
-
 
 def groups(table: Table) -> dict[str, list[Op]]:
     """Operators by Python name; several are overloads of one name."""
@@ -140,10 +108,11 @@ def call(op: Op) -> str:
         else:
             lines.append("    return wrap(std::move(result));")
     body = "\n".join(lines)
-    text = f"static PyObject* call_{op.name}(const Arguments& a) {{\n  return guarded([&]() -> PyObject* {{\n{body}\n  }});\n}}"
+    fabric = emit_sharding.python_call(op) if emit_sharding.runs_on_fabric(op) else ""
+    text = f"{fabric}static PyObject* call_{op.name}(const Arguments& a) {{\n{emit_sharding.python_test(op)}  return guarded([&]() -> PyObject* {{\n{body}\n  }});\n}}"
     if has_inplace(op):
         text += (
-            f"\nstatic PyObject* call_{op.name}_inplace(const Arguments& a) {{\n  return guarded([&]() -> PyObject* {{\n"
+            f"\nstatic PyObject* call_{op.name}_inplace(const Arguments& a) {{\n{emit_sharding.python_test(op, '_')}  return guarded([&]() -> PyObject* {{\n"
             + "\n".join(lines[: len(op.parameters) + 1])
             + f"\n    vt::{op.name}_({', '.join(names)});\n    release.reacquire();\n    return wrap(v0);\n  }});\n}}"
         )
@@ -315,15 +284,11 @@ def generated_h(table: Table) -> str:
     )
 
 
-def _prototype(place: str, name: str, suffix: str = "") -> str:
-    return f"PyObject* {place}_{name}{suffix}(PyObject*, PyObject* const*, Py_ssize_t, PyObject*);"
-
-
 def methods_cpp(table: Table, index: int) -> str:
     chosen = [(n, ops) for i, (n, ops) in enumerate(groups(table).items()) if i % SHARDS == index]
     parts = [
         HEADER,
-        '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/generated.h"\n#include "python/named_results.h"\n#include "python/parse.h"\n\nnamespace vt::py {\n',
+        '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/fabric_type.h"\n#include "python/generated.h"\n#include "python/named_results.h"\n#include "python/parse.h"\n#include "sharding/ops.h"\n\nnamespace vt::py {\n',
     ]
     for name, ops in chosen:
         for op in ops:
@@ -346,13 +311,13 @@ def index_cpp(table: Table) -> str:
         doc = json.dumps(
             "\n".join(f"{python_signature(op)}\n\n{op.entry.get('doc', '')}" for op in ops)
         )
-        prototypes.append(_prototype("function", name))
+        prototypes.append(prototype("function", name))
         functions.append(row(name, f"function_{name}", doc))
         if any("method" in op.places for op in ops):
-            prototypes.append(_prototype("method", name))
+            prototypes.append(prototype("method", name))
             methods.append(row(name, f"method_{name}", doc))
         if any(has_inplace(op) and "method" in op.places for op in ops):
-            prototypes.append(_prototype("method", name, "_inplace"))
+            prototypes.append(prototype("method", name, "_inplace"))
             methods.append(row(f"{name}_", f"method_{name}_inplace", doc))
         for place in sorted({p for op in ops for p in op.places}):
             exposed.append(f'    {{"{place}", "{name}"}},')

@@ -5,7 +5,8 @@ from __future__ import annotations
 import keyword
 
 from .emit_ops import has_inplace
-from .emit_python import COMPARISONS, REFLECTED, UNARY, groups, python_parameters
+from .emit_python import groups, python_parameters
+from .python_names import COMPARISONS, REFLECTED, UNARY
 from .schema import Op
 from .table import Table
 

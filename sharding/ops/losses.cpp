@@ -1,0 +1,120 @@
+// Losses over a cut batch, and cross-entropy over cut classes.
+#include "autograd/grad_mode.h"
+#include "ops/ops.h"
+#include "sharding/ops.h"
+#include "sharding/ops/window.h"
+#include "sharding/rules.h"
+
+namespace vt::sharding {
+namespace {
+
+// How many targets count, on every rank, as a number of `dtype`.
+FabricTensor counted(const FabricTensor& target, int64_t ignore_index, DType dtype) {
+  const GradMode unrecorded(false);
+  return to_dtype(sum(ne(target, Scalar(ignore_index)), {}, false, {}), dtype);
+}
+
+// Logits [N, C, ...] or [C], and class indices [N, ...] or []: the classes whole, the rest cut as
+// one of the two is.
+Plan rows_of_classes(const Inputs& in) {
+  const FabricTensor &input = *in[0], &target = *in[1];
+  const int classes = input.dim() == 1 ? 0 : 1;
+  Plan plan;
+  int cut = -1;  // a dimension of the target
+  if (input.placement().is_shard() && input.placement().dim() != classes)
+    cut = input.placement().dim() == 0 ? 0 : input.placement().dim() - 1;
+  else if (target.placement().is_shard())
+    cut = target.placement().dim();
+  if (cut < 0 || target.dim() != input.dim() - 1) return plan;
+  plan.inputs[0] = Placement::shard(cut == 0 ? 0 : cut + 1);
+  plan.inputs[1] = plan.output = Placement::shard(cut);
+  return plan;
+}
+
+// Runs local(input, target, reduction) over a cut batch and puts the parts together.
+template <class F>
+FabricTensor over_batch(const char* op, const FabricTensor& input, const FabricTensor& target,
+                        int64_t ignore_index, std::string_view reduction, F&& local) {
+  const FabricTensor* const all[] = {&input, &target};
+  const Inputs in{op, all};
+  const Plan plan = rows_of_classes(in);
+  const Brought input_at(in, plan, 0), target_at(in, plan, 1);
+  const bool whole = plan.output.is_replicate() || reduction == "none";
+  // A mean of means would be wrong where ranks count different numbers of rows.
+  const std::string_view inner = whole || reduction != "mean" ? reduction : "sum";
+  const FabricTensor loss =
+      run(in.group(), whole ? plan.output : Placement::partial(),
+          [&](int rank) { return local(input_at[rank], target_at[rank], inner); });
+  return inner == reduction ? loss
+                            : true_divide(loss, counted(target, ignore_index, loss.dtype()));
+}
+
+// Every rank has some of the classes of all rows: the row's largest logit, the sum of exponents
+// and the target's logit are put together from all ranks, the logits stay where they are.
+FabricTensor over_classes(const FabricTensor& input, const FabricTensor& target,
+                          int64_t ignore_index) {
+  Group& group = input.group();
+  const FabricTensor index = redistribute(target, {});
+  const auto logits = input.inputs(), targets = index.shards();
+  FabricTensor largest;
+  {
+    const GradMode unrecorded(false);
+    largest = redistribute(run(group, Placement::partial(ReduceOp::kMax),
+                               [&](int rank) { return vt::amax(logits[rank], Dims{1}, true); }),
+                           {});
+  }
+  const FabricTensor total =
+      add(log(sum(exp(sub(input, largest, 1)), Dims{1}, false, {})), squeeze_dim(largest, 1), 1);
+  const FabricTensor picked = run(group, Placement::partial(), [&](int rank) {
+    const Window window(targets[rank], shard_range(input.sizes()[1], group.size(), rank));
+    const Tensor found =
+        vt::squeeze_dim(vt::gather(logits[rank], 1, vt::unsqueeze(window.index, 1)), 1);
+    return vt::where(window.inside, found, Scalar(0));
+  });
+  return where(ne(index, Scalar(ignore_index)), sub(total, picked, 1), Scalar(0));
+}
+
+FabricTensor reduced(const FabricTensor& rows, std::string_view reduction) {
+  if (reduction == "none") return rows;
+  return reduction == "sum" ? sum(rows, {}, false, {}) : mean(rows, {}, false, {});
+}
+
+void check_reduction(const char* op, std::string_view reduction) {
+  VT_CHECK(reduction == "mean" || reduction == "sum" || reduction == "none", kValue, op, ": '",
+           reduction, "' is not a valid value for reduction; use 'mean', 'sum' or 'none'");
+}
+
+}  // namespace
+
+FabricTensor cross_entropy(const FabricTensor& input, const FabricTensor& target,
+                           int64_t ignore_index, std::string_view reduction,
+                           double label_smoothing) {
+  check_reduction("cross_entropy", reduction);
+  if (input.placement().is_shard(1) && input.dim() == 2 && label_smoothing == 0 &&
+      !target.placement().is_shard() && input.sizes()[1] % input.group().size() == 0) {
+    const FabricTensor rows = over_classes(input, target, ignore_index);
+    if (reduction != "mean") return reduced(rows, reduction);
+    return true_divide(sum(rows, {}, false, {}), counted(target, ignore_index, rows.dtype()));
+  }
+  return over_batch("cross_entropy", input, target, ignore_index, reduction,
+                    [&](const Tensor& x, const Tensor& y, std::string_view how) {
+                      return vt::cross_entropy(x, y, ignore_index, how, label_smoothing);
+                    });
+}
+
+FabricTensor nll_loss(const FabricTensor& input, const FabricTensor& target, int64_t ignore_index,
+                      std::string_view reduction) {
+  check_reduction("nll_loss", reduction);
+  return over_batch("nll_loss", input, target, ignore_index, reduction,
+                    [&](const Tensor& x, const Tensor& y, std::string_view how) {
+                      return vt::nll_loss(x, y, ignore_index, how);
+                    });
+}
+
+FabricTensor mse_loss(const FabricTensor& input, const FabricTensor& target,
+                      std::string_view reduction) {
+  check_reduction("mse_loss", reduction);
+  return reduced(square(sub(input, target, 1)), reduction);
+}
+
+}  // namespace vt::sharding
