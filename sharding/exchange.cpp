@@ -26,23 +26,13 @@ Tensor pad(const Tensor& t, int dim, int64_t padded) {
 // [.., size, ..] as dense parts [ranks, .., part, ..].
 Tensor split_parts(const Tensor& t, int dim, int ranks) {
   const int64_t part = part_size(t.sizes(), dim, ranks);
-  return contiguous(
-      movedim(unflatten(pad(t, dim, part * ranks), dim, Dims{ranks, part}), dim, 0));
+  return contiguous(movedim(unflatten(pad(t, dim, part * ranks), dim, Dims{ranks, part}), dim, 0));
 }
 
 // The other way: dense parts [ranks, .., part, ..] as [.., size, ..].
 Tensor join_parts(const Tensor& parts, int dim, int64_t size) {
   const Tensor joined = flatten(movedim(parts, 0, dim), dim, dim + 1);
   return narrow(joined, dim, 0, size);
-}
-
-Tensor part(const Tensor& parts, int64_t index) { return select(parts, 0, index); }
-
-// Results shaped like `sizes` on each rank's device.
-Shards room(const Group& group, const Dims& sizes, DType dtype) {
-  Shards result;
-  for (int r = 0; r < group.size(); ++r) result[r] = empty(sizes, dtype, group.device(r));
-  return result;
 }
 
 std::span<const Tensor> all_of(const Group& group, const Shards& shards) {
@@ -55,12 +45,20 @@ Dims with_ranks(int ranks, const Dims& sizes) {
   return result;
 }
 
+// One collective over dense tensors; the results have the shape `sizes` on every rank.
+Shards collective(Group& group, Kind kind, const Shards& inputs, const Dims& sizes,
+                  ReduceOp op = ReduceOp::kSum) {
+  Shards results;
+  for (int r = 0; r < group.size(); ++r)
+    results[r] = empty(sizes, inputs[0].dtype(), group.device(r));
+  group.communicator().run({kind, op}, all_of(group, inputs), all_of(group, results));
+  return results;
+}
+
 Shards all_reduce(Group& group, const Shards& shards, ReduceOp op) {
   Shards inputs;
   for (int r = 0; r < group.size(); ++r) inputs[r] = contiguous(shards[r]);
-  Shards result = room(group, inputs[0].sizes(), inputs[0].dtype());
-  group.communicator().all_reduce(all_of(group, inputs), all_of(group, result), op);
-  return result;
+  return collective(group, Kind::kAllReduce, inputs, inputs[0].sizes(), op);
 }
 
 // Each rank's own window along dim.
@@ -73,26 +71,43 @@ Shards slices(const Group& group, const Shards& shards, int dim) {
   return result;
 }
 
-Shards all_gather(Group& group, const Shards& shards, const Dims& sizes, int dim) {
-  const int n = group.size();
-  const int64_t each = part_size(sizes, dim, n);
-  Shards result;
-  for (int r = 0; r < n; ++r) {
-    Dims parts = sizes;
-    parts[dim] = each;
-    const Tensor all = empty(with_ranks(n, parts), shards[0].dtype(), group.device(r));
-    for (int s = 0; s < n; ++s) copy_(part(all, s), pad(shards[s], dim, each), false);
-    result[r] = join_parts(all, dim, sizes[dim]);
-  }
-  return result;
+// What of the first part of a cut dimension of `size` is the rank's own.
+Tensor trim(const Tensor& t, int dim, int64_t size, int ranks, int rank) {
+  return narrow(t, dim, 0, shard_range(size, ranks, rank).length);
 }
 
-Shards reduce_scatter(Group& group, const Shards& shards, int dim, ReduceOp op) {
-  return slices(group, all_reduce(group, shards, op), dim);
+Shards all_gather(Group& group, const Shards& shards, const Dims& sizes, int dim) {
+  Dims one = sizes;
+  one[dim] = part_size(sizes, dim, group.size());
+  Shards inputs;
+  for (int r = 0; r < group.size(); ++r) inputs[r] = contiguous(pad(shards[r], dim, one[dim]));
+  Shards results = collective(group, Kind::kAllGather, inputs, with_ranks(group.size(), one));
+  for (int r = 0; r < group.size(); ++r) results[r] = join_parts(results[r], dim, sizes[dim]);
+  return results;
+}
+
+Shards reduce_scatter(Group& group, const Shards& shards, const Dims& sizes, int dim, ReduceOp op) {
+  const int n = group.size();
+  Dims one = sizes;
+  one[dim] = part_size(sizes, dim, n);
+  Shards inputs;
+  for (int r = 0; r < n; ++r) inputs[r] = split_parts(shards[r], dim, n);
+  Shards results = collective(group, Kind::kReduceScatter, inputs, one, op);
+  for (int r = 0; r < n; ++r) results[r] = trim(results[r], dim, sizes[dim], n, r);
+  return results;
 }
 
 Shards all_to_all(Group& group, const Shards& shards, const Dims& sizes, int from, int to) {
-  return slices(group, all_gather(group, shards, sizes, from), to);
+  const int n = group.size();
+  Dims one = sizes;
+  one[from] = part_size(sizes, from, n);
+  one[to] = part_size(sizes, to, n);
+  Shards inputs;
+  for (int r = 0; r < n; ++r) inputs[r] = split_parts(pad(shards[r], from, one[from]), to, n);
+  Shards results = collective(group, Kind::kAllToAll, inputs, with_ranks(n, one));
+  for (int r = 0; r < n; ++r)
+    results[r] = trim(join_parts(results[r], from, sizes[from]), to, sizes[to], n, r);
+  return results;
 }
 
 // Its window in zeros of the whole size.
@@ -133,7 +148,7 @@ Shards exchange(Group& group, const Shards& shards, const Dims& sizes, Placement
   }
   if (from.is_partial()) {
     if (to.is_replicate()) return all_reduce(group, shards, from.op());
-    return reduce_scatter(group, shards, to.dim(), from.op());
+    return reduce_scatter(group, shards, sizes, to.dim(), from.op());
   }
   return to.is_shard() ? slices(group, shards, to.dim()) : as_terms(group, shards);
 }

@@ -40,8 +40,7 @@ struct Plan {
 // An input where the plan wants it; [rank] is what the rank's call gets.
 class Brought {
  public:
-  Brought(const Inputs& in, const Plan& plan, int i)
-      : first_only_(plan.first_only >> i & 1) {
+  Brought(const Inputs& in, const Plan& plan, int i) : first_only_(plan.first_only >> i & 1) {
     if (!in[i] || !in[i]->defined()) return;
     tensor_ = redistribute(*in[i], plan.inputs[i]);
     locals_ = tensor_.inputs();
@@ -74,8 +73,7 @@ class BroughtOperand {
 class BroughtList {
  public:
   BroughtList(const Inputs& in, const Plan& plan) {
-    for (const FabricTensor* each : in.all)
-      tensors_.push_back(redistribute(*each, plan.inputs[0]));
+    for (const FabricTensor* each : in.all) tensors_.push_back(redistribute(*each, plan.inputs[0]));
   }
   std::vector<Tensor> operator[](int rank) const {
     std::vector<Tensor> result;

@@ -32,23 +32,21 @@ class RedistributeBackward final : public Node {
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override {
     const GroupStreams::Use use(streams_);
     const int n = group_.size();
-    const auto given = std::count_if(grads.begin(), grads.end(),
-                                     [](const Tensor& t) { return t.defined(); });
+    const auto given =
+        std::count_if(grads.begin(), grads.end(), [](const Tensor& t) { return t.defined(); });
     Shards result;
     if (given == 1 && from_.is_partial() && to_.is_replicate() && !grad_enabled()) {
-      const auto only = std::find_if(grads.begin(), grads.end(),
-                                     [](const Tensor& t) { return t.defined(); });
+      const auto only =
+          std::find_if(grads.begin(), grads.end(), [](const Tensor& t) { return t.defined(); });
       result = broadcast(group_, *only, static_cast<int>(only - grads.begin()));
     } else {
       Shards shards;
       for (int r = 0; r < n; ++r) {
         Dims sizes = sizes_;
-        if (from_.is_shard())
-          sizes[from_.dim()] = shard_range(sizes[from_.dim()], n, r).length;
+        if (from_.is_shard()) sizes[from_.dim()] = shard_range(sizes[from_.dim()], n, r).length;
         shards[r] = grads[r].defined() ? grads[r] : zeros(sizes, dtype_, group_.device(r));
       }
-      const FabricTensor moved =
-          redistribute(FabricTensor(group_, from_, std::move(shards)), to_);
+      const FabricTensor moved = redistribute(FabricTensor(group_, from_, std::move(shards)), to_);
       std::copy(moved.shards().begin(), moved.shards().end(), result.begin());
     }
     for (int r = 0; r < n; ++r)
@@ -74,8 +72,7 @@ void connect(const Group& group, Shards& shards, Ref<Node> node) {
 // An average is a sum of shares.
 FabricTensor shares(const FabricTensor& t) {
   Shards scaled;
-  for (int r = 0; r < t.group().size(); ++r)
-    scaled[r] = mul(t.inputs()[r], 1.0 / t.group().size());
+  for (int r = 0; r < t.group().size(); ++r) scaled[r] = mul(t.inputs()[r], 1.0 / t.group().size());
   return FabricTensor(t.group(), Placement::partial(), std::move(scaled));
 }
 
@@ -120,8 +117,8 @@ Shards enter_replicated(const FabricTensor& leaf) {
   Shards result;
   std::copy(leaf.shards().begin(), leaf.shards().end(), result.begin());
   connect(leaf.group(), result,
-          Ref<Node>::adopt(new RedistributeBackward(leaf, Placement::partial(),
-                                                    Placement::replicate())));
+          Ref<Node>::adopt(
+              new RedistributeBackward(leaf, Placement::partial(), Placement::replicate())));
   return result;
 }
 
@@ -134,8 +131,10 @@ void fill_missing(const FabricTensor& t, Shards& shards) {
 }
 
 FabricTensor distribute(const Tensor& t, Group& group, Placement wanted) {
-  VT_CHECK(!wanted.is_partial() || wanted.is_sum(), kValue, "distribute: a tensor becomes "
-           "Replicate(), Shard(dim) or Partial('sum'), not ", wanted);
+  VT_CHECK(!wanted.is_partial() || wanted.is_sum(), kValue,
+           "distribute: a tensor becomes "
+           "Replicate(), Shard(dim) or Partial('sum'), not ",
+           wanted);
   const Placement placement = wanted.in(t.dim());
   Shards shards;
   {

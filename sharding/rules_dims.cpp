@@ -194,7 +194,8 @@ Plan aligned(const Inputs& in, int64_t dim) {
   for (const FabricTensor* t : in.all) {
     const Placement placement = t->placement();
     if (!placement.is_shard() || placement.dim() == at) continue;
-    // An index may be smaller than the tensor in other dimensions: they are cut alike only if equal.
+    // An index may be smaller than the tensor in other dimensions: they are cut alike only if
+    // equal.
     const bool equal = std::all_of(in.all.begin(), in.all.end(), [&](const FabricTensor* other) {
       return other->dim() == t->dim() &&
              other->sizes()[placement.dim()] == t->sizes()[placement.dim()];

@@ -33,8 +33,7 @@ std::string list(const Inputs& in) {
 
 bool is_tensor(const FabricTensor* t) { return t && t->defined(); }
 
-// Where all tensors have their dimension for dimension `d` (counted from the last one) of the
-// result, in the size of the result or 1.
+// The size that a tensor brings to dimension `d`, counted from the last one, of the result.
 int64_t size_from_end(const FabricTensor& t, int d) {
   return d < t.dim() ? t.sizes()[t.dim() - 1 - d] : 1;
 }
@@ -45,23 +44,24 @@ Plan pointwise(const Inputs& in) {
   int dims = 0, cut = -1;  // cut: the result's dimension, counted from the last one
   for (const FabricTensor* t : in.all)
     if (is_tensor(t)) dims = std::max(dims, t->dim());
+  const auto result_size = [&](int d) {
+    int64_t size = 1;
+    for (const FabricTensor* t : in.all)
+      if (is_tensor(t) && size_from_end(*t, d) != 1) size = size_from_end(*t, d);
+    return size;
+  };
   for (const FabricTensor* t : in.all) {
     if (cut >= 0 || !is_tensor(t) || !t->placement().is_shard()) continue;
     const int d = t->dim() - 1 - t->placement().dim();
-    const int64_t size = size_from_end(*t, d);
-    const bool whole = std::all_of(in.all.begin(), in.all.end(), [&](const FabricTensor* other) {
-      return size != 1 || !is_tensor(other) || size_from_end(*other, d) == 1;
-    });
-    if (whole) cut = d;  // else it is broadcast along that dimension, which every rank needs
+    // Else it is broadcast along that dimension, and every rank needs it.
+    if (size_from_end(*t, d) == result_size(d)) cut = d;
   }
+  if (cut < 0) return {};
   Plan plan;
-  if (cut >= 0) plan.output = Placement::shard(dims - 1 - cut);
-  for (size_t i = 0; i < in.size(); ++i) {
-    if (cut < 0 || !is_tensor(in[i]) || cut >= in[i]->dim()) continue;
-    const bool broadcast = size_from_end(*in[i], cut) == 1 &&
-                           !in[i]->placement().is_shard(in[i]->dim() - 1 - cut);
-    if (!broadcast) plan.inputs[i] = Placement::shard(in[i]->dim() - 1 - cut);
-  }
+  plan.output = Placement::shard(dims - 1 - cut);
+  for (size_t i = 0; i < in.size(); ++i)
+    if (is_tensor(in[i]) && cut < in[i]->dim() && size_from_end(*in[i], cut) == result_size(cut))
+      plan.inputs[i] = Placement::shard(in[i]->dim() - 1 - cut);
   return plan;
 }
 
@@ -127,9 +127,10 @@ Plan replicated(const Inputs& in) {
 }
 
 Plan random(const Inputs& in) {
-  fail(ErrorKind::kNotImplemented, in.op, ": has no sharding rule (", list(in),
-       "), every rank would draw numbers of its own; make the tensor on one device and distribute() "
-       "it");
+  fail(
+      ErrorKind::kNotImplemented, in.op, ": has no sharding rule (", list(in),
+      "), every rank would draw numbers of its own; make the tensor on one device and distribute() "
+      "it");
 }
 
 }  // namespace rules

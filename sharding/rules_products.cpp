@@ -80,7 +80,8 @@ Plan attention(const Inputs& in) {
   Plan plan;
   Placement chosen;
   for (const FabricTensor* t : in.all)
-    if (t && t->defined() && t->placement().is_shard() && !chosen.is_shard() && t->dim() == query.dim())
+    if (t && t->defined() && t->placement().is_shard() && !chosen.is_shard() &&
+        t->dim() == query.dim())
       chosen = t->placement();
   if (!chosen.is_shard() || chosen.dim() >= query.dim() - 2) return plan;
   for (size_t i = 0; i < 3; ++i) {
@@ -90,7 +91,8 @@ Plan attention(const Inputs& in) {
   }
   if (query.sizes()[chosen.dim()] % n != 0 && in[1]->sizes() != query.sizes()) return plan;
   for (size_t i = 0; i < in.size(); ++i)
-    if (in[i] && in[i]->defined() && (i < 3 || (in[i]->dim() == query.dim() && in[i]->sizes()[chosen.dim()] != 1)))
+    if (in[i] && in[i]->defined() &&
+        (i < 3 || (in[i]->dim() == query.dim() && in[i]->sizes()[chosen.dim()] != 1)))
       plan.inputs[i] = chosen;
   plan.output = chosen;
   return plan;

@@ -43,7 +43,8 @@ void bind_placement(pyb::module_& module) {
           pyb::arg("dim") = pyb::none())
       .def("is_partial", &Placement::is_partial)
       .def_property_readonly(
-          "dim", [](Placement p) { return p.is_shard() ? pyb::object(pyb::int_(p.dim())) : pyb::none(); },
+          "dim",
+          [](Placement p) { return p.is_shard() ? pyb::object(pyb::int_(p.dim())) : pyb::none(); },
           "The dimension of a Shard, else None.")
       .def_property_readonly(
           "op",
@@ -72,23 +73,21 @@ class TypeExtension {
 
   template <class F, class... Extra>
   TypeExtension& method(const char* name, F&& f, const char* doc, const Extra&... extra) {
-    type_.attr(name) = pyb::cpp_function(std::forward<F>(f), pyb::name(name),
-                                         pyb::is_method(type_), pyb::doc(doc), extra...);
+    type_.attr(name) = pyb::cpp_function(std::forward<F>(f), pyb::name(name), pyb::is_method(type_),
+                                         pyb::doc(doc), extra...);
     return *this;
   }
   template <class Get>
   TypeExtension& property(const char* name, Get&& get, const char* doc) {
-    type_.attr(name) =
-        property_(pyb::cpp_function(std::forward<Get>(get), pyb::is_method(type_)), pyb::none(),
-                  pyb::none(), doc);
+    type_.attr(name) = property_(pyb::cpp_function(std::forward<Get>(get), pyb::is_method(type_)),
+                                 pyb::none(), pyb::none(), doc);
     return *this;
   }
   template <class Get, class Set>
   TypeExtension& property(const char* name, Get&& get, Set&& set, const char* doc) {
-    type_.attr(name) =
-        property_(pyb::cpp_function(std::forward<Get>(get), pyb::is_method(type_)),
-                  pyb::cpp_function(std::forward<Set>(set), pyb::is_method(type_)), pyb::none(),
-                  doc);
+    type_.attr(name) = property_(pyb::cpp_function(std::forward<Get>(get), pyb::is_method(type_)),
+                                 pyb::cpp_function(std::forward<Set>(set), pyb::is_method(type_)),
+                                 pyb::none(), doc);
     return *this;
   }
 
@@ -131,8 +130,10 @@ void extend_type() {
       .property(
           "shape", [](const FabricTensor& t) { return steal(wrap_size(t.sizes())); },
           "The sizes of the whole tensor.")
-      .property("ndim", [](const FabricTensor& t) { return t.dim(); }, "How many dimensions.")
-      .property("dtype", [](const FabricTensor& t) { return t.dtype(); }, "The element type.")
+      .property(
+          "ndim", [](const FabricTensor& t) { return t.dim(); }, "How many dimensions.")
+      .property(
+          "dtype", [](const FabricTensor& t) { return t.dtype(); }, "The element type.")
       .property(
           "T",
           [](const FabricTensor& t) {
@@ -148,19 +149,24 @@ void extend_type() {
           "requires_grad", [](const FabricTensor& t) { return t.requires_grad(); },
           [](const FabricTensor& t, bool value) { t.set_requires_grad(value); },
           "Whether backward computes a gradient.")
-      .property("is_leaf", [](const FabricTensor& t) { return t.is_leaf(); },
-                "Whether no recorded operation made it.")
+      .property(
+          "is_leaf", [](const FabricTensor& t) { return t.is_leaf(); },
+          "Whether no recorded operation made it.")
       .property(
           "grad", [](const FabricTensor& t) { return t.grad(); },
           [](const FabricTensor& t, const FabricTensor& grad) { t.set_grad(grad); },
           "The accumulated gradient, or None; of a leaf placed as the leaf.");
-  type.method("dim", [](const FabricTensor& t) { return t.dim(); }, "How many dimensions.")
+  type.method(
+          "dim", [](const FabricTensor& t) { return t.dim(); }, "How many dimensions.")
       .method("size", &size, "All sizes, or that of one dimension.", pyb::arg("dim") = pyb::none())
-      .method("numel", [](const FabricTensor& t) { return t.numel(); }, "How many elements.")
-      .method("element_size", [](const FabricTensor& t) { return item_size(t.dtype()); },
-              "Bytes an element.")
-      .method("is_floating_point", [](const FabricTensor& t) { return is_float(t.dtype()); },
-              "Is the element type a floating-point one?")
+      .method(
+          "numel", [](const FabricTensor& t) { return t.numel(); }, "How many elements.")
+      .method(
+          "element_size", [](const FabricTensor& t) { return item_size(t.dtype()); },
+          "Bytes an element.")
+      .method(
+          "is_floating_point", [](const FabricTensor& t) { return is_float(t.dtype()); },
+          "Is the element type a floating-point one?")
       .method(
           "requires_grad_",
           [](const pyb::object& self, bool value) {
@@ -168,8 +174,9 @@ void extend_type() {
             return self;
           },
           "Sets requires_grad; returns self.", pyb::arg("requires_grad") = true)
-      .method("retain_grad", [](const FabricTensor& t) { t.retain_grad(); },
-              "Keeps the gradient of a result of operations.")
+      .method(
+          "retain_grad", [](const FabricTensor& t) { t.retain_grad(); },
+          "Keeps the gradient of a result of operations.")
       .method("backward", &run_backward,
               "Gradients of this tensor with respect to all leaves, on all ranks at once.",
               pyb::arg("gradient") = pyb::none(), pyb::arg("retain_graph") = false,

@@ -114,8 +114,7 @@ PyObject* subscript(PyObject* self, PyObject* key) {
 
 bool has_fabric_tensors(PyObject* object) {
   if (!PyTuple_Check(object) && !PyList_Check(object)) return false;
-  return PySequence_Fast_GET_SIZE(object) > 0 &&
-         is_fabric_tensor(PySequence_Fast_ITEMS(object)[0]);
+  return PySequence_Fast_GET_SIZE(object) > 0 && is_fabric_tensor(PySequence_Fast_ITEMS(object)[0]);
 }
 
 PyObject* wrap(FabricTensor t) {
@@ -162,8 +161,7 @@ std::vector<FabricTensor> fabric_tensors(const Arguments& a, int i, const Signat
 PyObject* refuse_mixed(const char* op, PyObject* x, PyObject* y) {
   return guarded([&]() -> PyObject* {
     const bool first = is_fabric_tensor(x);
-    fail(ErrorKind::kType, op, ": ", unwrap_fabric(first ? x : y), " with ",
-         unwrap(first ? y : x),
+    fail(ErrorKind::kType, op, ": ", unwrap_fabric(first ? x : y), " with ", unwrap(first ? y : x),
          ", which is on one device; fabric.distribute(tensor, mesh, placement) first");
   });
 }

@@ -228,9 +228,9 @@ void detail::wrong_type(const Arguments& a, int i, const Signature& s) {
   PyObject* object = a.slot[i];
   fail(ErrorKind::kType, name_of(s), "(): argument '", s.parameters[i].name, "' must be ",
        expected(s.parameters[i].type), ", not ", object ? Py_TYPE(object)->tp_name : "nothing",
-       object && is_fabric_tensor(object)
-           ? " (it has no form for tensors on several devices; full_tensor() gives one on one device)"
-           : "",
+       object && is_fabric_tensor(object) ? " (it has no form for tensors on several devices; "
+                                            "full_tensor() gives one on one device)"
+                                          : "",
        "; the signature is ", s.text);
 }
 

@@ -116,8 +116,7 @@ FabricTensor gated_call(const char* op, const FabricTensor& input, const FabricT
   const Inputs in{op, all};
   const Plan plan = up.defined() ? rules::pointwise(in) : rules::rows(in, 1);
   const Brought input_at(in, plan, 0), up_at(in, plan, 1);
-  return run(in.group(), plan.output,
-             [&](int rank) { return local(input_at[rank], up_at[rank]); });
+  return run(in.group(), plan.output, [&](int rank) { return local(input_at[rank], up_at[rank]); });
 }
 
 }  // namespace
@@ -129,9 +128,8 @@ FabricTensor swiglu(const FabricTensor& input, const FabricTensor& up) {
 
 FabricTensor geglu(const FabricTensor& input, const FabricTensor& up,
                    std::string_view approximate) {
-  return gated_call("geglu", input, up, [&](const Tensor& x, const Tensor& y) {
-    return vt::geglu(x, y, approximate);
-  });
+  return gated_call("geglu", input, up,
+                    [&](const Tensor& x, const Tensor& y) { return vt::geglu(x, y, approximate); });
 }
 
 }  // namespace vt::sharding

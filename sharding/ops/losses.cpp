@@ -23,8 +23,7 @@ Plan rows_of_classes(const Inputs& in) {
   int cut = -1;  // a dimension of the target
   if (input.placement().is_shard() && input.placement().dim() != classes)
     cut = input.placement().dim() == 0 ? 0 : input.placement().dim() - 1;
-  else if (target.placement().is_shard())
-    cut = target.placement().dim();
+  else if (target.placement().is_shard()) cut = target.placement().dim();
   if (cut < 0 || target.dim() != input.dim() - 1) return plan;
   plan.inputs[0] = Placement::shard(cut == 0 ? 0 : cut + 1);
   plan.inputs[1] = plan.output = Placement::shard(cut);
@@ -45,8 +44,7 @@ FabricTensor over_batch(const char* op, const FabricTensor& input, const FabricT
   const FabricTensor loss =
       run(in.group(), whole ? plan.output : Placement::partial(),
           [&](int rank) { return local(input_at[rank], target_at[rank], inner); });
-  return inner == reduction ? loss
-                            : true_divide(loss, counted(target, ignore_index, loss.dtype()));
+  return inner == reduction ? loss : true_divide(loss, counted(target, ignore_index, loss.dtype()));
 }
 
 // Every rank has some of the classes of all rows: the row's largest logit, the sum of exponents

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from vibetensor import _C
 from vibetensor._C import Mesh, set_cpu_devices
 from vibetensor.fabric.groups import cliques, ring_order
+from vibetensor.fabric.modules import distribute_module
 from vibetensor.fabric.record import (
     Event,
     chrome_trace,
@@ -63,6 +64,7 @@ __all__ = [
     "cliques",
     "disable",
     "distribute",
+    "distribute_module",
     "enable",
     "events",
     "explain",

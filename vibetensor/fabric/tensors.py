@@ -20,12 +20,12 @@ __all__ = [
 ]
 
 
-def Replicate() -> Placement:  # noqa: N802 - reads as the type it stands for
+def Replicate() -> Placement:
     """Every rank has the whole tensor."""
     return _C.Replicate()
 
 
-def Shard(dim: int) -> Placement:  # noqa: N802
+def Shard(dim: int) -> Placement:
     """The tensor is cut along a dimension: ceil(size / ranks) for each rank, less at the end.
 
     Args:
@@ -34,7 +34,7 @@ def Shard(dim: int) -> Placement:  # noqa: N802
     return _C.Shard(dim)
 
 
-def Partial(op: str = "sum") -> Placement:  # noqa: N802
+def Partial(op: str = "sum") -> Placement:
     """The tensor is the reduction of what the ranks have, elementwise.
 
     Operators make sums: a product over a cut dimension gives each rank a term. They are added up

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from vibetensor import _C
 from vibetensor.autograd import no_grad
@@ -54,6 +55,8 @@ def clip_grad_norm_(
     Returns the norm before scaling, a 0-d tensor; nothing waits for the device.
     """
     grads = _grads(parameters)
+    if grads and isinstance(grads[0], _C.FabricTensor):
+        return _clip_on_fabric(grads, max_norm, norm_type, error_if_nonfinite)
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
     with no_grad():
         for group in _groups(grads):
@@ -66,6 +69,28 @@ def clip_grad_norm_(
     return total
 
 
+def _clip_on_fabric(
+    grads: list[Any], max_norm: float, norm_type: float, error_if_nonfinite: bool
+) -> Tensor:
+    """The same for fabric tensors, whose norm is that of the whole tensors."""
+    if norm_type != 2.0:
+        raise NotImplementedError(
+            f"clip_grad_norm_: fabric tensors are clipped by their 2-norm, got {norm_type}"
+        )
+    with no_grad():
+        norms: Any = [grad.norm().float() for grad in grads]
+        total = _C.ops.stack(norms).norm()
+        if error_if_nonfinite and not math.isfinite(total.item()):
+            raise RuntimeError(
+                f"The total norm for gradients is non-finite ({total.item()}), so it cannot be "
+                "clipped. To scale by it anyway, set `error_if_nonfinite=False`"
+            )
+        factor: Any = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad.mul_(factor.to(grad.dtype))
+    return total
+
+
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Clamps every element of every gradient to [-clip_value, clip_value] in place."""
     with no_grad():
@@ -73,7 +98,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
             grad.copy_(grad.clamp(-clip_value, clip_value))
 
 
-def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     params = [parameters] if isinstance(parameters, Tensor) else parameters
     return [param.grad for param in params if param.grad is not None]
 

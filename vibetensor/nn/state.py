@@ -50,12 +50,14 @@ def _load_one(
     owner: Module,
     name: str,
     key: str,
-    target: _C.Tensor,
+    target: Any,
     value: Any,
     assign: bool,
     errors: list[str],
 ) -> None:
-    if not isinstance(value, _C.Tensor):
+    if isinstance(target, _C.FabricTensor) and isinstance(value, _C.Tensor):
+        value = _C.distribute(value, target.mesh, target.placement)
+    if not isinstance(value, type(target) if isinstance(target, _C.FabricTensor) else _C.Tensor):
         errors.append(
             f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
             f"object from checkpoint but received {type(value)}"

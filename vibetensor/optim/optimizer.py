@@ -58,7 +58,8 @@ class Optimizer:
         """Adds parameters with their own options."""
         group = dict(param_group)
         params = group["params"]
-        params = [params] if isinstance(params, Tensor) else [_bare(param) for param in params]
+        single = isinstance(params, (Tensor, _C.FabricTensor))
+        params = [leaf for param in ([params] if single else params) for leaf in _leaves(param)]
         seen = {id(param) for other in self.param_groups for param in other["params"]}
         for param in params:
             if not isinstance(param, Tensor):
@@ -324,9 +325,12 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _bare(param: Any) -> Any:
-    """A parameter given alone, or as a (name, parameter) pair."""
-    return param[1] if isinstance(param, tuple) and len(param) == 2 else param
+def _leaves(param: Any) -> list[Any]:
+    """A parameter given alone, or as a (name, parameter) pair; of a fabric tensor what each rank
+    holds of it, whose updates make up its update.
+    """
+    bare = param[1] if isinstance(param, tuple) and len(param) == 2 else param
+    return bare._leaves() if isinstance(bare, _C.FabricTensor) else [bare]
 
 
 def _copied(value: Any) -> Any:

@@ -12,6 +12,7 @@ from .table import Table
 
 SHARDS = 3
 
+
 def groups(table: Table) -> dict[str, list[Op]]:
     """Operators by Python name; several are overloads of one name."""
     result: dict[str, list[Op]] = {}

@@ -109,7 +109,11 @@ def _body(op: Op, expression: str, call: str, *, inplace: bool) -> str:
     arguments = f"in, {arguments[:-1]}" if arguments else "in"
     local = _entry(op).get("local", {})
     assert isinstance(local, dict)
-    lines = [*_bring(op), "Group& group = in.group();", f"[[maybe_unused]] const Plan plan = rules::{name}({arguments});"]
+    lines = [
+        *_bring(op),
+        "Group& group = in.group();",
+        f"[[maybe_unused]] const Plan plan = rules::{name}({arguments});",
+    ]
     brought: dict[str, str] = {}
     for i, p in enumerate(_inputs(op)):
         target = f"{p.name}_at"
@@ -218,9 +222,7 @@ def python_test(op: Op, suffix: str = "") -> str:
     if not (inplace_runs(op) if suffix else runs_on_fabric(op)):
         return ""
     test = "has_fabric_tensors" if op.parameters[0].is_list else "is_fabric_tensor"
-    return (
-        f"  if (VT_UNLIKELY(!is_tensor(a.slot[0])) && {test}(a.slot[0])) return fabric_call_{op.name}{suffix}(a);\n"
-    )
+    return f"  if (VT_UNLIKELY(!is_tensor(a.slot[0])) && {test}(a.slot[0])) return fabric_call_{op.name}{suffix}(a);\n"
 
 
 def slots_cpp(table: Table) -> str:
@@ -261,7 +263,8 @@ def slots_cpp(table: Table) -> str:
                     f"  slots.{SLOTS[kind].replace('nb_', 'nb_inplace_')} = &fabric_slot_inplace_{kind};"
                 )
     cases = "\n".join(
-        f"    case Py_{kind.upper()}: return fabric_slot_{kind}(self, other);" for kind in COMPARISONS
+        f"    case Py_{kind.upper()}: return fabric_slot_{kind}(self, other);"
+        for kind in COMPARISONS
     )
     return "\n".join(
         [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import keyword
+import re
 
 from .emit_ops import has_inplace
 from .emit_python import groups, python_parameters
+from .emit_sharding import runs_on_fabric
 from .python_names import COMPARISONS, REFLECTED, UNARY
 from .schema import Op
 from .table import Table
@@ -106,6 +108,11 @@ def functions(table: Table) -> str:
     return "".join(out)
 
 
+def of_fabric(text: str) -> str:
+    """The same methods of fabric tensors, without those that they do not have."""
+    return re.sub(r"(?<!\w)Tensor(?!\w)", "FabricTensor", text).replace("_T", "_F")
+
+
 def stub(table: Table, handwritten: str) -> str:
     """The whole stub: the hand-written text with its two markers replaced."""
     static = functions(table)
@@ -114,7 +121,10 @@ def stub(table: Table, handwritten: str) -> str:
         for line in static.splitlines()
     )
     handwritten = handwritten.replace("# {results}\n", results(table))
+    fabric = Table([op for op in table.ops if runs_on_fabric(op)], table.kernels)
     for marker, text in (
+        ("fabric_operators", of_fabric(operators(fabric))),
+        ("fabric_methods", of_fabric(methods(fabric))),
         ("operators", operators(table)),
         ("methods", methods(table)),
         ("functions", static + "\n"),

@@ -1,0 +1,176 @@
+"""Training on the fabric: data-parallel and tensor-parallel steps equal those of one device."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+import vibetensor.torch as torch
+from vibetensor import fabric
+
+nn, F = torch.nn, torch.nn.functional
+
+STEPS = 3
+TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}  # float32; sums over ranks are added in another order
+
+
+class MLP(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(12, 32)
+        self.down = nn.Linear(32, 8)
+
+    def forward(self, x):
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """Embedding, attention and MLP with residuals, and a head: what a transformer is made of."""
+
+    def __init__(self, vocabulary=24, width=16, heads=4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embed = nn.Embedding(vocabulary, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.RMSNorm(width)
+        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        # Without a bias: its gradient is zero, and AdamW makes steps of the rounding errors.
+        self.key = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+
+    def split(self, x):
+        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+
+    def forward(self, index):
+        x = self.embed(index)
+        y = self.norm1(x)
+        q, k, v = (self.split(layer(y)) for layer in (self.query, self.key, self.value))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        x = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return self.head(x)
+
+
+PLANS = {
+    "MLP": {"up": "column", "down": "row"},
+    "Block": {
+        "query": "column",
+        "key": "column",
+        "value": "column",
+        "out": "row",
+        "up": "column",
+        "down": "row",
+        "embed": "row",
+        "head": "column",
+    },
+}
+
+
+def data(kind, step):
+    torch.manual_seed(100 + step)
+    if kind == "MLP":
+        return torch.randn(8, 12), torch.randint(8, (8,))
+    index = torch.randint(24, (4, 7))
+    return index[:, :-1].contiguous(), index[:, 1:].contiguous()
+
+
+def loss_of(model, x, y):
+    out = model(x)
+    return F.cross_entropy(out.reshape(-1, out.shape[-1]), y.reshape(-1))
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize("way", ["data", "tensor", "sharded weights"])
+@pytest.mark.parametrize("kind", [MLP, Block], ids=["MLP", "Block"])
+def test_training_equals_one_device(kind, way, optimizer, mesh):
+    torch.manual_seed(0)
+    alone = kind()
+    model = copy.deepcopy(alone)
+    plan = PLANS[kind.__name__] if way == "tensor" else None
+    if way == "sharded weights":  # gathered where they are used, gradients scattered
+        plan = {"*": fabric.Shard(0)}
+    fabric.distribute_module(model, mesh, plan)
+    batch = fabric.Replicate() if way == "tensor" else fabric.Shard(0)
+
+    def make(module):
+        if optimizer == "SGD":
+            return torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+        return torch.optim.AdamW(module.parameters(), lr=1e-2)
+
+    ours, theirs = make(model), make(alone)
+    for step in range(STEPS):
+        x, y = data(kind.__name__, step)
+        expected = loss_of(alone, x, y)
+        loss = loss_of(model, fabric.distribute(x, mesh, batch), fabric.distribute(y, mesh, batch))
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+        for _module, stepper, value in ((alone, theirs, expected), (model, ours, loss)):
+            stepper.zero_grad()
+            value.backward()
+        for (name, mine), their in zip(model.named_parameters(), alone.parameters(), strict=False):
+            got = mine.grad.full_tensor().to("cpu")
+            assert torch.allclose(got, their.grad, **TOLERANCE), f"gradient of {name}, step {step}"
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item()
+        assert norm == pytest.approx(
+            torch.nn.utils.clip_grad_norm_(alone.parameters(), 0.5).item(), rel=1e-4
+        )
+        ours.step()
+        theirs.step()
+    for (name, mine), their in zip(model.named_parameters(), alone.parameters(), strict=False):
+        got = mine.full_tensor().detach().to("cpu")
+        assert torch.allclose(got, their.detach(), rtol=1e-3, atol=3e-4), name
+        shards = mine.to_local_shards()
+        if mine.placement.is_replicate():  # the same bits everywhere
+            assert all(torch.equal(shards[0].to("cpu"), s.to("cpu")) for s in shards[1:]), name
+
+
+def test_state_dict_goes_over_to_one_device_and_back(mesh):
+    torch.manual_seed(1)
+    model = fabric.distribute_module(MLP(), mesh, PLANS["MLP"])
+    whole = {name: value.full_tensor().to("cpu") for name, value in model.state_dict().items()}
+    alone = MLP()
+    alone.load_state_dict(whole)
+    other = fabric.distribute_module(MLP(), mesh)
+    other.load_state_dict(whole)
+    x = torch.randn(4, 12)
+    expected = alone(x)
+    for module in (model, other):
+        got = module(fabric.distribute(x, mesh, fabric.Shard(0))).full_tensor().to("cpu")
+        assert torch.allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_add_up_over_passes(mesh):
+    torch.manual_seed(2)
+    weight = torch.randn(4, 8, requires_grad=True)
+    ours = fabric.distribute(weight, mesh, fabric.Replicate())
+    for step in range(3):
+        x = torch.randn(4, 8)
+        (weight * x).sum().backward()
+        (ours * fabric.distribute(x, mesh, fabric.Shard(step % 2))).sum().backward()
+        assert ours.grad.placement == fabric.Replicate()
+        assert torch.allclose(ours.grad.full_tensor().to("cpu"), weight.grad, atol=1e-5)
+    ours.grad = None
+    assert ours.grad is None
+
+
+def test_gradients_of_gradients(mesh):
+    torch.manual_seed(3)
+    x = torch.randn(8, 4, requires_grad=True)
+    w = torch.randn(4, 4, requires_grad=True)
+    ours = [
+        fabric.distribute(x, mesh, fabric.Shard(0)),
+        fabric.distribute(w, mesh, fabric.Replicate()),
+    ]
+
+    def penalty(a, b):
+        (torch.tanh(a @ b) ** 2).sum().backward(create_graph=True)
+        return (b.grad**2).sum()
+
+    expected, loss = penalty(x, w), penalty(*ours)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    x.grad = w.grad = ours[0].grad = ours[1].grad = None
+    expected.backward()
+    loss.backward()
+    for mine, their in zip(ours, (x, w), strict=False):
+        assert torch.allclose(mine.grad.full_tensor().to("cpu"), their.grad, rtol=1e-3, atol=1e-4)
