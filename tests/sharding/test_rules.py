@@ -1,4 +1,4 @@
-"""Every sharding rule: the operator on all ranks gives what it gives on one device, whatever the placements."""
+"""Every sharding rule: on all ranks an operator gives what it gives on one device."""
 
 from __future__ import annotations
 
@@ -44,10 +44,9 @@ def place(tensor, mesh, placement):
         rest = tensor.detach().clone()
         for term in terms:
             rest -= term
-    locals = [
-        t.to(device).detach() for t, device in zip([rest, *terms], mesh.devices, strict=False)
-    ]
-    return fabric.from_local_shards(locals, mesh, placement).requires_grad_(tensor.requires_grad)
+    pairs = zip([rest, *terms], mesh.devices, strict=True)
+    own = [term.to(device).detach() for term, device in pairs]
+    return fabric.from_local_shards(own, mesh, placement).requires_grad_(tensor.requires_grad)
 
 
 @pytest.mark.parametrize("name", cases.CASES)

@@ -70,7 +70,7 @@ def distribute_module(
 
 
 def _pattern(plan: Mapping[str, Placement | str], prefix: str, name: str) -> str | None:
-    """The first pattern that fits: the module's name if it gives a word, the tensor's if a placement."""
+    """The first pattern that fits: a word the module's name, a placement the tensor's."""
     for pattern, value in plan.items():
         full = prefix if isinstance(value, str) else f"{prefix}.{name}" if prefix else name
         if fnmatchcase(full, pattern):

@@ -1,4 +1,4 @@
-"""Fabric tensors: one logical tensor on all ranks of a mesh, computed with as if it were one tensor."""
+"""Fabric tensors: one logical tensor on all ranks of a mesh, used as if it were on one device."""
 
 from __future__ import annotations
 

@@ -55,9 +55,11 @@ def _load_one(
     assign: bool,
     errors: list[str],
 ) -> None:
-    if isinstance(target, _C.FabricTensor) and isinstance(value, _C.Tensor):
+    on_fabric: bool = isinstance(target, _C.FabricTensor)
+    if on_fabric and isinstance(value, _C.Tensor):
         value = _C.distribute(value, target.mesh, target.placement)
-    if not isinstance(value, type(target) if isinstance(target, _C.FabricTensor) else _C.Tensor):
+    kind: Any = _C.FabricTensor if on_fabric else _C.Tensor
+    if not isinstance(value, kind):
         errors.append(
             f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like '
             f"object from checkpoint but received {type(value)}"
@@ -72,6 +74,8 @@ def _load_one(
     if not assign:
         with no_grad():
             target.copy_(value)
+    elif on_fabric:
+        owner.__dict__[name] = value.requires_grad_(target.requires_grad)
     elif isinstance(target, Parameter) and not isinstance(value, Parameter):
         setattr(owner, name, Parameter(value, target.requires_grad))
     else:
@@ -82,5 +86,5 @@ def _quoted(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _shape(tensor: _C.Tensor) -> str:
+def _shape(tensor: Any) -> str:
     return f"torch.Size({list(tensor.shape)})"
