@@ -1,0 +1,35 @@
+"""The short form of the endurance run; `python tests/collectives/endurance.py` is the long one."""
+
+from __future__ import annotations
+
+import endurance
+import pytest
+
+import vibetensor
+import vibetensor.torch as torch
+from vibetensor import fabric
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_on_cpu_devices(ranks: int, seed: int) -> None:
+    vibetensor.set_cpu_devices(16)
+    mesh = fabric.mesh([f"cpu:{rank}" for rank in range(ranks)])
+    assert endurance.run(mesh, 400, seed) >= 400
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+@pytest.mark.parametrize("staged", [False, True])
+def test_on_gpus(ranks: int, staged: bool) -> None:
+    count = torch.cuda.device_count()
+    mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(ranks)])
+    assert endurance.run(mesh, 400, ranks, always_stage=staged) >= 400
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("algorithm", ["packets", "two_shot", "push"])
+def test_on_gpus_by_one_algorithm(algorithm: str) -> None:
+    count = torch.cuda.device_count()
+    mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(4)])
+    assert endurance.run(mesh, 400, 7, algorithm=algorithm) >= 400

@@ -1,0 +1,191 @@
+"""Ranks that differ, do not come, come late or give up; afterwards a correct collective runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import vibetensor
+import vibetensor.torch as torch
+from vibetensor import collectives, fabric
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+KINDS = ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "reduce", "all_to_all"]
+KINDS += ["gather", "scatter", "sendrecv", "barrier"]
+RANKS = 3
+
+
+def mesh_of(device: str) -> fabric.Mesh:
+    if device == "cpu":
+        vibetensor.set_cpu_devices(16)
+        return fabric.mesh([f"cpu:{rank}" for rank in range(RANKS)])
+    count = torch.cuda.device_count()
+    return fabric.mesh([f"cuda:{rank % count}" for rank in range(RANKS)])
+
+
+def arrive(comm: collectives.Communicator, kind: str, rank: int, count: int = 6) -> None:
+    """A rank's part of a correct collective of that kind, of parts of `count` elements."""
+    device = comm.mesh[rank]
+    per_in = RANKS if kind in ("reduce_scatter", "all_to_all", "scatter") else 1
+    per_out = RANKS if kind in ("all_gather", "all_to_all", "gather") else 1
+    tensor = torch.full((count * per_in,), float(rank), device=device)
+    out = torch.empty(count * per_out, device=device)
+    ring = {"to": (rank + 1) % RANKS, "source": (rank - 1) % RANKS} if kind == "sendrecv" else {}
+    comm.arrive(rank, None if kind == "barrier" else tensor, kind=kind, out=out, **ring)
+
+
+def assert_works(comm: collectives.Communicator) -> None:
+    rows = [torch.full((1000,), float(r + 1), device=d) for r, d in enumerate(comm.mesh.devices)]
+    comm.all_reduce(rows)
+    assert all((row.cpu().numpy() == 6).all() for row in rows)
+    gathered = comm.all_gather(rows)
+    assert all((row.cpu().numpy() == 6).all() for row in gathered)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rank_that_never_comes_is_named(device: str, kind: str) -> None:
+    comm = collectives.Communicator(mesh_of(device), timeout=0.1)
+    for rank in (0, 1):
+        arrive(comm, kind, rank)
+    start = time.monotonic()
+    with pytest.raises(vibetensor.FabricTimeoutError, match=rf"^{kind}.*rank 2 \(.*did not arrive"):
+        comm.wait(0)
+    assert time.monotonic() - start < 5
+    with pytest.raises(vibetensor.FabricTimeoutError):
+        comm.barrier()
+    comm.reset()
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rank_that_comes_late_is_waited_for(device: str, kind: str) -> None:
+    comm = collectives.Communicator(mesh_of(device), timeout=20.0)
+    late = threading.Timer(0.1, lambda: arrive(comm, kind, 2))
+    late.start()
+    for rank in (1, 0):
+        arrive(comm, kind, rank)
+    comm.wait(0)
+    comm.wait(1)
+    late.join()
+    comm.wait(2)
+    comm.synchronize()
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS[:-1])
+def test_another_size_or_kind_is_named_on_both_sides(device: str, kind: str) -> None:
+    comm = collectives.Communicator(mesh_of(device))
+    for other in ("size", "kind"):
+        arrive(comm, kind, 0)
+        odd = "barrier" if other == "kind" else kind
+        arrive(comm, odd, 1, 7)
+        arrive(comm, kind, 2)
+        messages = []
+        for rank in range(RANKS):
+            with pytest.raises(vibetensor.FabricError) as caught:
+                comm.wait(rank)
+            messages.append(str(caught.value))
+        assert len(set(messages)) == 1
+        assert f"rank 0 calls {kind}" in messages[0] and f"rank 1 calls {odd}" in messages[0]
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_another_dtype_root_or_partner(device: str) -> None:
+    comm = collectives.Communicator(mesh_of(device))
+    rows = [torch.ones(6, device=d) for d in comm.mesh.devices]
+    with pytest.raises(vibetensor.FabricError, match=r"f32.*rank 1 calls all_gather of f64"):
+        comm.all_gather([rows[0], rows[1].double(), rows[2]])
+    comm.arrive(0, rows[0], kind="broadcast", root=0)
+    comm.arrive(1, rows[1], kind="broadcast", root=1)
+    comm.arrive(2, rows[2], kind="broadcast", root=0)
+    with pytest.raises(vibetensor.FabricError, match=r"from rank 0 .* from rank 1"):
+        comm.wait(2)
+    for rank in (0, 1):
+        with pytest.raises(vibetensor.FabricError):
+            comm.wait(rank)
+    fresh = [torch.empty(6, device=d) for d in comm.mesh.devices]
+    comm.arrive(0, rows[0], kind="sendrecv", to=1)
+    comm.arrive(1, rows[1], kind="sendrecv", out=fresh[1], source=2)
+    with pytest.raises(vibetensor.FabricError, match=r"to rank 1 .* from rank 2"):
+        comm.wait(0)
+    comm.arrive(2, rows[2], kind="sendrecv", to=1)
+    for rank in (1, 2):
+        with pytest.raises(vibetensor.FabricError):
+            comm.wait(rank)
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bad_shapes_and_shared_memory(device: str) -> None:
+    comm = collectives.Communicator(mesh_of(device))
+    devices = list(comm.mesh.devices)
+    rows = [torch.ones(7, device=d) for d in devices]
+    with pytest.raises(ValueError, match=r"3 ranks cannot share equally|multiple of 3"):
+        comm.reduce_scatter(rows)
+    with pytest.raises(ValueError, match=r"3 times the input's elements"):
+        comm.all_gather(rows, out=[torch.ones(20, device=d) for d in devices])
+    with pytest.raises(ValueError, match=r"1/3 of the input's elements"):
+        comm.scatter(torch.ones(6, device=devices[1]), 1, out=rows)
+    with pytest.raises(ValueError, match="root 3 is out of range"):
+        comm.gather(rows, 3)
+    with pytest.raises(ValueError, match=r"use two separate tensors"):
+        nines = [torch.ones(9, device=d) for d in devices]
+        comm.all_to_all(nines, out=nines)
+    with pytest.raises(ValueError, match=r"own part of the output"):
+        wide = [torch.ones(21, device=d) for d in devices]
+        comm.all_gather([w[1:8] for w in wide], out=wide)
+    with pytest.raises(ValueError, match=r"both send to rank 1"):
+        comm.sendrecv(rows, [1, None, 1])
+    with pytest.raises(ValueError, match=r"one tensor a rank"):
+        comm.all_gather(rows[:2])
+    with pytest.raises(TypeError, match="bool"):
+        comm.reduce([row > 0 for row in rows])
+    with pytest.raises(ValueError, match="unknown kind 'shuffle'; expected all_reduce, "):
+        comm.arrive(0, rows[0], kind="shuffle")
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_abort_in_the_middle(device: str) -> None:
+    """Ranks hang in a call and another thread gives up on them."""
+    comm = collectives.Communicator(mesh_of(device), timeout=0.3)
+    caught: list[BaseException] = []
+
+    def hang() -> None:
+        arrive(comm, "all_gather", 0)
+        try:
+            comm.wait(0)
+        except vibetensor.FabricTimeoutError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    thread.join()
+    assert len(caught) == 1
+    comm.reset()
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_send_and_recv_between_two_of_many(device: str) -> None:
+    comm = collectives.Communicator(mesh_of(device), timeout=5.0)
+    numbers = np.arange(12345, dtype=np.float32)
+    sent = torch.from_numpy(numbers).to(comm.mesh[2])
+    got = torch.zeros(12345, device=comm.mesh[0])
+    thread = threading.Thread(target=lambda: comm.send(2, sent, 0))
+    thread.start()
+    comm.recv(0, got, 2)
+    thread.join()
+    assert (got.cpu().numpy() == numbers).all()
+    short = collectives.Communicator(mesh_of(device), timeout=0.1)
+    with pytest.raises(vibetensor.FabricTimeoutError, match="did not arrive"):
+        short.send(1, torch.ones(3, device=comm.mesh[1]), 0)
+    short.reset()
+    assert_works(short)
