@@ -1,4 +1,4 @@
-"""Every elementwise operator with operands on two devices: the bits of one device, gradients too."""
+"""Every elementwise operator over two devices: the bits of one device, gradients too."""
 
 from __future__ import annotations
 
