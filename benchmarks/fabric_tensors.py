@@ -33,6 +33,32 @@ def microseconds(call: Callable[[], object], rounds: int, calls: int, cuda: bool
     return statistics.median(times[1:]) * 1e6
 
 
+Call = Callable[[], object]
+
+
+def cases(mesh: fabric.Mesh) -> dict[str, tuple[Call, Call | None]]:
+    """By name: a call, and the loop over the ranks that it stands for, if there is one."""
+
+    def place(placement: fabric.Placement) -> fabric.FabricTensor:
+        return fabric.distribute(torch.randn(8, 8), mesh, placement)
+
+    x, y = place(fabric.Shard(0)), place(fabric.Shard(0))
+    w, p = place(fabric.Replicate()), place(fabric.Partial())
+    leaf = place(fabric.Replicate()).requires_grad_()
+    xs, ys, ws = (t.to_local_shards() for t in (x, y, w))
+    return {
+        "add": (lambda: x + y, lambda: [a + b for a, b in zip(xs, ys, strict=True)]),
+        "relu": (lambda: torch.relu(x), lambda: [torch.relu(a) for a in xs]),
+        "matmul": (lambda: x @ w, lambda: [a @ b for a, b in zip(xs, ws, strict=True)]),
+        "view": (lambda: x.view(8, 4, 2), lambda: [a.view(-1, 4, 2) for a in xs]),
+        "linear, recorded": (lambda: F.linear(x, leaf), None),
+        "Partial to Replicate": (lambda: p.reshard(fabric.Replicate()), None),
+        "Shard to Replicate": (lambda: x.reshard(fabric.Replicate()), None),
+        "Partial to Shard": (lambda: p.reshard(fabric.Shard(0)), None),
+        "Shard to Shard": (lambda: x.reshard(fabric.Shard(1)), None),
+    }
+
+
 def main() -> None:
     """Prints the lines; with --out, writes them too."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -45,34 +71,12 @@ def main() -> None:
     if not cuda:
         fabric.set_cpu_devices(4)
         torch.set_num_threads(1)
-    rows = []
+    rows: list[dict[str, object]] = []
     for ranks in (1, 2, 4):
-        devices = ["cuda:0"] * ranks if cuda else [f"cpu:{i}" for i in range(ranks)]
-        mesh = fabric.mesh(devices)
-
-        def place(
-            placement: fabric.Placement, grad: bool = False, mesh: fabric.Mesh = mesh
-        ) -> fabric.FabricTensor:
-            return fabric.distribute(torch.randn(8, 8), mesh, placement).requires_grad_(grad)
-
-        x, y = place(fabric.Shard(0)), place(fabric.Shard(0))
-        w, p = place(fabric.Replicate()), place(fabric.Partial())
-        leaf = place(fabric.Replicate(), grad=True)
-        xs, ys, ws = (t.to_local_shards() for t in (x, y, w))
-        cases: dict[str, tuple[Callable[[], object], Callable[[], object] | None]] = {
-            "add": (lambda: x + y, lambda: [a + b for a, b in zip(xs, ys, strict=True)]),
-            "relu": (lambda: torch.relu(x), lambda: [torch.relu(a) for a in xs]),
-            "matmul": (lambda: x @ w, lambda: [a @ b for a, b in zip(xs, ws, strict=True)]),
-            "linear, recorded": (lambda: F.linear(x, leaf), None),
-            "view": (lambda: x.view(8, 4, 2), lambda: [a.view(-1, 4, 2) for a in xs]),
-            "Partial to Replicate": (lambda: p.reshard(fabric.Replicate()), None),
-            "Shard to Replicate": (lambda: x.reshard(fabric.Replicate()), None),
-            "Partial to Shard": (lambda: p.reshard(fabric.Shard(0)), None),
-            "Shard to Shard": (lambda: x.reshard(fabric.Shard(1)), None),
-        }
-        for name, (ours, loop) in cases.items():
-            row = {"device": arguments.device, "ranks": ranks, "case": name}
-            row["us"] = round(microseconds(ours, arguments.rounds, arguments.calls, cuda), 2)
+        mesh = fabric.mesh(["cuda:0"] * ranks if cuda else [f"cpu:{i}" for i in range(ranks)])
+        for name, (call, loop) in cases(mesh).items():
+            row: dict[str, object] = {"device": arguments.device, "ranks": ranks, "case": name}
+            row["us"] = round(microseconds(call, arguments.rounds, arguments.calls, cuda), 2)
             if loop is not None:
                 each = microseconds(loop, arguments.rounds, arguments.calls, cuda)
                 row["python_loop_us"] = round(each, 2)
