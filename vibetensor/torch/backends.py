@@ -19,10 +19,11 @@ class _Matmul:
 
         "bf16x6", the default: on tensor cores. Each number is split without error into three
         bfloat16 numbers, so all of its 24 bits count; six of the nine products of pieces are
-        added in float32, every 16 terms to a sum of their own and these sums with rounding to
+        added in float32, every 32 terms to a sum of their own and these sums with rounding to
         nearest. What is left out is at most 2^-24 of a product, as much as rounding it to float32
         may cost. Infinities, NaN and results beyond 2^95 are computed as "ieee" does, and so are
-        products too small to gain, or with lines that are not made of whole, aligned 16 bytes.
+        products too small to gain, with lines that are not made of whole, aligned 16 bytes, or on
+        a GPU that is not of compute capability 9.0.
         "ieee": every product and sum is a float32 fused multiply-add.
         "tf32": numbers are rounded to 10 bits of fraction first.
 

@@ -2,9 +2,22 @@
 // rows of a warp as left operands. Note [Three pieces] says how float32 becomes bfloat16.
 #pragma once
 #include "kernels/cuda/attention_heads.h"
-#include "kernels/cuda/split/tile.h"
+#include "kernels/cuda/split/pieces.h"
 
 namespace vt::cuda::split {
+
+// Copies 16 bytes in the background; zeros where there is nothing to read.
+__device__ __forceinline__ void copy_line(float4* to, const float* from, bool there) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  const int bytes = there ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+               "r"(bytes));
+}
+__device__ __forceinline__ void end_copies() { asm volatile("cp.async.commit_group;"); }
+template <int kPending>
+__device__ __forceinline__ void await_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending));
+}
 
 inline constexpr int kTokens = 64;  // of a tile
 

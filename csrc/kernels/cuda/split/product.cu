@@ -1,6 +1,7 @@
-// Which products of float32 go to the tensor cores, in which tiles, and their launch.
+// Which products of float32 go to the tensor cores, and their launch.
 #include "kernels/cuda/split/product.h"
 
+#include <atomic>
 #include <optional>
 
 #include "kernels/cuda/launch.h"
@@ -27,7 +28,7 @@ __global__ void __launch_bounds__(256)
     const float4 x = *reinterpret_cast<const float4*>(from + part * apart);
     total[0] += x.x, total[1] += x.y, total[2] += x.z, total[3] += x.w;
   }
-  store_four(store, batch, row, column, m, n, total);
+  store_four(store, batch, row, column, n, total);
 }
 
 bool is_lines(const void* data, int64_t stride, int64_t batch_stride) {
@@ -48,20 +49,24 @@ std::optional<Operand> operand(const GemmMatrix& x, int64_t row_stride, int64_t 
   return std::nullopt;
 }
 
-template <class S, Order kA, Order kB>
+template <Order kA, Order kB>
 void launch(const Queue& queue, const Product& p, dim3 grid) {
-  const auto kernel = &split_product_kernel<S, kA, kB>;
-  queue.allow_shared(reinterpret_cast<const void*>(kernel), S::kSharedBytes);
-  queue.launch_shared(kernel, grid, S::kThreads, S::kSharedBytes, p);
+  const auto kernel = &split_product_kernel<kA, kB>;
+  queue.allow_shared(reinterpret_cast<const void*>(kernel), kSharedBytes);
+  queue.launch_shared(kernel, grid, split::kThreads, kSharedBytes, p);
 }
 
-template <class S>
-void launch_shape(const Queue& queue, const Product& p, dim3 grid, Order a, Order b) {
-  const bool a_rows = a == Order::kRows, b_rows = b == Order::kRows;
-  if (a_rows && b_rows) launch<S, Order::kRows, Order::kRows>(queue, p, grid);
-  else if (a_rows) launch<S, Order::kRows, Order::kInner>(queue, p, grid);
-  else if (b_rows) launch<S, Order::kInner, Order::kRows>(queue, p, grid);
-  else launch<S, Order::kInner, Order::kInner>(queue, p, grid);
+// Is the GPU of the architecture that the kernels are made for?
+bool has_wgmma(const Queue& queue) {
+  static std::atomic<int8_t> known[kMaxDevices];  // 0: not asked yet, 1: no, 2: yes
+  std::atomic<int8_t>& answer = known[queue.index()];
+  if (answer == 0) {
+    int major = 0, minor = 0;
+    VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, queue.index()));
+    VT_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, queue.index()));
+    answer = major == 9 && minor == 0 ? 2 : 1;
+  }
+  return answer == 2;
 }
 
 }  // namespace
@@ -74,6 +79,7 @@ bool split_gemm(const Gemm& g) {
   const auto b = operand(g.b, g.b.column_stride, g.b.row_stride, g.n, g.k);
   if (!a || !b) return false;
   const Queue queue("matmul", g.device);
+  if (!has_wgmma(queue)) return false;
   const SplitPlan plan = plan_split(g.m, g.n, g.k, g.batch, queue.multiprocessors());
   if (!split_pays(plan, g.m, g.n, g.k, g.batch, queue.multiprocessors())) return false;
 
@@ -93,7 +99,7 @@ bool split_gemm(const Gemm& g) {
             .m = static_cast<int>(g.m),
             .n = static_cast<int>(g.n),
             .k = static_cast<int>(g.k),
-            .tiles_n = static_cast<int>(ceil_div(g.n, plan.columns())),
+            .tiles_n = static_cast<int>(ceil_div(g.n, kColumns)),
             .parts = plan.parts,
             .part = plan.part,
             .sums = sums.get(),
@@ -107,13 +113,13 @@ bool split_gemm(const Gemm& g) {
                       .beta = static_cast<float>(g.beta),
                       .epilogue = g.epilogue,
                       .lines = lines}};
-  const dim3 grid(static_cast<unsigned>(ceil_div(g.m, plan.rows()) * p.tiles_n),
+  const dim3 grid(static_cast<unsigned>(ceil_div(g.m, split::kRows) * p.tiles_n),
                   static_cast<unsigned>(plan.parts), static_cast<unsigned>(g.batch));
-  switch (plan.tile) {
-    case SplitTile::k128x128: launch_shape<Tile128x128>(queue, p, grid, a->order, b->order); break;
-    case SplitTile::k128x64: launch_shape<Tile128x64>(queue, p, grid, a->order, b->order); break;
-    case SplitTile::k64x64: launch_shape<Tile64x64>(queue, p, grid, a->order, b->order); break;
-  }
+  const bool a_rows = a->order == Order::kRows, b_rows = b->order == Order::kRows;
+  if (a_rows && b_rows) launch<Order::kRows, Order::kRows>(queue, p, grid);
+  else if (a_rows) launch<Order::kRows, Order::kInner>(queue, p, grid);
+  else if (b_rows) launch<Order::kInner, Order::kRows>(queue, p, grid);
+  else launch<Order::kInner, Order::kInner>(queue, p, grid);
   if (plan.parts > 1) {
     const int64_t fours = g.m * ceil_div(g.n, 4);
     queue.launch(&add_parts_kernel,

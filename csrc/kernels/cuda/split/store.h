@@ -38,10 +38,9 @@ __device__ __forceinline__ void write_four(float* to, const float (&x)[4], bool 
     if (i < count) to[i] = x[i];
 }
 
-// Stores four neighbouring sums, as many of them as lie inside.
+// Stores four neighbouring sums, as many of them as there are columns.
 __device__ __forceinline__ void store_four(const Store& s, int64_t batch, int row, int column,
-                                           int m, int n, const float (&sums)[4]) {
-  if (row >= m || column >= n) return;
+                                           int n, const float (&sums)[4]) {
   const int count = n - column;
   float* const out = s.out + batch * s.out_batch + row * s.out_stride + column;
   float x[4];

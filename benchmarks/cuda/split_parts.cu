@@ -1,8 +1,9 @@
-// Times every tile of the float32 products on tensor cores, and parts of k, by themselves: what the
-// constants of kernels/split_plan.cpp are chosen from. Shapes are "m n k order" lines on stdin,
-// order one of nn (both operands along k), nr and rr (rows). Prints microseconds.
-//   nvcc -std=c++20 --expt-relaxed-constexpr -O3 -arch=sm_90a -Icsrc -I. \
-//     benchmarks/cuda/split_tiles.cu -o split_tiles
+// Times float32 products on tensor cores by themselves, in different numbers of parts along k: what
+// the constants of kernels/split_plan.cpp are chosen from. Shapes are "m n k order" lines on stdin,
+// order one of nn (both operands along k), nr and rr (rows). Prints microseconds, without the
+// kernel that adds the parts.
+//   nvcc -std=c++20 --expt-relaxed-constexpr -O3 -gencode arch=compute_90a,code=sm_90a -Icsrc -I. \
+//     benchmarks/cuda/split_parts.cu -o split_parts
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -32,11 +33,11 @@ struct Buffers {
   float *a, *b, *out, *sums;
 };
 
-template <class S, Order kA, Order kB>
+template <Order kA, Order kB>
 float microseconds(const Buffers& data, int m, int n, int k, int parts) {
-  const auto kernel = &split_product_kernel<S, kA, kB>;
+  const auto kernel = &split_product_kernel<kA, kB>;
   CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes));
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
   Product p{};
   p.a = data.a;
   p.b = data.b;
@@ -45,7 +46,7 @@ float microseconds(const Buffers& data, int m, int n, int k, int parts) {
   p.m = m;
   p.n = n;
   p.k = k;
-  p.tiles_n = (n + S::kColumns - 1) / S::kColumns;
+  p.tiles_n = (n + kColumns - 1) / kColumns;
   p.part = ((k + parts - 1) / parts + kStep - 1) / kStep * kStep;
   p.parts = (k + p.part - 1) / p.part;
   p.sums = data.sums;
@@ -53,7 +54,7 @@ float microseconds(const Buffers& data, int m, int n, int k, int parts) {
   p.store.out_stride = n;
   p.store.alpha = 1;
   p.store.lines = true;
-  const dim3 grid((m + S::kRows - 1) / S::kRows * p.tiles_n, p.parts);
+  const dim3 grid((m + kRows - 1) / kRows * p.tiles_n, p.parts);
   cudaEvent_t begin, end;
   CHECK(cudaEventCreate(&begin));
   CHECK(cudaEventCreate(&end));
@@ -61,7 +62,7 @@ float microseconds(const Buffers& data, int m, int n, int k, int parts) {
   float best = 1e30f;
   for (int round = 0; round < 3; ++round) {
     CHECK(cudaEventRecord(begin));
-    for (int i = 0; i < kRuns; ++i) kernel<<<grid, S::kThreads, S::kSharedBytes>>>(p);
+    for (int i = 0; i < kRuns; ++i) kernel<<<grid, vt::cuda::split::kThreads, kSharedBytes>>>(p);
     CHECK(cudaEventRecord(end));
     CHECK(cudaEventSynchronize(end));
     float ms = 0;
@@ -72,13 +73,12 @@ float microseconds(const Buffers& data, int m, int n, int k, int parts) {
   return best;
 }
 
-template <class S>
 float with_order(const char* order, const Buffers& data, int m, int n, int k, int parts) {
   if (!std::strcmp(order, "rr"))
-    return microseconds<S, Order::kRows, Order::kRows>(data, m, n, k, parts);
+    return microseconds<Order::kRows, Order::kRows>(data, m, n, k, parts);
   if (!std::strcmp(order, "nr"))
-    return microseconds<S, Order::kInner, Order::kRows>(data, m, n, k, parts);
-  return microseconds<S, Order::kInner, Order::kInner>(data, m, n, k, parts);
+    return microseconds<Order::kInner, Order::kRows>(data, m, n, k, parts);
+  return microseconds<Order::kInner, Order::kInner>(data, m, n, k, parts);
 }
 
 }  // namespace
@@ -97,12 +97,8 @@ int main() {
     std::printf("%6d %6d %6d %s |", m, n, k, order);
     for (int parts : {1, 2, 3, 4, 6, 8, 12, 16, 22, 32, 44, 64, 88, 128}) {
       if (parts > 1 && (k / parts < 64 || int64_t{m} * n * parts > int64_t{1} << 24)) break;
-      const float times[] = {with_order<Tile128x128>(order, data, m, n, k, parts),
-                             with_order<Tile128x64>(order, data, m, n, k, parts),
-                             with_order<Tile64x64>(order, data, m, n, k, parts)};
-      const float best = std::min(times[0], std::min(times[1], times[2]));
-      std::printf(" %d: %.1f %.1f %.1f (%.0f TF)", parts, times[0], times[1], times[2],
-                  2e-6 * m * n * k / best);
+      const float us = with_order(order, data, m, n, k, parts);
+      std::printf(" %d: %.1f (%.0f TF)", parts, us, 2e-6 * m * n * k / us);
     }
     std::printf("\n");
     std::fflush(stdout);
