@@ -3,6 +3,7 @@
 #include "autograd/formulas.h"
 #include "autograd/grad_mode.h"
 #include "autograd/gradient_place.h"
+#include "autograd/variable.h"
 #include "kernels/table.h"
 #include "ops/ops.h"
 
@@ -85,8 +86,7 @@ Tensor cross_entropy_rows_gradient(const Tensor& grad, const Tensor& logits, con
   check_once_only("cross_entropy");
   // The node's handle and the one it unpacked for this call.
   constexpr uint32_t kOwn = 2;
-  const bool in_place = !graph_kept() && logits.is_dense() && logits.impl()->use_count() == kOwn &&
-                        logits.storage().use_count() == 1;
+  const bool in_place = !graph_kept() && logits.is_dense() && is_held_by(logits, kOwn);
   return raw::cross_entropy_backward(grad, logits, target, logsumexp, ignore_index, label_smoothing,
                                      in_place);
 }

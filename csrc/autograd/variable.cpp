@@ -24,6 +24,13 @@ void set_view_base(const Tensor& view, const Tensor& base) {
   v.base_grad_fn = grad_fn(v.base).get();
 }
 
+bool is_held_by(const Tensor& t, uint32_t handles) {
+  const Variable* v = variable(t);
+  const bool viewed = v && v->base.defined();
+  return t.impl()->use_count() == handles && t.storage().use_count() == (viewed ? 2 : 1) &&
+         (!viewed || v->base.impl()->use_count() == 1);
+}
+
 void check_inplace(const char* op, const Tensor& t) {
   const Variable* v = variable(t);
   if (!v) return;

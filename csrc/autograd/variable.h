@@ -40,6 +40,9 @@ void check_inplace(const char* op, const Tensor& t);
 // differentiable.
 void set_view_base(const Tensor& view, const Tensor& base);
 
+// Are these `handles` on t all that reaches its memory, apart from what t itself is a view of?
+bool is_held_by(const Tensor& t, uint32_t handles);
+
 Ref<Node> grad_fn(const Tensor& t);   // null for a leaf
 Edge gradient_edge(const Tensor& t);  // where t's gradient goes; null node if it requires none
 bool is_leaf(const Tensor& t);

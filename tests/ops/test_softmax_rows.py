@@ -150,8 +150,11 @@ def test_a_graph_that_is_kept_gives_its_gradient_again(
 
 
 @places
+@pytest.mark.parametrize("reshaped", [False, True])
 @pytest.mark.parametrize("held", ["nobody", "variable", "view", "graph"])
-def test_logits_that_nobody_holds_become_their_gradient(place: str, held: str) -> None:
+def test_logits_that_nobody_holds_become_their_gradient(
+    place: str, held: str, reshaped: bool
+) -> None:
     x, target = given(6, 40, dtype="float32", seed=3), labels(6, 40)
     mine = on(place, x, 0)
     logits = mine * 1.0
@@ -159,8 +162,12 @@ def test_logits_that_nobody_holds_become_their_gradient(place: str, held: str) -
     version, place_of_logits = logits._version, logits.data_ptr()
     places_of_gradient: list[int] = []
     logits.register_hook(lambda grad: places_of_gradient.append(grad.data_ptr()))
-    loss = F.cross_entropy(logits, to_ours(target).to(place), reduction="none").sum()
-    view = logits[0] if held == "view" else None
+    if reshaped:
+        logits = logits.reshape(2, 3, 40)
+    rows = logits.reshape(6, 40) if reshaped else logits
+    loss = F.cross_entropy(rows, to_ours(target).to(place), reduction="none").sum()
+    del rows
+    view = logits.reshape(6, 40)[0] if held == "view" else None
     if held != "variable":
         del logits
     loss.backward(retain_graph=held == "graph")
@@ -170,7 +177,7 @@ def test_logits_that_nobody_holds_become_their_gradient(place: str, held: str) -
     assert exact.grad is not None
     close(mine.grad, exact.grad, "float32")
     if held == "variable":
-        assert pt.equal(to_torch(logits), before) and logits._version == version
+        assert pt.equal(to_torch(logits).reshape(6, 40), before) and logits._version == version
     if view is not None:
         assert pt.equal(to_torch(view), before[0])
     if held == "graph":

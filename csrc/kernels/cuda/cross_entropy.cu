@@ -132,42 +132,6 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
                     grad[number * grad_step]);
 }
 
-// Long rows of which two fit a multiprocessor: one block each walks over the rows, and the next row
-// is on its way while this one is worked on.
-constexpr int kStreamThreads = 1024;
-
-template <class T>
-__global__ void __launch_bounds__(kStreamThreads, 1)
-    cross_entropy_stream_kernel(compute_t<T>* loss, T* dlogits, const compute_t<T>* grad,
-                                int64_t grad_step, const T* logits, Labels<compute_t<T>> labels) {
-  using C = compute_t<T>;
-  using Row = SharedRow<T, kStreamThreads>;
-  extern __shared__ __align__(16) char shared[];
-  const int64_t classes = labels.classes;
-  const int lane = threadIdx.x;
-  Row row{reinterpret_cast<Pack<T, Row::V>*>(shared)};
-  Row next{row.packs + classes / Row::V};
-  row.start(logits + blockIdx.x * classes, classes, lane);
-  for (int64_t number = blockIdx.x; number < labels.rows; number += gridDim.x) {
-    // Its packs are the thread's own, which it is done with.
-    const int64_t later = number + gridDim.x;
-    if (later < labels.rows) next.start(logits + later * classes, classes, lane);
-    else asm volatile("cp.async.commit_group;" ::: "memory");
-    const int64_t target = labels.counted(number, lane == 0);
-    const C target_logit = target < 0 ? C(0) : convert<C>(logits[number * classes + target]);
-    asm volatile("cp.async.wait_group 1;" ::: "memory");
-    C logsumexp, total;
-    normalisers<T>(row, lane, labels, logsumexp, total);
-    __syncthreads();  // from here on the row may be overwritten
-    if (lane == 0) loss[number] = target < 0 ? C(0) : labels.loss(logsumexp, target_logit, total);
-    store_gradient<T>(row, lane, dlogits + number * classes, labels, target, logsumexp,
-                      grad[number * grad_step]);
-    const Row done = row;
-    row = next;
-    next = done;
-  }
-}
-
 constexpr int kTotalThreads = 1024;
 
 template <class C>
@@ -260,23 +224,12 @@ void cross_entropy_both(const Tensor& loss, const Tensor& dlogits, const Tensor&
     using C = compute_t<T>;
     const auto labels = labels_of<C>(queue, logits, target, ignore_index, label_smoothing);
     const int64_t grad_step = grad.numel() == labels.rows;
-    choose_held_row<T>(
-        queue, classes, rows_are_packed<T>(classes, {&dlogits, &logits}),
-        [&]<class Row>(RowTag<Row>, size_t shared) {
-          if constexpr (Row::kShared) {
-            if (2 * shared + kDeclared <= static_cast<size_t>(queue.shared_limit())) {
-              const auto kernel = &cross_entropy_stream_kernel<T>;
-              queue.allow_shared(reinterpret_cast<const void*>(kernel), 2 * shared);
-              return queue.launch_shared(
-                  kernel, std::min<int64_t>(labels.rows, queue.multiprocessors()), kStreamThreads,
-                  2 * shared, loss.data<C>(), dlogits.data<T>(), grad.data<C>(), grad_step,
-                  logits.data<T>(), labels);
-            }
-          }
-          launch_held<Row>(queue, &cross_entropy_both_kernel<T, Row>, labels.rows, shared,
-                           loss.data<C>(), dlogits.data<T>(), grad.data<C>(), grad_step,
-                           logits.data<T>(), labels);
-        });
+    choose_held_row<T>(queue, classes, rows_are_packed<T>(classes, {&dlogits, &logits}),
+                       [&]<class Row>(RowTag<Row>, size_t shared) {
+                         launch_held<Row>(queue, &cross_entropy_both_kernel<T, Row>, labels.rows,
+                                          shared, loss.data<C>(), dlogits.data<T>(), grad.data<C>(),
+                                          grad_step, logits.data<T>(), labels);
+                       });
   });
 }
 

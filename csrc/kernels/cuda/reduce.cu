@@ -91,14 +91,27 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   Acc sums[V];
 #pragma unroll
   for (Acc& sum : sums) sum = op.identity();
-  if (active) {
-#pragma unroll 4
-    for (int64_t i = begin + threadIdx.y; i < end; i += kColumnRows) {
-      const auto pack = *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i));
+  const auto add = [&](const Pack<T, V>& pack) {
 #pragma unroll
-      for (int j = 0; j < V; ++j) sums[j] = op(sums[j], op.map(pack.v[j]));
+    for (int j = 0; j < V; ++j) sums[j] = op(sums[j], op.map(pack.v[j]));
+  };
+  const auto walk = [&](auto&& offset) {
+    const auto load = [&](int64_t i) {
+      return *reinterpret_cast<const Pack<T, V>*>(base + offset(i));
+    };
+    constexpr int kTogether = 8;  // loads that are on their way at once
+    int64_t i = begin + threadIdx.y;
+    for (; i + (kTogether - 1) * kColumnRows < end; i += kTogether * kColumnRows) {
+      Pack<T, V> packs[kTogether];
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) packs[u] = load(i + u * kColumnRows);
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) add(packs[u]);
     }
-  }
+    for (; i < end; i += kColumnRows) add(load(i));
+  };
+  if (active && reduced.ndim <= 1) walk([&](int64_t i) { return i * reduced.strides[0]; });
+  else if (active) walk([&](int64_t i) { return reduced.at(i); });
 #pragma unroll
   for (int first = 0; first < V; first += kHeld) {
     __syncthreads();

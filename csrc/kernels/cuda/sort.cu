@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/radix_sort.h"
 #include "kernels/cuda/sort_key.h"
+#include "kernels/cuda/sort_rows.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -66,6 +67,8 @@ void sort(const Tensor& values, const Tensor& indices, const Tensor& x, bool des
   const int64_t rows = x.sizes()[0], n = x.sizes()[1], count = rows * n;
   if (count == 0) return;
   const Queue queue("sort", x.device());
+  if (n <= kLongestBlockRow && rows > 1)
+    return sort_short_rows(queue, values, indices, x, descending);
   const int64_t blocks = ceil_div(count, kThreads);
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     using Key = typename SortKey<T>::Key;

@@ -1,0 +1,63 @@
+// Rows that fit a block: each is read once, sorted by CUB's radix sort in shared memory, written
+// once.
+#include "kernels/cuda/sort_rows.h"
+
+#include <cub/block/block_load.cuh>
+#include <cub/block/block_radix_sort.cuh>
+
+#include "kernels/cuda/sort_key.h"
+
+namespace vt::cuda {
+namespace {
+
+template <class T, int kBlock, int kItems>
+__global__ void __launch_bounds__(kBlock)
+    sort_rows_kernel(T* values, int64_t* indices, const T* x, int n, bool descending) {
+  using Key = typename SortKey<T>::Key;
+  using Load = cub::BlockLoad<T, kBlock, kItems, cub::BLOCK_LOAD_WARP_TRANSPOSE>;
+  using Sort = cub::BlockRadixSort<Key, kBlock, kItems, uint16_t>;
+  __shared__ union {
+    typename Load::TempStorage load;
+    typename Sort::TempStorage sort;
+  } shared;
+  const int64_t row = int64_t{blockIdx.x} * n;
+  T items[kItems];
+  Load(shared.load).Load(x + row, items, n);
+  Key keys[kItems];
+  uint16_t positions[kItems];
+#pragma unroll
+  for (int k = 0; k < kItems; ++k) {
+    const int position = threadIdx.x * kItems + k;
+    const Key key = SortKey<T>::of(items[k]);
+    // What is past the row comes last: equal keys keep their order.
+    keys[k] = position >= n ? SortKey<T>::kMask : descending ? ~key & SortKey<T>::kMask : key;
+    positions[k] = static_cast<uint16_t>(position);
+  }
+  __syncthreads();
+  Sort(shared.sort).SortBlockedToStriped(keys, positions, 0, SortKey<T>::kBits);
+#pragma unroll
+  for (int k = 0; k < kItems; ++k) {
+    const int to = k * kBlock + static_cast<int>(threadIdx.x);
+    if (to >= n) continue;
+    values[row + to] = x[row + positions[k]];
+    indices[row + to] = positions[k];
+  }
+}
+
+}  // namespace
+
+void sort_short_rows(const Queue& queue, const Tensor& values, const Tensor& indices,
+                     const Tensor& x, bool descending) {
+  const int64_t rows = x.sizes()[0], n = x.sizes()[1];
+  visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
+    auto launch = [&](auto kernel, int block) {
+      queue.launch(kernel, rows, block, values.data<T>(), indices.data<int64_t>(), x.data<T>(),
+                   static_cast<int>(n), descending);
+    };
+    if (n <= 256) launch(&sort_rows_kernel<T, 64, 4>, 64);
+    else if (n <= 1024) launch(&sort_rows_kernel<T, 128, 8>, 128);
+    else launch(&sort_rows_kernel<T, 512, 8>, 512);
+  });
+}
+
+}  // namespace vt::cuda

@@ -1,0 +1,33 @@
+"""sort against NumPy's stable one: rows that fit a block on a GPU and longer ones, ties, NaN."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vibetensor.torch as torch
+
+CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "uint8"])
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 63, 256, 257, 1000, 1024, 1025, 4095, 4096, 4097])
+def test_rows_are_sorted_and_equal_elements_keep_their_order(
+    device: str, dtype: str, descending: bool, n: int
+) -> None:
+    rng = np.random.default_rng(n)
+    x = rng.integers(0, 200, (5, n)).astype(dtype)
+    if dtype.startswith("float"):
+        x[0] = rng.standard_normal(n)
+        x[1, :: max(n // 4, 1)] = np.nan
+        x[2, :: max(n // 5, 1)] = -np.inf
+    values, indices = torch.from_numpy(x).to(device).sort(-1, descending)
+    # Backwards, sorted, backwards again: how a stable sort descends, with NaN first.
+    if descending:
+        order = n - 1 - np.argsort(x[:, ::-1], -1, kind="stable")[:, ::-1]
+    else:
+        order = np.argsort(x, -1, kind="stable")
+    np.testing.assert_array_equal(indices.to("cpu").numpy(), order)
+    np.testing.assert_array_equal(values.to("cpu").numpy(), np.take_along_axis(x, order, -1))
