@@ -60,41 +60,38 @@ else()
   message(STATUS "CUDA: not built")
 endif()
 
-# CUTLASS is headers only. Its wheel also carries a heavy Python side, so it is fetched without dependencies, and only
-# where a source of the floors named includes it: vt_cutlass(FLOORS...).
-option(VIBETENSOR_CUTLASS "Fetch the CUTLASS headers where a source includes them" ON)
-function(vt_cutlass)
-  foreach(floor IN LISTS ARGN)
-    get_property(sources GLOBAL PROPERTY VT_SOURCES_${floor})
-    foreach(source IN LISTS sources)
-      if(EXISTS ${source})  # a generated one may not be there yet, and includes none
-        file(STRINGS ${source} hits REGEX "#include [<\"](cute|cutlass)/" LIMIT_COUNT 1)
-        if(hits)
-          list(APPEND users vt_${floor})
-        endif()
-      endif()
-    endforeach()
-  endforeach()
-  list(REMOVE_DUPLICATES users)
-  if(NOT users OR NOT VIBETENSOR_CUTLASS)
+# CUTLASS is headers only. Its wheel also carries a heavy Python side, so it is fetched without dependencies. Where the
+# headers can neither be found nor fetched, the folders no_cute/ stand in for cute/.
+set(VIBETENSOR_CUTLASS_INCLUDE_DIR "" CACHE PATH "Folder of cute/ and cutlass/; empty: looked for, else fetched")
+set(VT_CUTE OFF)
+function(vt_find_cutlass)
+  if(NOT VT_CUDA)
     return()
   endif()
-  set(include ${CMAKE_BINARY_DIR}/cutlass/cutlass_library/source/include)
-  if(NOT EXISTS ${include}/cute/tensor.hpp)
+  set(fetched ${CMAKE_BINARY_DIR}/cutlass/cutlass_library/source/include)
+  find_path(VT_CUTLASS_INCLUDE cute/tensor.hpp HINTS ${VIBETENSOR_CUTLASS_INCLUDE_DIR} ${fetched} NO_DEFAULT_PATH)
+  if(NOT VT_CUTLASS_INCLUDE)
     message(STATUS "Fetching the CUTLASS headers")
     execute_process(
-      COMMAND ${Python_EXECUTABLE} -m pip install --quiet --no-deps --disable-pip-version-check
+      COMMAND ${Python_EXECUTABLE} -m pip install --quiet --no-deps --disable-pip-version-check --retries 1
               --target ${CMAKE_BINARY_DIR}/cutlass nvidia-cutlass==4.2.0.0
-      RESULT_VARIABLE code)
-    if(NOT code EQUAL 0 OR NOT EXISTS ${include}/cute/tensor.hpp)
-      message(FATAL_ERROR "pip could not install nvidia-cutlass==4.2.0.0, whose headers are included by ${users}")
-    endif()
+      ERROR_QUIET)
+    unset(VT_CUTLASS_INCLUDE CACHE)
+    find_path(VT_CUTLASS_INCLUDE cute/tensor.hpp HINTS ${fetched} NO_DEFAULT_PATH)
   endif()
-  add_library(cutlass_headers INTERFACE)
-  target_include_directories(cutlass_headers SYSTEM INTERFACE ${include})
-  foreach(user IN LISTS users)
-    target_link_libraries(${user} PRIVATE cutlass_headers)
-  endforeach()
+  if(VT_CUTLASS_INCLUDE)
+    message(STATUS "CUTLASS headers: ${VT_CUTLASS_INCLUDE}")
+    set(VT_CUTE ON PARENT_SCOPE)
+  else()
+    message(WARNING "pip could not fetch nvidia-cutlass==4.2.0.0 and -DVIBETENSOR_CUTLASS_INCLUDE_DIR names no folder with cute/tensor.hpp: built without the ring")
+  endif()
+endfunction()
+
+# After the floors: the floor named includes CUTLASS's headers.
+function(vt_use_cutlass floor)
+  if(VT_CUTE)
+    target_include_directories(vt_${floor} SYSTEM PRIVATE ${VT_CUTLASS_INCLUDE})
+  endif()
 endfunction()
 
 # cuDNN is opened at run time; building needs its C headers (the wheel nvidia-cudnn-cu13 has them) and NVIDIA's

@@ -1,7 +1,7 @@
 # A floor is one OBJECT library: objects, not an archive, so that no registration is lost in the link.
 
-# The sources below DIR that belong to this build: of cuda/ and no_cuda/ one, of cudnn/ and no_cudnn/ one, and simd/
-# apart (vt_isa_variants).
+# The sources below DIR that belong to this build: of cuda/ and no_cuda/ one, of cudnn/ and no_cudnn/ one, of
+# cute/ and no_cute/ one, and simd/ apart (vt_isa_variants).
 function(vt_sources out dir)
   # Matched inside the checkout only: the path to it may well have a folder named cuda.
   file(GLOB_RECURSE found RELATIVE ${CMAKE_SOURCE_DIR}/${dir} CONFIGURE_DEPENDS
@@ -15,6 +15,11 @@ function(vt_sources out dir)
     list(FILTER found EXCLUDE REGEX "/no_cudnn/")
   else()
     list(FILTER found EXCLUDE REGEX "/cudnn/")
+  endif()
+  if(VT_CUTE)
+    list(FILTER found EXCLUDE REGEX "/no_cute/")
+  else()
+    list(FILTER found EXCLUDE REGEX "/cute/")
   endif()
   list(TRANSFORM found PREPEND ${CMAKE_SOURCE_DIR}/${dir}/)
   set(${out} "${found}" PARENT_SCOPE)

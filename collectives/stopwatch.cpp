@@ -20,19 +20,4 @@ double time_calls(Communicator& communicator, const Request& request,
   return passed.count() / iterations;
 }
 
-std::vector<double> time_in_graph(Communicator& communicator, const std::function<void()>& call,
-                                  int calls, int replays) {
-  VT_CHECK(calls > 0 && replays > 0, kValue,
-           "time_in_graph: expected positive numbers of calls and replays, got ", calls, " and ",
-           replays);
-  VT_CHECK(communicator.mesh().is_cuda(), kRuntime,
-           "time_in_graph: only GPUs have graphs, the mesh is ", communicator.mesh());
-  call();  // what happens once happens before the capture
-  communicator.synchronize();
-  auto seconds = cuda::time_in_graph(communicator.mesh(), call, calls, replays);
-  call();  // the events that order calls belong to the capture now: make them ordinary again
-  communicator.synchronize();
-  return seconds;
-}
-
 }  // namespace vt::collectives

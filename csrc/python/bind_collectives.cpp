@@ -2,8 +2,6 @@
 // it runs.
 #include "python/bind_collectives.h"
 
-#include <pybind11/functional.h>
-
 #include "base/env.h"
 #include "collectives/communicator.h"
 #include "collectives/registry.h"
@@ -236,17 +234,6 @@ double timed(Communicator& comm, const Tensors& tensors, const std::optional<Ten
   return time_all_reduce(comm, tensors, out ? *out : tensors, parse_reduce_op(op), iterations);
 }
 
-// Captures with the GIL held: `call` is Python; only then are the devices waited for without it.
-std::vector<double> graph_times(Communicator& comm, const std::function<void()>& call, int calls,
-                                int replays) {
-  const auto with_gil = [&call] {
-    pyb::gil_scoped_acquire acquire;
-    call();
-  };
-  pyb::gil_scoped_release release;
-  return time_in_graph(comm, with_gil, calls, replays);
-}
-
 constexpr const char* kCommunicatorDoc =
     R"(Runs collectives over the ranks of a mesh, on one kind of device.
 
@@ -320,8 +307,6 @@ void bind_collectives(pyb::module_& module) {
   module.def("nccl_version", &nccl_version, Free());
   module.def("time_all_reduce", &timed, pyb::arg("communicator"), pyb::arg("tensors"),
              pyb::arg("out"), pyb::arg("op"), pyb::arg("iterations"), Free());
-  module.def("time_in_graph", &graph_times, pyb::arg("communicator"), pyb::arg("call"),
-             pyb::arg("calls"), pyb::arg("replays"));
 }
 
 }  // namespace vt::py

@@ -20,10 +20,12 @@ struct alignas(128) Flag {
 struct Pad {
   Flag arrived[kMaxBlocks][kMaxCudaRanks];   // barriers that block b of peer p has come to
   Flag landed[kMaxBlocks][kMaxCudaRanks];    // chunks that block b of peer p has delivered here
-  Flag consumed[kMaxBlocks][kMaxCudaRanks];  // chunks of ours that block b of peer p has used up
+  Flag handed[kMaxBlocks][kMaxCudaRanks];    // tiles that block b of a neighbour has handed over
+  Flag consumed[kMaxBlocks][kMaxCudaRanks];  // tiles of ours that block b of a neighbour has used
   Flag barrier_epoch[kMaxBlocks];            // barriers that block b has passed
   Flag packet_epoch[kMaxBlocks];             // packet exchanges that block b has done
   Flag chunk_epoch[kMaxBlocks];              // chunks that block b has been through
+  Flag ring_epoch[kMaxBlocks];               // tiles that block b has been through
   uint32_t units[kMaxBlocks];                // kernels that ended before the one that block b runs
 };
 

@@ -20,6 +20,7 @@ ALGORITHMS = [
     "two_shot",
     "push",
     "copy_engine",
+    "ring",
 ]
 # Bytes: less than a word, odd numbers of words and lines, around the limits of one launch.
 SIZES = [4, 36, 1000, 4096, 65544, 300_004, 2_097_152, 5_000_012]

@@ -22,6 +22,7 @@ ALGORITHMS = (
     "two_shot",
     "push",
     "copy_engine",
+    "ring",
     "nccl",
 )
 

@@ -8,4 +8,5 @@
 #include "collectives/cuda/algorithms/packet_two.h"
 #include "collectives/cuda/algorithms/parts.h"
 #include "collectives/cuda/algorithms/push.h"
+#include "collectives/cuda/algorithms/ring.h"
 #include "collectives/cuda/algorithms/two_shot.h"

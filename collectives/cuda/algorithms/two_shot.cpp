@@ -20,16 +20,19 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
 
 void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
 
+void run_piece(const Site& site, direct::Args& args, size_t bytes, DType dtype, ReduceOp op,
+               const Plan& plan) {
+  args.count = static_cast<int64_t>(bytes / item_size(dtype));
+  const int threads = plan.threads ? plan.threads : kThreads;
+  const int most = std::min(site.most_blocks(threads), plan.blocks ? plan.blocks : 64);
+  const size_t blocks = bytes / site.ranks() / kBytesPerBlock;
+  direct::launch(site, kernel(dtype, op, site.ranks()), args,
+                 static_cast<int>(std::clamp<size_t>(blocks, 1, most)), threads);
+}
+
 void run(Site& site, const Unit& unit, const Plan& plan) {
-  const Call& call = unit.call();
-  const void* const function = kernel(call.input.dtype(), call.op, site.ranks());
   direct::for_each_piece(site, unit, [&](direct::Args& args, size_t bytes) {
-    args.count = static_cast<int64_t>(bytes / item_size(call.input.dtype()));
-    const int threads = plan.threads ? plan.threads : kThreads;
-    const int most = std::min(site.most_blocks(threads), plan.blocks ? plan.blocks : 64);
-    const size_t blocks = bytes / site.ranks() / kBytesPerBlock;
-    direct::launch(site, function, args, static_cast<int>(std::clamp<size_t>(blocks, 1, most)),
-                   threads);
+    run_piece(site, args, bytes, unit.dtype, unit.call().op, plan);
   });
 }
 

@@ -10,6 +10,9 @@ const void* kernel(DType dtype, ReduceOp op, int ranks);
 const void* float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* integer_kernel(DType dtype, ReduceOp op, int ranks);
 
+// Of buffers that all devices reach.
+void run_piece(const Site& site, direct::Args& args, size_t bytes, DType dtype, ReduceOp op,
+               const Plan& plan);
 void run(Site& site, const Unit& unit, const Plan& plan);
 void for_each_kernel(void (*f)(const void* kernel));
 

@@ -1,0 +1,91 @@
+// Grids and tiles of the chain of neighbours.
+#include "collectives/cuda/algorithms/ring.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "collectives/cuda/algorithms/kernels.h"
+#include "collectives/cuda/algorithms/two_shot.h"
+#include "device/cuda/check.h"
+#include "device/cuda/device.h"
+
+namespace vt::collectives::gpu::ring {
+namespace {
+
+constexpr int kChannels = 24;
+constexpr size_t kMostShared = std::max(shared_bytes(4, true), shared_bytes(6, false));
+
+bool begins_at_a_word(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
+const void* kernel(DType dtype, ReduceOp op, int ranks) {
+  return of_any_group(float_kernel, integer_kernel, dtype, op, ranks);
+}
+
+bool has_bulk_copies() {
+  int device = 0, major = 0;
+  VT_CUDA(cudaGetDevice(&device));
+  VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return major >= 9;
+}
+
+}  // namespace
+
+// A kernel of kThreads threads that takes a whole multiprocessor: f, which asks for kMaxThreads, is
+// not for it; setting the attribute loads it.
+void for_each_kernel(void (*)(const void* kernel)) {
+  if (*unavailable() || !has_bulk_copies()) return;
+  for (int t = 0; t < kDTypeCount; ++t) {
+    const auto dtype = static_cast<DType>(t);
+    if (dtype == DType::kBool) continue;
+    for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax}) {
+      VT_CUDA(cudaFuncSetAttribute(kernel(dtype, op, 2),
+                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(kMostShared)));
+    }
+  }
+}
+
+bool suits(const Site&, const Unit&) { return false; }
+
+void run(Site& site, const Unit& unit, const Plan& plan) {
+  VT_CHECK(!*unavailable(), kRuntime, "all_reduce by the ring: ", unavailable());
+  {
+    const cuda::DeviceGuard guard(site.device_index(0));
+    VT_CHECK(has_bulk_copies(), kRuntime, "all_reduce by the ring: ", site.mesh(),
+             " has no bulk copies (compute capability 9.0)");
+  }
+  const void* const function = kernel(unit.dtype, unit.call().op, site.ranks());
+  const bool returns = site.ranks() > 2;
+  direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
+    bool aligned = true;
+    for (int r = 0; r < site.ranks(); ++r)
+      aligned &= begins_at_a_word(buffers.in[r]) && begins_at_a_word(buffers.out[r]);
+    // Bulk copies move whole 16-byte words between addresses that are multiples of 16; what is left
+    // has the same bits from another algorithm.
+    const size_t whole = aligned ? bytes / 16 * 16 : 0;
+    if (whole > 0) {
+      Args args{};
+      args.buffers = buffers;
+      args.bytes = static_cast<int64_t>(whole);
+      args.stages = returns ? 4 : 6;
+      for (int r = 0; r < site.ranks(); ++r) args.scratch[r] = site.scratch<char>(r);
+      const int most =
+          std::min(site.most_blocks(kThreads, 1), plan.blocks ? plan.blocks : kChannels);
+      const int blocks = static_cast<int>(
+          std::clamp<size_t>(whole / (4 * static_cast<size_t>(kTileBytes)), 1, most));
+      for (int r = 0; r < site.ranks(); ++r) {
+        args.buffers.clique = site.clique(r);
+        site.launch(function, r, blocks, kThreads, &args, shared_bytes(args.stages, returns));
+      }
+    }
+    if (whole == bytes) return;
+    direct::Args rest = buffers;
+    for (int r = 0; r < site.ranks(); ++r) {
+      rest.in[r] = static_cast<const char*>(rest.in[r]) + whole;
+      rest.out[r] = static_cast<char*>(rest.out[r]) + whole;
+    }
+    two_shot::run_piece(site, rest, bytes - whole, unit.dtype, unit.call().op, {});
+  });
+}
+
+}  // namespace vt::collectives::gpu::ring
