@@ -12,6 +12,7 @@
 #include "autograd/gradient_place.h"
 #include "autograd/node_table.h"
 #include "autograd/variable.h"
+#include "device/capture.h"
 #include "device/cpu/parallel.h"
 #include "device/profiler.h"
 #include "device/worker.h"
@@ -60,8 +61,12 @@ class GraphTask {
   void run() {
     // A hook that runs backward is on a worker already; waiting there for that worker would never
     // end.
-    if (spans_devices() && !on_worker_thread()) run_on_workers();
-    else run_here();
+    if (!spans_devices()) return run_here();
+    Streams streams(*this);
+    // A capture is not for several threads at once.
+    if (on_worker_thread() || streams.captured()) run_here();
+    else run_on_workers();
+    streams.join();
   }
 
   ~GraphTask() {
@@ -136,6 +141,93 @@ class GraphTask {
     return count > 1;
   }
 
+  // Note [Streams of a pass]
+  // Backward of an operation is queued where its forward was, the gradient of a leaf where the
+  // caller looks for it: on the stream that is current where backward was called. Gradients that
+  // pass from one stream of a device to another are ordered on the way; copies between devices
+  // order themselves with the streams that are current on both.
+  Stream stream_of(const Node& node) const {
+    return node.edge_count() == 0 ? home_[node.device().index] : node.stream();
+  }
+
+  static void make_current(Stream stream) {
+    Backend& device = backend(stream.device);
+    if (!(device.current_stream(stream.device.index) == stream)) device.set_current_stream(stream);
+  }
+
+  void enter_streams(Node& node) const {
+    for (int e = 0; e < node.edge_count(); ++e) {
+      const Node* next = node.edge(e).node.get();
+      if (next && next->device().is_cuda() && next->device() != node.device())
+        make_current(stream_of(*next));
+    }
+    if (node.device().is_cuda()) make_current(stream_of(node));
+  }
+
+  // The gradient that `node` has made will be used on the stream of `next`, which becomes current.
+  void hand_over(const Tensor& grad, const Node& node, const Node& next) const {
+    if (!grad.defined() || !next.device().is_cuda()) return;
+    const Stream to = stream_of(next);
+    if (node.device() == next.device()) pass_on(grad, stream_of(node), to);
+    make_current(to);
+  }
+
+  static void pass_on(const Tensor& grad, Stream from, Stream to) {
+    if (from == to || !grad.device().is_cuda()) return;
+    order_streams(from, to);
+    if (grad.numel() > 0 && !grad.storage().wrapped())
+      backend(to.device).record_stream(to.device.index, grad.storage().data(), to);
+  }
+
+  // The current streams of the thread that called backward, which come back at the end.
+  class Streams {
+   public:
+    explicit Streams(GraphTask& task) : task_(task) {
+      const uint64_t devices = task.devices_[static_cast<int>(DeviceType::kCUDA)];
+      for (int i = 0; i < kMaxDevices; ++i)
+        if (devices >> i & 1) {
+          const Stream stream = cuda_backend().current_stream(i);
+          task.home_[i] = stream;
+          home_.push_back(stream);
+        }
+      for (const Ref<Node>& root : task.roots_) {
+        if (!root->device().is_cuda()) continue;
+        const Stream to = task.stream_of(*root);
+        for (const Tensor& grad : task.table_.find(root.get())->grads)
+          if (grad.defined()) pass_on(grad, task.home_[root->device().index], to);
+      }
+    }
+    ~Streams() {
+      for (Stream stream : home_) make_current(stream);
+    }
+    Streams(const Streams&) = delete;
+    Streams& operator=(const Streams&) = delete;
+
+    bool captured() const {
+      return std::any_of(home_.begin(), home_.end(),
+                         [](Stream stream) { return any_capture() && capture_of(stream); });
+    }
+    // What the caller queues later follows the pass.
+    void join() const {
+      std::vector<Stream> used;
+      for (const NodeState* state : task_.order_) {
+        if (!state->node->device().is_cuda()) continue;
+        const Stream stream = task_.stream_of(*state->node);
+        if (std::find(used.begin(), used.end(), stream) == used.end()) used.push_back(stream);
+      }
+      for (Stream stream : used) order_streams(stream, task_.home_[stream.device.index]);
+      for (size_t i = 0; i < task_.captures_.size(); ++i) {
+        const Node& node = *task_.targets_[i].node;
+        if (task_.captures_[i].defined() && node.device().is_cuda())
+          pass_on(task_.captures_[i], task_.stream_of(node), task_.home_[node.device().index]);
+      }
+    }
+
+   private:
+    GraphTask& task_;
+    std::vector<Stream> home_;
+  };
+
   void run_here() {
     GradMode mode(options_.create_graph);
     std::vector<NodeState*> ready;
@@ -149,12 +241,13 @@ class GraphTask {
       NodeState* state = ready.back();
       ready.pop_back();
       Node* node = state->node;
-      if (several) enter_stream(*node);
+      if (several) enter_streams(*node);
       execute(*state, outputs);
       for (int e = 0; e < node->edge_count(); ++e) {
         const Edge& edge = node->edge(e);
         if (!edge.node) continue;
         NodeState* next = table_.find(edge.node.get());
+        if (several) hand_over(outputs[e], *node, *edge.node);
         if (outputs[e].defined()) accumulate(next->grads[edge.slot], std::move(outputs[e]));
         if (--next->waiting_for == 0) {
           ready.push_back(next);
@@ -162,21 +255,6 @@ class GraphTask {
         }
       }
     }
-  }
-
-  // Backward of an operation is queued where its forward was. Gradients that it leaves on other
-  // devices are ordered with the work that takes them from there.
-  static void enter_stream(Node& node) {
-    for (int e = 0; e < node.edge_count(); ++e) {
-      const Node* next = node.edge(e).node.get();
-      if (next && next->device().is_cuda() && next->device() != node.device())
-        make_current(next->stream());
-    }
-    if (node.device().is_cuda()) make_current(node.stream());
-  }
-  static void make_current(Stream stream) {
-    Backend& device = backend(stream.device);
-    if (!(device.current_stream(stream.device.index) == stream)) device.set_current_stream(stream);
   }
 
   // Leaves in `outputs` one gradient an edge.
@@ -309,7 +387,7 @@ class GraphTask {
     }
     if (!failed) {
       try {
-        enter_stream(*node);
+        enter_streams(*node);
         execute(state, outputs);
       } catch (...) {
         std::lock_guard lock(done_mutex_);
@@ -327,6 +405,7 @@ class GraphTask {
         std::lock_guard lock(stripe(next));
         if (outputs[e].defined()) {
           try {
+            hand_over(outputs[e], *node, *edge.node);
             accumulate(next->grads[edge.slot], std::move(outputs[e]));
           } catch (...) {
             std::lock_guard failure_lock(done_mutex_);
@@ -353,6 +432,7 @@ class GraphTask {
   std::vector<NodeState*> order_;
   std::vector<Node*> borrowed_from_;  // under done_mutex_
   std::array<uint64_t, kDeviceTypeCount> devices_{};
+  std::array<Stream, kMaxDevices> home_{};  // of a pass over several devices: the caller's streams
 
   std::array<std::array<std::unique_ptr<Lane>, kMaxDevices>, kDeviceTypeCount> lanes_;
   std::array<std::mutex, 16> stripes_;

@@ -76,4 +76,18 @@ void observe_copies(CopyObserver observer) {
   g_copy_observer.store(observer, std::memory_order_relaxed);
 }
 
+void order_streams(Stream earlier, Stream later) {
+  if (earlier == later || earlier.device.is_cpu()) return;
+  Backend& own = backend(earlier.device);
+  void* const event = own.create_event(earlier.device.index, false);
+  try {
+    own.record_event(event, earlier);
+    own.wait_event(later, event);
+  } catch (...) {
+    own.destroy_event(event);
+    throw;
+  }
+  own.destroy_event(event);
+}
+
 }  // namespace vt

@@ -155,4 +155,7 @@ void copy_bytes(void* dst, Device dst_device, const void* src, Device src_device
 using CopyObserver = void (*)(Device dst, Device src, size_t bytes);
 void observe_copies(CopyObserver observer);
 
+// Work queued on `later` from now on waits for what is queued on `earlier` now.
+void order_streams(Stream earlier, Stream later);
+
 }  // namespace vt
