@@ -120,17 +120,4 @@ double elapsed_ms(const Event& start, const Event& end) {
   return ms;
 }
 
-void order_streams(Stream earlier, Stream later) {
-  if (earlier == later) return;
-  Event* event = create_event(earlier.device.index, false);
-  try {
-    record_event(*event, earlier);
-    wait_event(later, *event);
-  } catch (...) {
-    destroy_event(event);
-    throw;
-  }
-  destroy_event(event);  // the wait refers to this recording even when the event is recorded again
-}
-
 }  // namespace vt::cuda

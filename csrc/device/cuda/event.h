@@ -26,8 +26,6 @@ bool query_event(const Event& event);
 void synchronize_event(const Event& event);
 double elapsed_ms(const Event& start, const Event& end);
 
-// Work queued on `later` from now on waits for what is queued on `earlier` now. Free for one and
-// the same stream.
-void order_streams(Stream earlier, Stream later);
+using vt::order_streams;
 
 }  // namespace vt::cuda
