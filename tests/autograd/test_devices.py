@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as pt
 from oracle_graph import check, leaf
@@ -179,3 +180,38 @@ def test_results_do_not_depend_on_the_devices_used() -> None:
         total.backward()
         grads.append(x.grad)
     check(grads[0], pt.from_dlpack(grads[1].detach()).clone(), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.cuda
+def test_gradients_that_pass_from_stream_to_stream_are_waited_for() -> None:
+    """Parts of a forward pass on two streams of a GPU and on the CPU, so that workers run it."""
+    numbers = np.random.default_rng(2)
+    wide = vt.from_numpy(numbers.standard_normal((1500, 1500)).astype(np.float32)).cuda() / 40
+    first = vt.from_numpy(numbers.standard_normal((1500, 1500)).astype(np.float32))
+    beside = vt.from_numpy(numbers.standard_normal((1500,)).astype(np.float32))
+
+    def gradients(streams: list[vt.cuda.Stream]) -> list[bytes]:
+        leaf = first.cuda().requires_grad_()
+        on_cpu = beside.clone().requires_grad_()
+        x = leaf * 1.0
+        y = on_cpu.cuda()
+        main = vt.cuda.current_stream()
+        for i in range(6):
+            stream = streams[i % len(streams)]
+            stream.wait_stream(main)
+            for other in streams:
+                stream.wait_stream(other)
+            with vt.cuda.stream(stream):
+                x = (x @ wide) * 0.5 + y + leaf * (0.1 * i)
+        for stream in streams:
+            main.wait_stream(stream)
+        (x * x).sum().backward()
+        assert leaf.grad is not None and on_cpu.grad is not None
+        seen = leaf.grad * 1.0  # on the stream of the caller, without waiting
+        return [np.array(seen.cpu()).tobytes(), np.array(on_cpu.grad).tobytes()]
+
+    expected = gradients([vt.cuda.current_stream()])
+    several = [vt.cuda.Stream() for _ in range(2)]
+    for _ in range(10):
+        assert gradients(several) == expected
+    assert vt.cuda.current_stream().cuda_stream == vt.cuda.default_stream().cuda_stream
