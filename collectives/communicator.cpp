@@ -27,7 +27,12 @@ std::string list(const fabric::Mesh& mesh, uint32_t mask) {
   return str(std::has_single_bit(mask) ? "rank " : "ranks ", text);
 }
 
+constexpr auto kInterruptCheck = std::chrono::milliseconds(100);
+std::atomic<void (*)()> g_interrupt_check{nullptr};
+
 }  // namespace
+
+void set_interrupt_check(void (*check)()) { g_interrupt_check = check; }
 
 Communicator::Communicator(const fabric::Mesh& mesh)
     : Communicator(mesh, Options{.timeout_seconds = env::fabric_timeout_seconds()}) {}
@@ -59,7 +64,23 @@ Communicator::~Communicator() {
   for (Pending& unit : pending_) drop_marks(unit);
 }
 
+void Communicator::set_aborted() {
+  if (!broken_)
+    broken_ = error(ErrorKind::kFabric,
+                    "collective: aborted, its results are lost; reset() makes the communicator "
+                    "usable again");
+  progress_.notify_all();
+}
+
+void Communicator::abort() {
+  aborted_ = true;
+  engine_->abort();  // first: a thread that holds the lock may wait for a kernel
+  std::lock_guard lock(mutex_);
+  set_aborted();
+}
+
 void Communicator::check_usable() {
+  if (aborted_) set_aborted();
   if (!broken_) {
     try {
       engine_->check();
@@ -193,15 +214,35 @@ const Unit* Communicator::incomplete(int rank) const {
   return nullptr;
 }
 
+void Communicator::hear_interrupt(std::unique_lock<std::mutex>& lock) {
+  const auto check = g_interrupt_check.load();
+  if (!check) return;
+  lock.unlock();
+  try {
+    check();
+  } catch (...) {
+    abort();
+    throw;
+  }
+  lock.lock();
+}
+
 void Communicator::await(std::unique_lock<std::mutex>& lock, int rank) {
   using Clock = std::chrono::steady_clock;
   const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                            std::chrono::duration<double>(options_.timeout_seconds));
   while (!broken_ && !failures_[rank] && !is_done(rank)) {
-    if (progress_.wait_until(lock, deadline) == std::cv_status::no_timeout) continue;
+    const auto look = std::min(deadline, Clock::now() + kInterruptCheck);
+    if (progress_.wait_until(lock, look) == std::cv_status::no_timeout) continue;
+    if (Clock::now() < deadline) {
+      hear_interrupt(lock);
+      continue;
+    }
     const Unit* const unit = incomplete(rank);
     if (!unit || broken_) {
-      progress_.wait(lock);  // everybody came; a unit that runs has deadlines of its own
+      // Everybody came; a unit that runs has deadlines of its own.
+      if (progress_.wait_for(lock, kInterruptCheck) == std::cv_status::timeout)
+        hear_interrupt(lock);
       continue;
     }
     broken_ = error(
@@ -237,7 +278,9 @@ void Communicator::synchronize() {
   if (!broken_) {
     try {
       engine_->synchronize();
-      return;
+      if (!aborted_) return;
+      set_aborted();
+      std::rethrow_exception(broken_);
     } catch (const Error&) { broken_ = std::current_exception(); }
     progress_.notify_all();
   }
@@ -263,6 +306,7 @@ void Communicator::reset() {
     std::fill(next_.begin(), next_.end(), first_);
     std::fill(failures_.begin(), failures_.end(), nullptr);
     broken_ = nullptr;
+    aborted_ = false;
     engine_->reset();
     for (auto& tensors : kept_) tensors.clear();
     progress_.notify_all();

@@ -2,6 +2,7 @@
 // and has an engine run each unit once its last rank has arrived. Never blocks a rank that only
 // arrives; never waits without a deadline.
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -20,6 +21,10 @@ struct Request {
   ReduceOp op = ReduceOp::kSum;
   int root = 0;
 };
+
+// What a host thread that waits for others calls every tenth of a second, so that the language
+// above can hear of an interrupt; what it throws ends the wait and aborts the communicator.
+void set_interrupt_check(void (*check)());
 
 class Communicator {
  public:
@@ -69,6 +74,10 @@ class Communicator {
   // with the same options, and kept.
   std::shared_ptr<Communicator> subgroup(std::span<const int> ranks);
 
+  // From any thread, while others wait: every wait ends with a FabricError, kernels that wait for a
+  // peer leave, and every call throws until reset().
+  void abort();
+
   // Blocks the host until all started units are done; throws if one of them failed.
   void synchronize();
   // After a time-out every call throws again until this has dropped what was pending, here and in
@@ -83,6 +92,7 @@ class Communicator {
   };
 
   void check_usable();
+  void set_aborted();
   void check_rank(const char* what, int rank) const;
 
   void check_in_step(Kind kind);
@@ -97,6 +107,7 @@ class Communicator {
   void keep(Unit& unit);
   bool is_done(int rank) const;
   void await(std::unique_lock<std::mutex>& lock, int rank);
+  void hear_interrupt(std::unique_lock<std::mutex>& lock);
   const Unit* incomplete(int rank) const;
   Communicator& pair(int rank, int other);
 
@@ -114,6 +125,7 @@ class Communicator {
   bool running_ = false;                      // a thread is running units
   bool group_running_ = false;                // and it is that of a group call
   std::exception_ptr broken_;                 // timed out: thrown by every call until reset()
+  std::atomic<bool> aborted_{false};          // abort() was called
   Unit group_;                                // of the group call that runs: made once for all
 
   std::mutex subgroups_mutex_;

@@ -69,6 +69,8 @@ class Engine : public ReplayGuest, public std::enable_shared_from_this<Engine> {
   virtual void check() {}
   // Blocks until the queued units are done, then check().
   virtual void synchronize() {}
+  // Has kernels that wait for a peer leave; from any thread, at any time.
+  virtual void abort() {}
   // Stops what still runs and makes the engine ready for the next unit, whatever went wrong before.
   virtual void reset() {}
 };

@@ -89,6 +89,8 @@ class CudaEngine final : public Engine {
     check();
   }
 
+  void abort() override { site_.abort(); }
+
   void reset() override {
     if (!site_.streams().capturing()) site_.reset();  // a unit in a capture has not run
   }

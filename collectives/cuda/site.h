@@ -70,6 +70,7 @@ class Site {
 
   bool any_fault() const { return faults_.any(); }
   std::string fault_sentence() const { return faults_.sentence(mesh_); }
+  void abort() { faults_.abort(); }  // whoever waits in a kernel leaves
   // Stops waiting kernels, and makes pads and mailboxes as they were at the start.
   void reset();
 

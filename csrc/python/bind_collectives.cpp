@@ -256,6 +256,10 @@ Args:
 }  // namespace
 
 void bind_collectives(pyb::module_& module) {
+  set_interrupt_check([] {
+    pyb::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw pyb::error_already_set();
+  });
   pyb::class_<PyWork>(module, "Work", "A group call that was started with async_op=True.")
       .def(
           "is_completed", [](PyWork& w) { return w.work.is_completed(); }, Free(),
@@ -286,6 +290,9 @@ void bind_collectives(pyb::module_& module) {
           "The communicator of some of the ranks, numbered anew in the order given; kept.")
       .def("synchronize", &Communicator::synchronize, Free(),
            "Blocks until all that was started is done; throws if something failed on a device.")
+      .def("abort", &Communicator::abort, Free(),
+           "From any thread: every wait ends with a FabricError, kernels that wait for a peer "
+           "leave, and every call throws until reset().")
       .def("reset", &Communicator::reset, Free(),
            "Makes the communicator usable again after a time-out; drops what was pending.");
   bind_group_calls(type);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -154,21 +155,43 @@ def test_bad_shapes_and_shared_memory(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_an_abort_in_the_middle(device: str) -> None:
-    """Ranks hang in a call and another thread gives up on them."""
-    comm = collectives.Communicator(mesh_of(device), timeout=0.3)
+    """Ranks wait in a call, and another thread gives it up long before the deadline."""
+    comm = collectives.Communicator(mesh_of(device), timeout=30.0)
     caught: list[BaseException] = []
 
-    def hang() -> None:
-        arrive(comm, "all_gather", 0)
+    def hang(rank: int) -> None:
+        arrive(comm, "all_gather", rank)
         try:
-            comm.wait(0)
-        except vibetensor.FabricTimeoutError as error:
+            comm.wait(rank)
+        except vibetensor.FabricError as error:
             caught.append(error)
 
-    thread = threading.Thread(target=hang)
-    thread.start()
-    thread.join()
-    assert len(caught) == 1
+    threads = [threading.Thread(target=hang, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    start = time.monotonic()
+    comm.abort()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - start < 5
+    assert len(caught) == 2 and all("aborted" in str(error) for error in caught)
+    with pytest.raises(vibetensor.FabricError, match="aborted"):
+        comm.barrier()
+    comm.reset()
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_interrupt_ends_a_wait(device: str) -> None:
+    comm = collectives.Communicator(mesh_of(device), timeout=30.0)
+    arrive(comm, "reduce", 1)
+    timer = threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT))
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        comm.wait(1)
+    assert time.monotonic() - start < 5
     comm.reset()
     assert_works(comm)
 
