@@ -265,3 +265,29 @@ def test_counts_out_of_range_are_errors() -> None:
         vibetensor.capture(lambda: None, warmup=0)
     with pytest.raises(ValueError, match="max_graphs"):
         vibetensor.capture(lambda: None, max_graphs=0)
+
+
+@cuda
+def test_calls_from_different_streams_leave_each_other_their_inputs() -> None:
+    weight = torch.rand(1024, 1024, device="cuda") / 512
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for _ in range(30):
+            y = y @ weight
+        return y + x
+
+    inputs = [torch.full((1024, 1024), float(i), device="cuda") for i in range(8)]
+    expected = [np.array(step(x).cpu()) for x in inputs]
+    captured = vibetensor.capture(step)
+    for _ in range(3):
+        captured(inputs[0])
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    found = []
+    for i, x in enumerate(inputs):
+        with torch.cuda.stream(streams[i % 3]):
+            found.append(captured(x).clone())
+    torch.cuda.synchronize()
+    for got, want in zip(found, expected, strict=True):
+        assert np.array_equal(np.array(got.cpu()), want)

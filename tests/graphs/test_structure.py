@@ -1,0 +1,45 @@
+"""Arguments of captured steps: what a graph depends on, and where their tensors go."""
+
+from __future__ import annotations
+
+from vibetensor import _C
+from vibetensor.structure import Placed, key_of, leaves_of, map_placed, map_tensors
+
+FIRST, SECOND = _C.device("cuda:0"), _C.device("cuda:1")  # names only: nothing is queued there
+
+
+def tensor(*shape: int) -> _C.Tensor:
+    return _C.ops.zeros(list(shape))
+
+
+def test_each_tensor_goes_where_its_part_of_the_argument_says() -> None:
+    found: list[tuple[_C.Tensor, _C.device]] = []
+    a, b, c = tensor(2), tensor(3), tensor(4)
+    key_of(([a], {"x": Placed((b, 7), SECOND)}, c), found, FIRST)
+    assert [(t.shape[0], device) for t, device in found] == [(2, FIRST), (3, SECOND), (4, FIRST)]
+
+
+def test_the_key_names_shapes_constants_and_devices() -> None:
+    def key(value: object) -> object:
+        return key_of(value, [], FIRST)
+
+    assert key(Placed(tensor(2), SECOND)) == key(Placed(tensor(2), SECOND))
+    assert key(Placed(tensor(2), SECOND)) != key(Placed(tensor(2), FIRST))
+    assert key(Placed((tensor(2), 1), FIRST)) != key(Placed((tensor(2), 2), FIRST))
+    assert key([tensor(2)]) != key([tensor(3)])
+    hash(key([Placed({"x": tensor(2)}, SECOND), None]))
+
+
+def test_mapping_keeps_the_structure_and_says_where_tensors_go() -> None:
+    value = [tensor(2), Placed([tensor(3), "text"], SECOND)]
+    seen = []
+
+    def note(t: _C.Tensor, device: _C.device) -> _C.Tensor:
+        seen.append((t.shape[0], device))
+        return t
+
+    mapped = map_placed(note, value, FIRST)
+    assert seen == [(2, FIRST), (3, SECOND)]
+    assert mapped[1].device == SECOND and mapped[1].value[1] == "text"
+    doubled = map_tensors(lambda t: t.reshape(1, -1), value)
+    assert [t.shape for t in leaves_of(doubled) if isinstance(t, _C.Tensor)] == [(1, 2), (1, 3)]
