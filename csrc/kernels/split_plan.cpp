@@ -7,9 +7,10 @@ namespace vt {
 namespace {
 
 // In cycles of a multiprocessor, which has one tile of 128 x 128 at a time.
-constexpr int64_t kRows = 128, kColumns = 128, kStep = 32;
-constexpr double kStepCycles = 1900;     // kStep along k
-constexpr double kTileCycles = 5000;     // the first numbers and the results
+constexpr int64_t kRows = 128, kColumns = 128, kStep = 64;
+constexpr double kStepCycles = 3800;     // kStep along k
+constexpr double kTileCycles = 2500;     // the results
+constexpr double kStartCycles = 3000;    // the first numbers
 constexpr double kAddCycles = 3500;      // one more kernel, for the parts
 constexpr double kBytesPerCycle = 2000;  // of all memory
 constexpr int64_t kLeastPart = 128;      // shorter parts of k are not worth their sums
@@ -27,7 +28,8 @@ SplitPlan plan_split(int64_t m, int64_t n, int64_t k, int64_t batch, int multipr
   for (int64_t wanted = 1; wanted <= most; ++wanted) {
     const int64_t part = ceil_div(ceil_div(k, wanted), kStep) * kStep, parts = ceil_div(k, part);
     const auto rounds = static_cast<double>(ceil_div(tiles * parts, multiprocessors));
-    double cycles = rounds * (static_cast<double>(part / kStep) * kStepCycles + kTileCycles);
+    double cycles =
+        rounds * (static_cast<double>(part / kStep) * kStepCycles + kTileCycles) + kStartCycles;
     if (parts > 1)
       cycles += kAddCycles + out_bytes * (2 * static_cast<double>(parts) + 1) / kBytesPerCycle;
     if (best.part == 0 || cycles < best.cycles)

@@ -6,7 +6,7 @@ namespace vt {
 
 struct SplitPlan {
   int parts = 1;
-  int part = 0;       // how long a part of k is: a multiple of 32
+  int part = 0;       // how long a part of k is: a multiple of 64
   double cycles = 0;  // what the rule expects the product to take
 };
 

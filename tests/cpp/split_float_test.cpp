@@ -82,7 +82,7 @@ TEST(SplitPlan, PartsCoverK) {
     for (int64_t n : {4, 128, 1000})
       for (int64_t k : {1, 16, 130, 8192, 65536}) {
         const SplitPlan plan = plan_split(m, n, k, 1, 132);
-        EXPECT_EQ(plan.part % 32, 0);
+        EXPECT_EQ(plan.part % 64, 0);
         EXPECT_GE(int64_t{plan.parts} * plan.part, k);
         EXPECT_LT(int64_t{plan.parts - 1} * plan.part, k);
       }

@@ -10,8 +10,7 @@ inline constexpr int kRows = 128, kColumns = 128;  // of a block's tile
 inline constexpr int kThreads = 256;               // two groups of four warps, 64 rows each
 inline constexpr int kPadded = kColumns + 4;       // a row of results in shared memory
 inline constexpr int kStageBytes = kSixteens * 3 * kRightBytes;
-inline constexpr int kSharedBytes = kRows * kPadded * 4;
-static_assert(2 * kStageBytes <= kSharedBytes);
+inline constexpr int kSharedBytes = 2 * kStageBytes + kRows * kPadded * 4;
 
 // Everything a launch needs. Strides in elements; a_stride and b_stride step along the dimension
 // that is not contiguous.
@@ -19,9 +18,10 @@ struct Product {
   const float *a, *b;
   int64_t a_stride, b_stride, a_batch, b_batch;
   int m, n, k;
-  int tiles_n;  // a row of tiles: blockIdx.x walks them, columns first
-  int parts;    // of k, blockIdx.y
-  int part;     // how long one is: a multiple of kStep
+  int tiles_m, tiles_n;
+  int parts;    // of k
+  int part;     // how long one is: a multiple of two steps
+  int works;    // tiles * parts * batch: what blocks take in turn
   float* sums;  // [batch, parts, m, padded n] where parts > 1
   Store store;
 };
@@ -61,76 +61,144 @@ __device__ __forceinline__ void start_products(float (&sum)[64],
   end_products();
 }
 
-template <Order kA, Order kB>
-__global__ void __launch_bounds__(kThreads, 1) split_product_kernel(const Product p) {
-  extern __shared__ __align__(128) char shared[];
-  const int batch = static_cast<int>(blockIdx.z);
-  const int first_row = static_cast<int>(blockIdx.x) / p.tiles_n * kRows;
-  const int first_column = static_cast<int>(blockIdx.x) % p.tiles_n * kColumns;
-  const int first_k = static_cast<int>(blockIdx.y) * p.part;
-  const int count = min(p.part, p.k - first_k);
-  const float* const a =
-      p.a + batch * p.a_batch + first_k * (kA == Order::kInner ? int64_t{1} : p.a_stride);
-  const float* const b =
-      p.b + batch * p.b_batch + first_k * (kB == Order::kInner ? int64_t{1} : p.b_stride);
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int g = lane / 4, t = lane % 4;
+// One tile of one part of one batch. Columns go first, so that blocks at work share rows.
+struct Work {
+  int first_row, first_column, count;  // count: of k
+  int64_t batch, part;
 
-  LeftLoader<kA> left(a, p.a_stride, first_row + warp * 16 + 2 * g, p.m, t);
-  RightLoader<kB> right(b, p.b_stride, first_column, p.n);
-  const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  const int steps = (count + kStep - 1) / kStep;
-  float total[64] = {}, sum[64];
-  LeftPieces pieces[kSixteens], next[kSixteens];
-  left.load(count);
-  right.load(count);
-  left.split(pieces);
-  right.split(shared);
-  left.load(count - kStep);
-  right.load(count - kStep);
-#pragma unroll 2
-  for (int step = 0; step < steps; ++step) {
-    publish_operands();
-    __syncthreads();  // this step's right operand is there, and nobody reads the one before
-    start_products(sum, pieces, stages + step % 2 * kStageBytes);
-    left.split(next);
-    right.split(shared + (step + 1) % 2 * kStageBytes);
-    const int inner = count - (step + 2) * kStep;
-    left.load(inner);
-    right.load(inner);
-    await_products();
-#pragma unroll
-    for (int i = 0; i < 64; ++i) total[i] += sum[i];
-#pragma unroll
-    for (int h = 0; h < kSixteens; ++h) pieces[h] = next[h];
+  __device__ Work(const Product& p, int index) {
+    first_column = index % p.tiles_n * kColumns;
+    index /= p.tiles_n;
+    first_row = index % p.tiles_m * kRows;
+    index /= p.tiles_m;
+    part = index % p.parts;
+    batch = index / p.parts;
+    count = min(p.part, p.k - static_cast<int>(part) * p.part);
+  }
+  template <Order kA>
+  __device__ const float* a(const Product& p) const {
+    return p.a + batch * p.a_batch + part * p.part * (kA == Order::kInner ? 1 : p.a_stride);
+  }
+  template <Order kB>
+  __device__ const float* b(const Product& p) const {
+    return p.b + batch * p.b_batch + part * p.part * (kB == Order::kInner ? 1 : p.b_stride);
+  }
+};
+
+// Both operands of step after step of work after work. Memory is read two steps before the products
+// and split one step before, so the next work begins while the results of one are stored.
+template <Order kA, Order kB>
+class Loaders {
+ public:
+  __device__ Loaders(const Product& p, int row, int t)
+      : p_(p), left_(p.a_stride, t), right_(p.b_stride), row_(row) {
+    start();
+  }
+  __device__ __forceinline__ void load() {
+    left_.load(inner_);
+    right_.load(inner_);
+    inner_ -= kStep;
+  }
+  // After two loads.
+  __device__ __forceinline__ void advance() {
+    if (inner_ > 0) return;
+    index_ += static_cast<int>(gridDim.x);
+    start();
+  }
+  __device__ __forceinline__ void split(LeftPieces (&pieces)[kSixteens], char* stage) const {
+    left_.split(pieces);
+    right_.split(stage);
   }
 
-  // Results go through shared memory, so that rows are written whole and by little code.
-  bool finite = true;
-#pragma unroll
-  for (int i = 0; i < 64; ++i) finite = finite && isfinite(total[i]);
-  const bool plain = __syncthreads_or(!finite);
-  auto* const results = reinterpret_cast<float*>(shared);
+ private:
+  __device__ __forceinline__ void start() {
+    if (index_ >= p_.works) return;  // nothing is left: inner_ keeps all further reads off
+    const Work work(p_, index_);
+    left_.start(work.a<kA>(p_), work.first_row + row_, p_.m);
+    right_.start(work.b<kB>(p_), work.first_column, p_.n);
+    inner_ = work.count;
+  }
+
+  const Product& p_;
+  LeftLoader<kA> left_;
+  RightLoader<kB> right_;
+  int row_, index_ = static_cast<int>(blockIdx.x), inner_ = 0;
+};
+
+// Results go through shared memory, so that rows are written whole and by little code.
+template <Order kA, Order kB>
+__device__ __forceinline__ void store_tile(const Product& p, const Work& work,
+                                           const float (&total)[64], float* results, int warp,
+                                           int lane) {
   constexpr float kUnscale = 1 / (kSplitScale * kSplitScale);
+  float* const own = results + (warp * 16 + lane / 4 * 2) * kPadded + lane % 4 * 2;
+  bool finite = true;
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
-    for (int j = 0; j < 16; ++j)
-      *reinterpret_cast<float2*>(results + (warp * 16 + 2 * g + half) * kPadded + j * 8 + 2 * t) = {
-          total[j * 4 + half * 2] * kUnscale, total[j * 4 + half * 2 + 1] * kUnscale};
-  __syncthreads();
-  const int column = first_column + lane * 4;
+    for (int j = 0; j < 16; ++j) {
+      const float x = total[j * 4 + half * 2], y = total[j * 4 + half * 2 + 1];
+      finite = finite && isfinite(x) && isfinite(y);
+      *reinterpret_cast<float2*>(own + half * kPadded + j * 8) = {x * kUnscale, y * kUnscale};
+    }
+  const bool plain = __syncthreads_or(!finite);
+  const int column = work.first_column + lane * 4;
 #pragma unroll 2
   for (int i = warp; i < kRows; i += kThreads / 32) {
-    const int row = first_row + i;
+    const int row = work.first_row + i;
     if (row >= p.m || column >= p.n) continue;
     const float4 four = *reinterpret_cast<const float4*>(results + i * kPadded + lane * 4);
     float x[4] = {four.x, four.y, four.z, four.w};
-    if (plain) multiply_plainly<kA, kB>(x, a, b, p, row, column, count);
-    if (p.parts == 1) store_four(p.store, batch, row, column, p.n, x);
+    if (plain)
+      multiply_plainly<kA, kB>(x, work.a<kA>(p), work.b<kB>(p), p, row, column, work.count);
+    if (p.parts == 1) store_four(p.store, work.batch, row, column, p.n, x);
     else
-      *reinterpret_cast<float4*>(p.sums + part_place(p.m, p.n, batch * p.parts + blockIdx.y, row,
-                                                     column)) = {x[0], x[1], x[2], x[3]};
+      *reinterpret_cast<float4*>(p.sums + part_place(p.m, p.n, work.batch * p.parts + work.part,
+                                                     row, column)) = {x[0], x[1], x[2], x[3]};
+  }
+}
+
+template <Order kA, Order kB>
+__global__ void __launch_bounds__(kThreads, 1)
+    split_product_kernel(const __grid_constant__ Product p) {
+  extern __shared__ __align__(128) char shared[];
+  auto* const results = reinterpret_cast<float*>(shared + 2 * kStageBytes);
+  const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+
+  Loaders<kA, kB> loaders(p, warp * 16 + lane / 4 * 2, lane % 4);
+  // Two steps a turn, each with registers of its own: while products run nothing they read may be
+  // written, and no branch may lie between them and the wait, or the compiler waits for each.
+  LeftPieces even[kSixteens], odd[kSixteens];
+  float total[64], sum[64];
+  const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens],
+                        int stage) {
+    publish_operands();
+    __syncthreads();  // this step's right operand is there, and nobody reads the one before
+    start_products(sum, now, stages + stage * kStageBytes);
+    loaders.split(next, shared + (1 - stage) * kStageBytes);
+    loaders.load();
+    await_products();
+#pragma unroll
+    for (int i = 0; i < 64; ++i) total[i] += sum[i];
+  };
+  loaders.load();
+  loaders.split(even, shared);
+  loaders.load();
+  loaders.advance();
+#pragma unroll 1
+  for (int index = static_cast<int>(blockIdx.x); index < p.works;
+       index += static_cast<int>(gridDim.x)) {
+    const Work work(p, index);
+#pragma unroll
+    for (int i = 0; i < 64; ++i) total[i] = 0;
+#pragma unroll 1
+    for (int left = work.count; left > 0; left -= 2 * kStep) {
+      step(even, odd, 0);
+      step(odd, even, 1);
+      loaders.advance();
+    }
+    store_tile<kA, kB>(p, work, total, results, warp, lane);
   }
 }
 

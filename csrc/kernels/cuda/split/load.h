@@ -20,10 +20,11 @@ enum class Order { kInner, kRows };
 template <Order kOrder>
 class LeftLoader {
  public:
-  __device__ LeftLoader(const float* from, int64_t stride, int first, int rows, int t)
-      : stride_(stride), t_(t) {
+  __device__ LeftLoader(int64_t stride, int t) : stride_(stride), t_(t) {}
+  // Of the operand at `from`, with `rows` rows.
+  __device__ __forceinline__ void start(const float* from, int first, int rows) {
     left_ = rows - first;
-    from_ = kOrder == Order::kInner ? from + first * stride + 4 * t : from + first + 4 * t * stride;
+    from_ = from + (kOrder == Order::kInner ? first * stride_ + 4 * t_ : first + 4 * t_ * stride_);
   }
   // The next step; `inner` numbers along k are left.
   __device__ __forceinline__ void load(int inner) {
@@ -66,19 +67,20 @@ class LeftLoader {
 template <Order kOrder>
 class RightLoader {
  public:
-  __device__ RightLoader(const float* from, int64_t stride, int first, int columns)
-      : stride_(stride) {
+  __device__ explicit RightLoader(int64_t stride) : stride_(stride) {
     const int thread = static_cast<int>(threadIdx.x);
     if constexpr (kOrder == Order::kInner) {  // four lanes a column, columns c and c + 64
       column_ = thread / 4;
       place_ = thread % 4;
-      from_ = from + (first + column_) * stride + 4 * place_;
     } else {  // one sixteen of one column
       column_ = thread % 128;
       place_ = thread / 128;
-      from_ = from + first + column_ + place_ * 16 * stride;
     }
+  }
+  __device__ __forceinline__ void start(const float* from, int first, int columns) {
     left_ = columns - first - column_;
+    from_ = from + (kOrder == Order::kInner ? (first + column_) * stride_ + 4 * place_
+                                            : first + column_ + place_ * 16 * stride_);
   }
   __device__ __forceinline__ void load(int inner) {
     if constexpr (kOrder == Order::kInner) {

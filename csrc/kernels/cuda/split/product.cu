@@ -50,7 +50,7 @@ std::optional<Operand> operand(const GemmMatrix& x, int64_t row_stride, int64_t 
 }
 
 template <Order kA, Order kB>
-void launch(const Queue& queue, const Product& p, dim3 grid) {
+void launch(const Queue& queue, const Product& p, unsigned grid) {
   const auto kernel = &split_product_kernel<kA, kB>;
   queue.allow_shared(reinterpret_cast<const void*>(kernel), kSharedBytes);
   queue.launch_shared(kernel, grid, split::kThreads, kSharedBytes, p);
@@ -99,9 +99,11 @@ bool split_gemm(const Gemm& g) {
             .m = static_cast<int>(g.m),
             .n = static_cast<int>(g.n),
             .k = static_cast<int>(g.k),
+            .tiles_m = static_cast<int>(ceil_div(g.m, split::kRows)),
             .tiles_n = static_cast<int>(ceil_div(g.n, kColumns)),
             .parts = plan.parts,
             .part = plan.part,
+            .works = 0,
             .sums = sums.get(),
             .store = {.out = static_cast<float*>(g.out.data),
                       .bias = static_cast<const float*>(g.bias),
@@ -113,8 +115,10 @@ bool split_gemm(const Gemm& g) {
                       .beta = static_cast<float>(g.beta),
                       .epilogue = g.epilogue,
                       .lines = lines}};
-  const dim3 grid(static_cast<unsigned>(ceil_div(g.m, split::kRows) * p.tiles_n),
-                  static_cast<unsigned>(plan.parts), static_cast<unsigned>(g.batch));
+  const int64_t works = int64_t{p.tiles_m} * p.tiles_n * plan.parts * g.batch;
+  if (works > kMost) return false;
+  p.works = static_cast<int>(works);
+  const auto grid = static_cast<unsigned>(std::min<int64_t>(works, queue.multiprocessors()));
   const bool a_rows = a->order == Order::kRows, b_rows = b->order == Order::kRows;
   if (a_rows && b_rows) launch<Order::kRows, Order::kRows>(queue, p, grid);
   else if (a_rows) launch<Order::kRows, Order::kInner>(queue, p, grid);
