@@ -129,6 +129,10 @@ bool is_small(const Site& site, const Unit& unit) {
 
 bool on_request(const Site&, const Unit&) { return false; }
 
+bool pair_without_reach(const Site& site, const Unit& unit) {
+  return site.ranks() == 2 && !reachable(site, unit);
+}
+
 void move_by_packets(Site& site, const Unit& unit, const Plan&) {
   const Route route = route_of(unit);
   for_each_stretch_of_packets(site, unit, [&](size_t at, size_t bytes, int blocks, int threads) {
@@ -190,7 +194,7 @@ void reduce_by_packets(Site& site, const Unit& unit, const Plan&) {
 }
 
 void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
-  const void* const kernel = reduce_kernel(unit.dtype, unit.call().op, site.ranks());
+  const void* const kernel = reduce_by_scratch_kernel(unit.dtype, unit.call().op, site.ranks());
   const Route route = route_of(unit);
   const int blocks = blocks_for(site, plan, unit.bytes());
   for (int r = 0; r < site.ranks(); ++r) {
@@ -217,7 +221,6 @@ void reduce(Site& site, const Unit& unit, const Plan& plan) {
     const size_t at = static_cast<size_t>(begin) * item_size(unit.dtype);
     ReduceArgs args = reduce_args({}, unit, r, at);
     args.parts.clique = site.clique(r);
-    args.direct = true;
     args.count = std::min(slice, unit.part - begin);
     if (sliced) args.out = static_cast<char*>(unit.out(unit.call().root)) + at;
     site.launch(kernel, r, blocks, threads_of(plan), &args);
@@ -226,6 +229,11 @@ void reduce(Site& site, const Unit& unit, const Plan& plan) {
 
 const void* reduce_kernel(DType dtype, ReduceOp op, int ranks) {
   return of_any_group(reduce_float_kernel, reduce_integer_kernel, dtype, op, ranks);
+}
+
+const void* reduce_by_scratch_kernel(DType dtype, ReduceOp op, int ranks) {
+  return of_any_group(reduce_by_scratch_float_kernel, reduce_by_scratch_integer_kernel, dtype, op,
+                      ranks);
 }
 
 const void* reduce_by_packets_kernel(DType dtype, ReduceOp op, int ranks) {
@@ -240,7 +248,10 @@ void each_move(void (*f)(const void* kernel)) {
 
 void each_packet_move(void (*f)(const void* kernel)) { f(move_by_packets_kernel()); }
 
-void each_reduce(void (*f)(const void* kernel)) { for_each_reduction(reduce_kernel, f); }
+void each_reduce(void (*f)(const void* kernel)) {
+  for_each_reduction(reduce_kernel, f);
+  for_each_reduction(reduce_by_scratch_kernel, f);
+}
 
 void each_packet_reduce(void (*f)(const void* kernel)) {
   for_each_reduction(reduce_by_packets_kernel, f);

@@ -31,7 +31,8 @@ __device__ inline char* place(const Args& args, int receiver, int source, int64_
   return args.scratch[receiver] + (row * gridDim.x + blockIdx.x) * args.piece;
 }
 
-__device__ inline void push_piece(const Args& args, int64_t round) {
+// A function of its own: its registers are not needed while pieces are taken.
+__noinline__ static __device__ void push_piece(const Args& args, int64_t round) {
   const Piece piece = piece_of(args, round);
   for (int k = 1; k < args.clique.ranks; ++k) {
     const int receiver = next_rank(args.clique, k);

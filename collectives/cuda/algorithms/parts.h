@@ -46,7 +46,6 @@ struct ReduceArgs {
                                   // itself
   char* out;                      // null: this rank reduces nothing
   int64_t count;                  // elements to reduce
-  bool direct;
   bool average;
 };
 
@@ -54,15 +53,19 @@ const void* move_kernel();
 const void* move_by_scratch_kernel();
 const void* move_by_packets_kernel();
 const void* reduce_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_scratch_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_kernel(DType dtype, ReduceOp op, int ranks);
 // Each group of types is compiled in a file of its own; null if the type is not in the group.
 const void* reduce_float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_integer_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_scratch_float_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_scratch_integer_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_integer_kernel(DType dtype, ReduceOp op, int ranks);
 
 bool is_small(const Site& site, const Unit& unit);
 bool on_request(const Site& site, const Unit& unit);  // never by itself
+bool pair_without_reach(const Site& site, const Unit& unit);
 void move(Site& site, const Unit& unit, const Plan& plan);
 void move_by_scratch(Site& site, const Unit& unit, const Plan& plan);
 void move_by_packets(Site& site, const Unit& unit, const Plan& plan);
@@ -97,6 +100,9 @@ constexpr AlgorithmEntry scratch_of(Kind kind) {
     return {kind, Algorithm::kPush, on_request, reduce_by_scratch, each_reduce};
   return {kind, Algorithm::kPush, on_request, move_by_scratch, each_move};
 }
+// A pair needs no slices (direct::kBroadcast), so nothing has to be staged.
+inline constexpr AlgorithmEntry kScratchBroadcast{Kind::kBroadcast, Algorithm::kPush,
+                                                  pair_without_reach, move_by_scratch, each_move};
 inline constexpr AlgorithmEntry kCopyEngineAllGather{Kind::kAllGather, Algorithm::kCopyEngine,
                                                      on_request, move_by_copy_engine, each_move};
 

@@ -6,6 +6,28 @@
 
 namespace vt::collectives::gpu::parts {
 
+// One 16-byte word of elements to where a word may not begin.
+template <class T>
+__device__ inline void store_elements(T* to, uint4 word) {
+  const uint32_t parts[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    if constexpr (sizeof(T) == 8) {
+      if (k % 2 == 0) {
+        const uint64_t both = parts[k] | static_cast<uint64_t>(parts[k + 1]) << 32;
+        memcpy(to + k / 2, &both, 8);
+      }
+    } else {
+      constexpr int kEach = 4 / static_cast<int>(sizeof(T));
+#pragma unroll
+      for (int e = 0; e < kEach; ++e) {
+        const uint32_t bits = parts[k] >> (e * 8 * static_cast<int>(sizeof(T)));
+        memcpy(to + k * kEach + e, &bits, sizeof(T));
+      }
+    }
+  }
+}
+
 // By all threads of a block: out[i] = op over p of in(p)[i] for i in [0, count). kLanes is the
 // number of ranks rounded up to 2, 4 or 8: that many loads a word are in flight together.
 template <class T, class Op, int kLanes, class In>
@@ -40,14 +62,8 @@ __device__ inline void reduce_chunk(const In& in, T* out, int64_t count, int ran
         if (p < ranks) sum.combine(word[u][p]);
       const uint4 result = sum.template get<uint4>(average, ranks);
       T* const at = out + head + (i + u * step) * kElements;
-      if (whole) {
-        store16(at, result);
-      } else {
-        T values[kElements];
-        memcpy(values, &result, 16);
-#pragma unroll
-        for (int e = 0; e < kElements; ++e) at[e] = values[e];
-      }
+      if (whole) store16(at, result);
+      else store_elements(at, result);
     }
   }
   const auto one_by_one = [&](int64_t begin, int64_t end) {
@@ -64,34 +80,38 @@ __device__ inline void reduce_chunk(const In& in, T* out, int64_t count, int ran
 
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads)
-    reduce_parts(const __grid_constant__ ReduceArgs args) {
+    direct_reduction(const __grid_constant__ ReduceArgs args) {
   const Clique& clique = args.parts.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
-  if (!args.direct) {
-    pass_through_scratch(args.parts, [&](int64_t round, Piece piece) {
-      if (!args.out) return;
-      const auto in = [&](int p) {
-        return reinterpret_cast<const T*>(p == rank ? args.in[rank] + piece.at
-                                                    : place(args.parts, rank, p, round));
-      };
-      reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.out + piece.at),
-                                  piece.bytes / static_cast<int64_t>(sizeof(T)), ranks,
-                                  args.average);
-    });
-    return;
-  }
-  uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
+  uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
   constexpr int64_t kChunk = kThreads * 16 / sizeof(T) * (8 / kLanes);  // elements
   for (int64_t at = blockIdx.x * kChunk; at < args.count; at += gridDim.x * kChunk) {
-    const auto in = [&](int p) { return reinterpret_cast<const T*>(args.in[p]) + at; };
+    const auto in = [&args, at](int p) { return reinterpret_cast<const T*>(args.in[p]) + at; };
     reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.out) + at,
-                                min(kChunk, args.count - at), ranks, args.average);
+                                min(kChunk, args.count - at), clique.ranks, args.average);
   }
   if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
   if (threadIdx.x == 0) passed = epoch + 2;
   fabric::count_kernel(clique);
+}
+
+template <class T, class Op, int kLanes>
+__global__ void __launch_bounds__(kMaxThreads)
+    scratch_reduction(const __grid_constant__ ReduceArgs args) {
+  const int rank = args.parts.clique.rank;
+  pass_through_scratch(args.parts, [&](int64_t round, Piece piece) {
+    if (!args.out) return;
+    const char* const own = args.in[rank] + piece.at;
+    const char* const first = place(args.parts, rank, 0, round);
+    const int64_t step = gridDim.x * args.parts.piece;  // from one rank's place to the next
+    const auto in = [own, first, step, rank](int p) {
+      return reinterpret_cast<const T*>(p == rank ? own : first + p * step);
+    };
+    reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.out + piece.at),
+                                piece.bytes / static_cast<int64_t>(sizeof(T)),
+                                args.parts.clique.ranks, args.average);
+  });
 }
 
 template <class T, class Op, int kLanes>

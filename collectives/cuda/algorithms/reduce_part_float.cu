@@ -4,7 +4,11 @@
 namespace vt::collectives::gpu::parts {
 
 const void* reduce_float_kernel(DType dtype, ReduceOp op, int ranks) {
-  return VT_CHOOSE_FLOAT_KERNEL(reduce_parts, dtype, op, ranks);
+  return VT_CHOOSE_FLOAT_KERNEL(direct_reduction, dtype, op, ranks);
+}
+
+const void* reduce_by_scratch_float_kernel(DType dtype, ReduceOp op, int ranks) {
+  return VT_CHOOSE_FLOAT_KERNEL(scratch_reduction, dtype, op, ranks);
 }
 
 const void* reduce_by_packets_float_kernel(DType dtype, ReduceOp op, int ranks) {
