@@ -20,6 +20,8 @@ Plan linear_in_first(const Inputs& in);
 Plan inplace(const Inputs& in);
 // Every placement is fine, one input.
 Plan same(const Inputs& in);
+// The same where only the shape counts: what is made is no sum of terms.
+Plan like(const Inputs& in);
 
 // --- along dimensions ---
 // `dim` must be whole: softmax, sorting.

@@ -118,6 +118,12 @@ Plan same(const Inputs& in) {
   return plan;
 }
 
+Plan like(const Inputs& in) {
+  Plan plan = same(in);
+  if (plan.output.is_partial()) plan.output = Placement::replicate();
+  return plan;
+}
+
 Plan replicated(const Inputs& in) {
   for (const FabricTensor* t : in.all)
     VT_CHECK(is_whole(t), kNotImplemented, in.op, ": has no sharding rule for ", list(in),

@@ -102,7 +102,23 @@ pyb::object size(const FabricTensor& t, std::optional<int64_t> dim) {
   return pyb::int_(t.sizes()[wrap_dim("size", *dim, t.dim())]);
 }
 
-FabricTensor converted(const FabricTensor& t, DType dtype) { return to_dtype(t, dtype); }
+// to(dtype), or to(mesh), as modules write it: y.to(x.device).
+FabricTensor converted(const FabricTensor& t, const pyb::object& target) {
+  if (is_dtype(target.ptr())) {
+    pyb::gil_scoped_release release;
+    return to_dtype(t, dtype_of(target.ptr()));
+  }
+  const fabric::Mesh* const mesh = mesh_of(target.ptr());
+  VT_CHECK(mesh && *mesh == t.group().mesh(), kType, "to: ", t,
+           " takes a dtype or its own mesh; full_tensor() and gather() give one device the whole");
+  return t;
+}
+
+FabricTensor deep_copy(const FabricTensor& t, const pyb::object&) {
+  const FabricTensor copy = clone(detach(t));
+  if (t.requires_grad()) copy.set_requires_grad(true);
+  return copy;
+}
 
 template <DType kType>
 FabricTensor converted_to(const FabricTensor& t) {
@@ -127,6 +143,12 @@ void extend_type() {
           "How the local tensors make up the whole.")
       .property(
           "mesh", [](const FabricTensor& t) { return t.group().mesh(); }, "The ranks.")
+      .property(
+          "device", [](const FabricTensor& t) { return t.group().mesh(); },
+          "The mesh: `torch.zeros(3, device=x.device)` is replicated on it.")
+      .property(
+          "is_cuda", [](const FabricTensor& t) { return t.group().mesh().is_cuda(); },
+          "Are the ranks on GPUs?")
       .property(
           "shape", [](const FabricTensor& t) { return steal(wrap_size(t.sizes())); },
           "The sizes of the whole tensor.")
@@ -181,7 +203,8 @@ void extend_type() {
               "Gradients of this tensor with respect to all leaves, on all ranks at once.",
               pyb::arg("gradient") = pyb::none(), pyb::arg("retain_graph") = false,
               pyb::arg("create_graph") = false, Free())
-      .method("to", &converted, "Converted elements.", pyb::arg("dtype"), Free())
+      .method("to", &converted, "Converted elements; of its own mesh the tensor itself.",
+              pyb::arg("target"))
       .method("float", &converted_to<DType::kF32>, "As float32.", Free())
       .method("double", &converted_to<DType::kF64>, "As float64.", Free())
       .method("half", &converted_to<DType::kF16>, "As float16.", Free())
@@ -218,12 +241,14 @@ void extend_type() {
             return steal(PyObject_CallMethod(steal(wrap(whole)).ptr(), "item", nullptr));
           },
           "The value of a tensor of one element.")
+      .method("__deepcopy__", &deep_copy, "A leaf with memory of its own.", pyb::arg("memo"))
       .method("__repr__", &repr, "What it is; not its values.");
 }
 
 }  // namespace
 
 void bind_sharding(pyb::module_& module) {
+  mesh_type = reinterpret_cast<PyTypeObject*>(pyb::type::of<fabric::Mesh>().ptr());
   bind_placement(module);
   extend_type();
   module.def(

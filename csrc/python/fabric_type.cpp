@@ -1,12 +1,14 @@
 // The type of fabric tensors: life of its objects, Python's operators, indexing, arguments.
 #include "python/fabric_type.h"
 
+#include <pybind11/pybind11.h>
 #include <structmember.h>
 
 #include <cstddef>
 
 #include "python/generated.h"
 #include "sharding/ops.h"
+#include "sharding/redistribute.h"
 
 namespace vt::py {
 
@@ -14,6 +16,7 @@ using sharding::FabricOperand;
 using sharding::FabricTensor;
 
 PyTypeObject* fabric_tensor_type = nullptr;
+PyTypeObject* mesh_type = nullptr;
 
 namespace {
 
@@ -156,6 +159,27 @@ std::vector<FabricTensor> fabric_tensors(const Arguments& a, int i, const Signat
     result.push_back(unwrap_fabric(items[k]));
   }
   return result;
+}
+
+const fabric::Mesh* mesh_value(PyObject* mesh) {
+  return &pybind11::cast<const fabric::Mesh&>(pybind11::handle(mesh));
+}
+
+std::optional<Device> no_other_mesh(const Arguments& a, int i, const Signature& s) {
+  const FabricTensor& t = fabric_tensor(a, 0, s);
+  const fabric::Mesh* const mesh = mesh_of(a.slot[i]);
+  VT_CHECK(!a.given(i) || (mesh && *mesh == t.group().mesh()), kValue, "device: ", t,
+           " makes a tensor on its own mesh only; for one device take full_tensor() first");
+  return std::nullopt;
+}
+
+PyObject* wrap_everywhere(const Tensor& t, const fabric::Mesh& mesh) {
+  FabricTensor result;
+  {
+    ReleaseGil release(ReleaseGil::kAlways);
+    result = sharding::distribute(t, sharding::Group::of(mesh), {});
+  }
+  return wrap(std::move(result));
 }
 
 PyObject* refuse_mixed(const char* op, PyObject* x, PyObject* y) {

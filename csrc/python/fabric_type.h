@@ -3,6 +3,7 @@
 #pragma once
 #include <Python.h>
 
+#include <optional>
 #include <vector>
 
 #include "python/parse.h"
@@ -35,6 +36,17 @@ const sharding::FabricTensor& fabric_tensor(const Arguments& a, int i, const Sig
 sharding::FabricTensor optional_fabric_tensor(const Arguments& a, int i, const Signature& s);
 sharding::FabricOperand fabric_operand(const Arguments& a, int i, const Signature& s);
 std::vector<sharding::FabricTensor> fabric_tensors(const Arguments& a, int i, const Signature& s);
+
+extern PyTypeObject* mesh_type;  // pybind11's, set when it is bound
+// The mesh that is given as a device, or null.
+const fabric::Mesh* mesh_value(PyObject* mesh);
+inline const fabric::Mesh* mesh_of(PyObject* object) {
+  return object && VT_UNLIKELY(Py_IS_TYPE(object, mesh_type)) ? mesh_value(object) : nullptr;
+}
+// device= of what is made like a fabric tensor (the first argument): its mesh, or nothing.
+std::optional<Device> no_other_mesh(const Arguments& a, int i, const Signature& s);
+// A new tensor of the first rank's device as a replicated one.
+PyObject* wrap_everywhere(const Tensor& t, const fabric::Mesh& mesh);
 
 // The TypeError of an operator between a tensor of one device and one of the fabric; null.
 PyObject* refuse_mixed(const char* op, PyObject* x, PyObject* y);

@@ -142,7 +142,7 @@ bool fits(PyObject* object, char type) {
       return true;
     }
     case 'd': return is_dtype(object);
-    case 'D': return is_device(object);
+    case 'D': return is_device(object) || mesh_of(object);
     case 'L': {
       if (!is_list(object)) return false;
       PyObject** items = PySequence_Fast_ITEMS(object);

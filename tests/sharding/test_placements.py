@@ -207,3 +207,24 @@ def test_a_plan_that_fits_nothing(mesh):
         fabric.distribute_module(torch.nn.Linear(4, 4), mesh, {"upp": "column"})
     with pytest.raises(ValueError, match="'column', 'row'"):
         fabric.distribute_module(torch.nn.Linear(4, 4), mesh, {"*": "diagonal"})
+
+
+def test_tensors_are_made_on_a_mesh(mesh):
+    t = fabric.distribute(torch.ones(4, 4), mesh, S(0))
+    assert t.device == mesh
+    positions = torch.arange(4, device=t.device)
+    assert positions.placement == R()
+    assert whole(positions).tolist() == [0, 1, 2, 3]
+    noise = torch.randn(3, 3, device=mesh, requires_grad=True)
+    assert noise.requires_grad
+    first, *rest = (s.to("cpu") for s in noise.to_local_shards())
+    assert all(torch.equal(first, other) for other in rest)
+    zeros = torch.zeros_like(t, dtype=torch.int64)
+    assert (zeros.placement, zeros.dtype) == (S(0), torch.int64)
+    ones = torch.ones_like(fabric.distribute(torch.ones(4), mesh, P()), device=mesh)
+    assert whole(ones).tolist() == [1] * 4
+    assert t.to(mesh).placement == S(0)
+    with pytest.raises(TypeError, match="its own mesh"):
+        t.to("cpu")
+    with pytest.raises(ValueError, match="its own mesh"):
+        torch.zeros_like(t, device="cpu")

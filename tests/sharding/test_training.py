@@ -8,6 +8,7 @@ import pytest
 
 import vibetensor.torch as torch
 from vibetensor import fabric
+from vibetensor.examples import gpt
 
 nn, F = torch.nn, torch.nn.functional
 
@@ -174,3 +175,27 @@ def test_gradients_of_gradients(mesh):
     loss.backward()
     for mine, their in zip(ours, (x, w), strict=False):
         assert torch.allclose(mine.grad.full_tensor().to("cpu"), their.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["data", "tensor"])
+def test_a_model_written_for_one_device_trains_as_it_is(way, mesh):
+    """It makes positions on the device of its input, and splits one projection in three."""
+    torch.manual_seed(5)
+    alone = gpt.GPT(vocabulary=20, context=8, width=16, heads=4, layers=2)
+    plan = None
+    if way == "tensor":
+        plan = {"blocks.*.mlp.0": "column", "blocks.*.mlp.2": "row", "head": "column"}
+    model = fabric.distribute_module(copy.deepcopy(alone), mesh, plan)
+    again = copy.deepcopy(model)
+    ids = torch.randint(20, (4, 8))
+    expected = gpt.loss(alone(ids), ids)
+    expected.backward()
+    place = fabric.Replicate() if way == "tensor" else fabric.Shard(0)
+    for each in (model, again):
+        x = fabric.distribute(ids, mesh, place)
+        loss = gpt.loss(each(x), x)
+        loss.backward()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+        for (name, mine), their in zip(each.named_parameters(), alone.parameters(), strict=True):
+            got = mine.grad.full_tensor().to("cpu")
+            assert torch.allclose(got, their.grad, **TOLERANCE), name

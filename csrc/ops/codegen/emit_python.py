@@ -79,7 +79,11 @@ def call(op: Op) -> str:
             kind = "const Tensor&"
         elif kind == "Dims" or kind.startswith("std::"):
             kind = f"const {kind}"
-        lines.append(f"    {kind} v{i} = {_argument(op, i)};")
+        argument = _argument(op, i)
+        if p.name == "device" and op.entry.get("factory"):
+            lines.append(f"    const fabric::Mesh* const mesh = mesh_of(a.slot[{i}]);")
+            argument = f"mesh ? std::optional(mesh->device(0)) : {argument}"
+        lines.append(f"    {kind} v{i} = {argument};")
         names.append(f"v{i}")
     work = [f"v{i}" for i, p in enumerate(op.parameters) if p.type in ("Tensor", "Tensor!")][:2]
     if work:
@@ -100,6 +104,7 @@ def call(op: Op) -> str:
             lines.append(
                 f"    if (a.given({i}) && boolean(a, {i}, signature_{op.name})) set_requires_grad(result, true);"
             )
+            lines.append("    if (mesh) return wrap_everywhere(result, *mesh);")
         if len(op.visible) > 1:
             names = ", ".join(f'"{r.name}"' for r in op.visible)
             lines.append(

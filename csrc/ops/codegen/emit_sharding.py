@@ -40,9 +40,8 @@ def rule(op: Op) -> str:
 
 
 def runs_on_fabric(op: Op) -> bool:
-    """Is there a form for fabric tensors? Not of factories, nor of what Python cannot call."""
-    tensors = [p for p in op.parameters if p.is_tensor]
-    if not tensors or op.parameters[0] is not tensors[0] or op.entry.get("factory"):
+    """Is there a form for fabric tensors? Not of what takes no tensor, nor of what Python cannot call."""
+    if not op.parameters or not op.parameters[0].is_tensor:
         return False
     if "sharding" in op.entry:
         return True
@@ -115,6 +114,8 @@ def _body(op: Op, expression: str, call: str, *, inplace: bool) -> str:
         f"[[maybe_unused]] const Plan plan = rules::{name}({arguments});",
     ]
     brought: dict[str, str] = {}
+    if op.entry.get("factory"):
+        brought["device"] = "std::optional<Device>()"  # that of the rank
     for i, p in enumerate(_inputs(op)):
         target = f"{p.name}_at"
         brought[p.name] = f"{target}[rank]"
@@ -174,6 +175,8 @@ _CONVERTERS = {
 
 def _convert(op: Op, i: int) -> str:
     p = op.parameters[i]
+    if op.entry.get("factory") and p.name == "device":
+        return f"const std::optional<Device> v{i} = no_other_mesh(a, {i}, signature_{op.name});"
     converter = _CONVERTERS.get(p.type, p.converter)
     read = f"{converter}(a, {i}, signature_{op.name})"
     kind = _TYPES.get(p.type) or {"str": "std::string_view", "str?": "std::string_view"}.get(
@@ -201,6 +204,11 @@ def python_call(op: Op) -> str:
             lines += [invoke, "release.reacquire();", "return Py_NewRef(a.slot[0]);"]
         else:
             lines += [f"auto result = {invoke}", "release.reacquire();"]
+            if op.entry.get("factory"):
+                i = len(op.parameters)
+                lines.append(
+                    f"if (a.given({i}) && boolean(a, {i}, signature_{op.name})) result.set_requires_grad(true);"
+                )
             if len(op.visible) > 1:
                 fields = ", ".join(f'"{r.name}"' for r in op.visible)
                 lines.append(
