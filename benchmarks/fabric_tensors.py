@@ -16,6 +16,7 @@ from pathlib import Path
 
 import vibetensor.torch as torch
 from vibetensor import fabric
+from vibetensor.cli.provenance import provenance
 
 F = torch.nn.functional
 
@@ -83,7 +84,8 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
     if arguments.out:
-        arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        head = {"benchmark": "fabric_tensors", **provenance()}
+        arguments.out.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
 
 
 if __name__ == "__main__":
