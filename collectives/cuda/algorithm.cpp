@@ -60,9 +60,16 @@ const AlgorithmEntry* find_algorithm(Kind kind, Algorithm algorithm) {
 Choice choose(const Site& site, const Unit& unit) {
   const Kind kind = unit.call().kind;
   const Options& options = site.options();
+  // Graphs hold no copies between devices, and units of graphs of single devices no events.
+  const bool captured = site.streams().capturing();
+  const auto allowed = [&](const AlgorithmEntry& each) {
+    return !captured || each.algorithm != Algorithm::kCopyEngine;
+  };
   const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);
+  if (entry && !allowed(*entry)) entry = nullptr;
   for (const AlgorithmEntry& candidate : kAlgorithms)
-    if (!entry && candidate.kind == kind && candidate.suits(site, unit)) entry = &candidate;
+    if (!entry && candidate.kind == kind && allowed(candidate) && candidate.suits(site, unit))
+      entry = &candidate;
   VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
   return {entry, {entry->algorithm, options.max_blocks, options.threads, options.chunk_bytes}};
 }

@@ -32,6 +32,7 @@ class Site {
   const Options& options() const { return options_; }
   bool spread() const { return mesh_.devices().size() > 1; }  // over several devices
   RankStreams& streams() { return streams_; }
+  const RankStreams& streams() const { return streams_; }
   SideStreams& side() { return side_; }
   cudaStream_t stream(int rank) const { return streams_[rank]; }
   int device_index(int rank) const { return mesh_.device(rank).index; }

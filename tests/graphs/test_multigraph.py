@@ -90,13 +90,13 @@ def test_replays_mix_with_eager_calls_on_any_stream(names: list[str]) -> None:
         chosen = streams[int(order.integers(3))]
         previous = [torch.cuda.current_stream(device) for device in devices]
         for stream in chosen:
-            torch.cuda.set_stream(stream)
+            _C.set_stream(stream)
         if turn < 2:
             graphs[turn].replay()
         else:
             comm.all_reduce(own, "min")
         for stream in previous:
-            torch.cuda.set_stream(stream)
+            _C.set_stream(stream)
     comm.synchronize()
     for turn in range(2):
         for t in held[turn]:
