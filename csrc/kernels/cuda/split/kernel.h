@@ -10,7 +10,8 @@ inline constexpr int kRows = 128, kColumns = 128;  // of a block's tile
 inline constexpr int kThreads = 256;               // two groups of four warps, 64 rows each
 inline constexpr int kPadded = kColumns + 4;       // a row of results in shared memory
 inline constexpr int kStageBytes = kSixteens * 3 * kRightBytes;
-inline constexpr int kSharedBytes = 2 * kStageBytes + kRows * kPadded * 4;
+inline constexpr int kStages = 3;
+inline constexpr int kSharedBytes = kStages * kStageBytes + kRows * kPadded * 4;
 
 // Everything a launch needs. Strides in elements; a_stride and b_stride step along the dimension
 // that is not contiguous.
@@ -158,29 +159,39 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
   }
 }
 
-template <Order kA, Order kB>
-__global__ void __launch_bounds__(kThreads, 1)
-    split_product_kernel(const __grid_constant__ Product p) {
-  extern __shared__ __align__(128) char shared[];
-  auto* const results = reinterpret_cast<float*>(shared + 2 * kStageBytes);
+// Note [Two groups of warps]: a warp that has given the tensor cores work waits until they take it,
+// so they would idle while both groups split numbers and add sums. Between two barriers the first
+// group therefore starts its products and then splits the next step; the second one adds up what
+// its products of the step before have become, splits, and then starts its products, which go on
+// past the barrier. A stage of shared memory is written again two barriers after its products
+// began, when both groups have waited for them. While products run nothing they read may be
+// written, so each of two steps has registers of its own.
+template <Order kA, Order kB, bool kFirst>
+__device__ __forceinline__ void multiply_tiles(const Product& p, char* shared) {
+  auto* const results = reinterpret_cast<float*>(shared + kStages * kStageBytes);
   const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
 
   Loaders<kA, kB> loaders(p, warp * 16 + lane / 4 * 2, lane % 4);
-  // Two steps a turn, each with registers of its own: while products run nothing they read may be
-  // written, and no branch may lie between them and the wait, or the compiler waits for each.
   LeftPieces even[kSixteens], odd[kSixteens];
   float total[64], sum[64];
-  const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens],
-                        int stage) {
-    publish_operands();
-    __syncthreads();  // this step's right operand is there, and nobody reads the one before
-    start_products(sum, now, stages + stage * kStageBytes);
-    loaders.split(next, shared + (1 - stage) * kStageBytes);
-    loaders.load();
+  int now_stage = 0, next_stage = kStageBytes;
+  const auto add = [&] {
     await_products();
 #pragma unroll
     for (int i = 0; i < 64; ++i) total[i] += sum[i];
+  };
+  const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens]) {
+    publish_operands();
+    __syncthreads();  // this step's right operand is there
+    if constexpr (kFirst) start_products(sum, now, stages + now_stage);
+    else add();
+    loaders.split(next, shared + next_stage);
+    loaders.load();
+    if constexpr (kFirst) add();
+    else start_products(sum, now, stages + now_stage);
+    now_stage = next_stage;
+    next_stage = next_stage == (kStages - 1) * kStageBytes ? 0 : next_stage + kStageBytes;
   };
   loaders.load();
   loaders.split(even, shared);
@@ -191,15 +202,24 @@ __global__ void __launch_bounds__(kThreads, 1)
        index += static_cast<int>(gridDim.x)) {
     const Work work(p, index);
 #pragma unroll
-    for (int i = 0; i < 64; ++i) total[i] = 0;
+    for (int i = 0; i < 64; ++i) total[i] = sum[i] = 0;
 #pragma unroll 1
     for (int left = work.count; left > 0; left -= 2 * kStep) {
-      step(even, odd, 0);
-      step(odd, even, 1);
+      step(even, odd);
+      step(odd, even);
       loaders.advance();
     }
+    if constexpr (!kFirst) add();
     store_tile<kA, kB>(p, work, total, results, warp, lane);
   }
+}
+
+template <Order kA, Order kB>
+__global__ void __launch_bounds__(kThreads, 1)
+    split_product_kernel(const __grid_constant__ Product p) {
+  extern __shared__ __align__(128) char shared[];
+  if (threadIdx.x < kThreads / 2) multiply_tiles<kA, kB, true>(p, shared);
+  else multiply_tiles<kA, kB, false>(p, shared);
 }
 
 }  // namespace vt::cuda::split
