@@ -4,7 +4,6 @@
 
 #include <cstdint>
 
-#include "kernels/pointwise_unary.h"
 #include "kernels/types.h"
 
 namespace vt::cuda::split {
@@ -38,6 +37,26 @@ __device__ __forceinline__ void write_four(float* to, const float (&x)[4], bool 
     if (i < count) to[i] = x[i];
 }
 
+// GELU (tanh form) and its slope, with (1 + tanh(u)) / 2 as 1 / (1 + exp(-2u)): a third of the
+// instructions, and nothing is lost where tanh is near -1 or 1. They count here, as the tensor
+// cores wait until the results are stored.
+struct GeluGate {
+  float exponent, power, gate;
+  __device__ explicit GeluGate(float x) {
+    constexpr float kScale = -2.302208198f;  // -2 sqrt(2 / pi) / ln 2
+    exponent = kScale * fmaf(0.044715f * x, x * x, x);
+    power = exp2f(exponent);
+    gate = __fdividef(1.0f, 1.0f + power);
+  }
+};
+__device__ __forceinline__ float gelu(float x) { return x * GeluGate(x).gate; }
+__device__ __forceinline__ float gelu_slope(float x) {
+  constexpr float kScale = 1.595769122f;  // 2 sqrt(2 / pi)
+  const GeluGate g(x);
+  const float change = g.exponent < 100 ? g.power * g.gate * g.gate : 0;  // gate * (1 - gate)
+  return fmaf(x * change, kScale * fmaf(3 * 0.044715f * x, x, 1.0f), g.gate);
+}
+
 // Stores four neighbouring sums, as many of them as there are columns.
 __device__ __forceinline__ void store_four(const Store& s, int64_t batch, int row, int column,
                                            int n, const float (&sums)[4]) {
@@ -63,12 +82,12 @@ __device__ __forceinline__ void store_four(const Store& s, int64_t batch, int ro
     if (s.epilogue == GemmEpilogue::kGelu) {
       if (s.aux) write_four(aux, x, s.lines, count);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) x[i] = functor::GeluTanh<float>{}(x[i]);
+      for (int i = 0; i < 4; ++i) x[i] = gelu(x[i]);
     } else {
       float at[4];
       read_four(at, aux, s.lines, count);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) x[i] = functor::GeluTanhBackward<float>{}(x[i], at[i]);
+      for (int i = 0; i < 4; ++i) x[i] *= gelu_slope(at[i]);
     }
   }
   write_four(out, x, s.lines, count);
