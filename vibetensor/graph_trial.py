@@ -43,10 +43,15 @@ def form_for(ranks: Sequence[_C.device]) -> Form:
     """
     if len(ranks) == 1:
         return Form(True, "")
-    key = tuple(str(rank) for rank in ranks)
+    key = key_of(ranks)
     if key not in _forms:
         _forms[key] = _choose(ranks, key)
     return _forms[key]
+
+
+def key_of(ranks: Sequence[_C.device]) -> tuple[str, ...]:
+    """Their names."""
+    return tuple(str(rank) for rank in ranks)
 
 
 def _choose(ranks: Sequence[_C.device], names: tuple[str, ...]) -> Form:

@@ -65,6 +65,7 @@ class CudaEngine final : public Engine {
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     site_.streams().begin(unit, shared_from_this());
+    site_.set_kind(unit.call().kind);
     const bool moves = unit.call().kind != Kind::kBarrier;
     if (site_.ranks() == 1) {
       if (unit.numel() > 0 && unit.call().has_output(0))

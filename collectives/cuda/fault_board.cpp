@@ -8,6 +8,7 @@
 #include <iterator>
 #include <mutex>
 
+#include "collectives/collective.h"
 #include "device/cuda/check.h"
 #include "device/cuda/unit_lock.h"
 
@@ -66,9 +67,9 @@ std::string FaultMemory::sentence(const fabric::Mesh& mesh) const {
   std::string names;
   for (int r = 0; r < mesh.size(); ++r)
     if (missing >> r & 1) names += str(names.empty() ? "" : ", ", r, " (", mesh.device(r), ")");
-  return str("collective ", first->sequence, ": rank ", waiting, " (", mesh.device(waiting),
-             ") waited ", first->waited_ms, " ms for rank ", names, ' ',
-             kPhases[std::min<size_t>(first->phase, std::size(kPhases) - 1)]);
+  return str("collective ", first->sequence, " (", name(static_cast<Kind>(first->kind)), "): rank ",
+             waiting, " (", mesh.device(waiting), ") waited ", first->waited_ms, " ms for rank ",
+             names, ' ', kPhases[std::min<size_t>(first->phase, std::size(kPhases) - 1)]);
 }
 
 }  // namespace vt::collectives::gpu

@@ -32,7 +32,11 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
   stage_ = scratch_ + scratch_bytes_;
   stage_bytes_ = options.always_stage || spread() ? kStageBytes : 0;
   memory_ = fabric::SymmetricMemory::create(mesh, stage_ + stage_bytes_);
-  for (int r = 0; r < ranks(); ++r) processors_.push_back(cuda::multiprocessors(device_index(r)));
+  early_launch_ = options.early_launch;
+  for (int r = 0; r < ranks(); ++r) {
+    processors_.push_back(cuda::multiprocessors(device_index(r)));
+    early_launch_ &= cuda::properties(device_index(r)).compute_major >= 9;
+  }
 }
 
 int Site::most_blocks(int threads, int blocks_per_processor) const {
@@ -51,6 +55,7 @@ Clique Site::clique(int rank) const {
   result.timeout_ns = static_cast<uint64_t>(options_.timeout_seconds * 1e9);
   result.rank = rank;
   result.ranks = ranks();
+  result.kind = static_cast<uint8_t>(kind_);
   return result;
 }
 
@@ -69,6 +74,24 @@ void Site::launch(const void* kernel, int rank, int blocks, int threads, const v
   DeviceGuard guard(device_index(rank));
   VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(threads), parameters, shared_bytes,
                            streams_[rank]));
+}
+
+void Site::launch_early(const void* kernel, int rank, int blocks, int threads,
+                        const void* args) const {
+  if (!early_launch_ || 2 * blocks > most_blocks(threads))
+    return launch(kernel, rank, blocks, threads, args);
+  void* parameters[] = {const_cast<void*>(args)};
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t how{};
+  how.gridDim = dim3(blocks);
+  how.blockDim = dim3(threads);
+  how.stream = streams_[rank];
+  how.attrs = &early;
+  how.numAttrs = 1;
+  DeviceGuard guard(device_index(rank));
+  VT_CUDA(cudaLaunchKernelExC(&how, kernel, parameters));
 }
 
 void Site::copy(int rank, void* to, const void* from, size_t bytes) const {

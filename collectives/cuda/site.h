@@ -42,6 +42,8 @@ class Site {
   // kMaxBlocks, and Options::max_blocks where that is set.
   int most_blocks(int threads, int blocks_per_processor = 0) const;
 
+  // Of units of this kind from now on.
+  void set_kind(Kind kind) { kind_ = kind; }
   Clique clique(int rank) const;
   template <class T>
   T* mailbox(int rank, size_t number) const {
@@ -66,6 +68,10 @@ class Site {
   // `args` is the kernel's one parameter, taken by value.
   void launch(const void* kernel, int rank, int blocks, int threads, const void* args,
               size_t shared_bytes = 0) const;
+  // The same for a kernel that begins with fabric::follow_previous_kernel(): it is on the device
+  // before the one before it on the stream has ended, where there is room for both, and waits
+  // there.
+  void launch_early(const void* kernel, int rank, int blocks, int threads, const void* args) const;
   // On the rank's stream, from and to memory of its device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
 
@@ -80,6 +86,8 @@ class Site {
   Options options_;
   std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
   size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
+  Kind kind_ = Kind::kBarrier;
+  bool early_launch_ = false;    // asked for, and all devices know it
   std::vector<int> processors_;  // by rank: multiprocessors of its device
   std::shared_ptr<fabric::SymmetricMemory> memory_;
   FaultMemory faults_;

@@ -19,13 +19,14 @@ using Owner = std::shared_ptr<Communicator>;
 
 Owner make_communicator(const fabric::Mesh& mesh, std::optional<double> timeout,
                         const std::string& algorithm, bool always_stage, int max_blocks,
-                        int threads, size_t chunk_bytes) {
+                        int threads, size_t chunk_bytes, bool early_launch) {
   const Options options{.timeout_seconds = timeout.value_or(env::fabric_timeout_seconds()),
                         .algorithm = parse_algorithm(algorithm),
                         .always_stage = always_stage,
                         .max_blocks = max_blocks,
                         .threads = threads,
-                        .chunk_bytes = chunk_bytes};
+                        .chunk_bytes = chunk_bytes,
+                        .early_launch = early_launch};
   pyb::gil_scoped_release release;
   return std::make_shared<Communicator>(mesh, options);
 }
@@ -251,6 +252,7 @@ Args:
     max_blocks: the largest grid of a rank's kernel; 0 for as many as pay.
     threads: of a block, a multiple of 32 up to 1024; 0 for as many as pay.
     chunk_bytes: what moves as one piece in pipelines; 0 for what pays.
+    early_launch: short kernels come to the device while the one before them still runs.
 )";
 
 }  // namespace
@@ -279,7 +281,7 @@ void bind_collectives(pyb::module_& module) {
   type.def(pyb::init(&make_communicator), pyb::arg("mesh"), pyb::kw_only(),
            pyb::arg("timeout") = pyb::none(), pyb::arg("algorithm") = "auto",
            pyb::arg("always_stage") = false, pyb::arg("max_blocks") = 0, pyb::arg("threads") = 0,
-           pyb::arg("chunk_bytes") = 0)
+           pyb::arg("chunk_bytes") = 0, pyb::arg("early_launch") = false)
       .def_property_readonly("mesh", &Communicator::mesh)
       .def_property_readonly("timeout",
                              [](const Communicator& c) { return c.options().timeout_seconds; })

@@ -32,8 +32,8 @@ struct Pad {
 // What a block leaves in host memory when a peer does not come; 16 bytes, so that one store writes
 // it.
 struct alignas(16) FaultRecord {
-  uint32_t sequence;  // Pad::units of the block: the same on all ranks in one collective
-  uint16_t phase;
+  uint32_t sequence;    // Pad::units of the block: the same on all ranks in one collective
+  uint8_t phase, kind;  // kind: Clique::kind
   uint8_t block, peer;
   uint32_t waited_ms;
   uint32_t present;  // 1 once written
@@ -55,6 +55,7 @@ struct Clique {
   FaultBoard* board;
   uint64_t timeout_ns;
   int rank, ranks;
+  uint8_t kind;  // of collective, for the record of a fault
 };
 
 }  // namespace vt::fabric

@@ -26,6 +26,17 @@ __device__ inline uint32_t relaxed_load(const uint32_t* flag) {
 
 __device__ inline void acquire_fence() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 
+// First thing in a kernel that may be launched while the one before it on its stream still runs:
+// waits until that one has ended and what it wrote can be seen. From then on the next such kernel
+// may be launched; no more than two of a stream are on the device at a time. Neither does anything
+// for a kernel launched in the ordinary way.
+__device__ inline void follow_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 __device__ inline uint64_t now_ns() {
   uint64_t t;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
@@ -47,8 +58,9 @@ class Deadline {
     if (start_ == 0) start_ = now;
     const bool late = now - start_ > clique_.timeout_ns;
     if (late) {
-      const uint32_t what =
-          static_cast<uint32_t>(phase_) | blockIdx.x << 16 | static_cast<uint32_t>(peer) << 24;
+      const uint32_t what = static_cast<uint32_t>(phase_) |
+                            static_cast<uint32_t>(clique_.kind) << 8 | blockIdx.x << 16 |
+                            static_cast<uint32_t>(peer) << 24;
       const uint32_t waited = static_cast<uint32_t>((now - start_) / 1000000);
       asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
                        &clique_.board->records[clique_.rank][blockIdx.x]),

@@ -186,7 +186,7 @@ def test_a_late_kernel_of_a_replay_is_reported_and_the_process_goes_on() -> None
     good.replay()
     comm.synchronize()
     late.replay()
-    with pytest.raises(_C.FabricTimeoutError, match=r"rank 1 \(cuda:0\)"):
+    with pytest.raises(_C.FabricTimeoutError, match=r"\(all_reduce\): .* rank 1 \(cuda:0\)"):
         comm.synchronize()
     with pytest.raises(_C.FabricTimeoutError, match="rank 1"):
         good.replay()
@@ -252,3 +252,33 @@ def test_seconds_in_a_graph() -> None:
     times = seconds_in_graph(lambda: comm.all_reduce(tensors, "avg"), ["cuda:0"], replays=10)
     assert len(times) == 10
     assert 1e-7 < sorted(times)[5] < 1e-3
+
+
+@pytest.mark.parametrize("names", MESHES)
+def test_kernels_launched_early_change_no_bits(names: list[str]) -> None:
+    mesh = fabric.mesh(names)
+    for algorithm in ("packets", "lines"):
+        plain = collectives.Communicator(mesh, algorithm=algorithm)
+        early = collectives.Communicator(mesh, algorithm=algorithm, early_launch=True, timeout=2.0)
+        for count in (3, 1000, 20000, 65536):
+            tensors = values(names, count)
+            before = [t.clone() for t in tensors]
+            g = graph_of(names)
+            with torch.cuda.graph(g):
+                for i in range(30):
+                    early.all_reduce(tensors, "avg")
+                    if i % 3 == 0:
+                        for rank, t in enumerate(tensors):
+                            t.add_(0.25 * rank)
+            for _ in range(20):
+                g.replay()
+                early.all_reduce(tensors, "max")
+            early.synchronize()
+            for _ in range(20):
+                for i in range(30):
+                    plain.all_reduce(before, "avg")
+                    if i % 3 == 0:
+                        for rank, t in enumerate(before):
+                            t.add_(0.25 * rank)
+                plain.all_reduce(before, "max")
+            assert [bits(t) for t in tensors] == [bits(t) for t in before]

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   constexpr int kWords = kLineBytes / 8, kLinesPerWarp = 4;
   const Clique& clique = args.clique;
   const int rank = clique.rank, ranks = clique.ranks;
+  fabric::follow_previous_kernel();
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t bytes = args.count * static_cast<int64_t>(sizeof(T));
