@@ -35,27 +35,31 @@ __global__ void __launch_bounds__(kMaxThreads) scratch_moves(const __grid_consta
   });
 }
 
+template <int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) packet_moves(const __grid_constant__ Args args) {
   const int rank = args.clique.rank;
   uint32_t senders = 0;
   for (int p = 0; p < args.clique.ranks; ++p)
     if (args.out[p]) senders |= 1u << p;
-  exchange_packets<uint8_t, kMaxCudaRanks>(
-      args, senders, [&](const auto& data, int64_t i, int64_t count) {
+  exchange_packets<uint8_t, kLanes>(args, senders, [&](const auto& data, int64_t i, int64_t count) {
 #pragma unroll
-        for (int p = 0; p < kMaxCudaRanks; ++p)
-          if (senders >> p & 1 && p != rank)
-            store_word<uint64_t, uint8_t>(args.out[p], i, count, data[p]);
-        if (args.from[rank])
-          store_word<uint64_t, uint8_t>(args.out[rank], i, count,
-                                        load_word<uint64_t, uint8_t>(args.from[rank], i, count));
-      });
+    for (int p = 0; p < kLanes; ++p)
+      if (senders >> p & 1 && p != rank)
+        store_word<uint64_t, uint8_t>(args.out[p], i, count, data[p]);
+    if (args.from[rank])
+      store_word<uint64_t, uint8_t>(args.out[rank], i, count,
+                                    load_word<uint64_t, uint8_t>(args.from[rank], i, count));
+  });
 }
 
 }  // namespace
 
 const void* move_kernel() { return reinterpret_cast<const void*>(&direct_moves); }
 const void* move_by_scratch_kernel() { return reinterpret_cast<const void*>(&scratch_moves); }
-const void* move_by_packets_kernel() { return reinterpret_cast<const void*>(&packet_moves); }
+const void* move_by_packets_kernel(int ranks) {
+  return ranks <= 2   ? reinterpret_cast<const void*>(&packet_moves<2>)
+         : ranks <= 4 ? reinterpret_cast<const void*>(&packet_moves<4>)
+                      : reinterpret_cast<const void*>(&packet_moves<8>);
+}
 
 }  // namespace vt::collectives::gpu::parts

@@ -13,6 +13,7 @@ namespace {
 constexpr int kMostBlocks = 64;
 constexpr size_t kBytesPerBlock = 16 << 10;  // of a part: less does not pay for another block
 constexpr size_t kMostPiece = 128 << 10;
+constexpr size_t kSmallAlone = 128 << 10;
 constexpr size_t kPieceUnit = 512;  // keeps pieces apart by whole lines
 
 bool reduces(const Unit& unit) { return traits(unit.call().kind).reduces; }
@@ -96,17 +97,27 @@ size_t piece_for(const Site& site, const Plan& plan, int blocks) {
   return std::max(most / kPieceUnit * kPieceUnit, kPieceUnit);
 }
 
-// Runs launch(at, bytes, blocks) for as much of a part as one launch can take, again and again.
+// Bytes of a part that one launch can send by packets.
+size_t packet_capacity(const Site& site) {
+  const int blocks = std::min(site.most_blocks(kThreads), kPacketBlocks);
+  return static_cast<size_t>(blocks) * packet_room(site.ranks()) * packets::kPacketBytes;
+}
+
+// Runs launch(at, bytes, packets, blocks, threads) for as much of a part as one launch can take,
+// again and again.
 template <class Launch>
 void for_each_stretch_of_packets(const Site& site, const Unit& unit, const Launch& launch) {
-  const size_t most =
-      kPacketLimit / kPacketBlocks * std::min(site.most_blocks(kThreads), kPacketBlocks);
-  for (size_t at = 0; at < unit.bytes(); at += most) {
-    const size_t bytes = std::min(most, unit.bytes() - at);
+  const int most = std::min(site.most_blocks(kThreads), kPacketBlocks);
+  const size_t capacity = packet_capacity(site);
+  for (size_t at = 0; at < unit.bytes(); at += capacity) {
+    const size_t bytes = std::min(capacity, unit.bytes() - at);
     const auto packets =
         static_cast<int>((bytes + packets::kPacketBytes - 1) / packets::kPacketBytes);
-    const int threads = std::min(kPacketsPerBlock, (packets + 31) / 32 * 32);
-    launch(at, bytes, (packets + threads - 1) / threads, threads);
+    const int threads = std::min(kThreads, (packets + 31) / 32 * 32);
+    const int of_block = (packets + most - 1) / most;
+    const int packets_of_block = std::max(of_block, std::min(threads, packet_room(site.ranks())));
+    launch(at, bytes, packets_of_block, (packets + packets_of_block - 1) / packets_of_block,
+           threads);
   }
 }
 
@@ -118,13 +129,13 @@ void set_mailboxes(const Site& site, Args& args) {
 }  // namespace
 
 size_t mailbox(const Mesh& mesh) {
-  return sizeof(Mailbox) +
-         2 * mesh.size() * sizeof(packets::Packet) * kPacketBlocks * kPacketsPerBlock;
+  return sizeof(Mailbox) + sizeof(packets::Packet) * 2 * mesh.size() * kPacketBlocks *
+                               static_cast<size_t>(packet_room(mesh.size()));
 }
 
 bool is_small(const Site& site, const Unit& unit) {
-  return unit.bytes() <=
-         kPacketLimit / kPacketBlocks * std::min(site.most_blocks(kThreads), kPacketBlocks);
+  // Ranks that share a device meet sooner.
+  return unit.bytes() <= std::min(packet_capacity(site), site.spread() ? SIZE_MAX : kSmallAlone);
 }
 
 bool on_request(const Site&, const Unit&) { return false; }
@@ -135,14 +146,16 @@ bool pair_without_reach(const Site& site, const Unit& unit) {
 
 void move_by_packets(Site& site, const Unit& unit, const Plan&) {
   const Route route = route_of(unit);
-  for_each_stretch_of_packets(site, unit, [&](size_t at, size_t bytes, int blocks, int threads) {
-    for (int r = 0; r < site.ranks(); ++r) {
-      Args args = args_for(site, route, r, at);
-      set_mailboxes(site, args);
-      args.bytes = static_cast<int64_t>(bytes);
-      site.launch(move_by_packets_kernel(), r, blocks, threads, &args);
-    }
-  });
+  for_each_stretch_of_packets(
+      site, unit, [&](size_t at, size_t bytes, int packets, int blocks, int threads) {
+        for (int r = 0; r < site.ranks(); ++r) {
+          Args args = args_for(site, route, r, at);
+          set_mailboxes(site, args);
+          args.bytes = static_cast<int64_t>(bytes);
+          args.packets = packets;
+          site.launch(move_by_packets_kernel(site.ranks()), r, blocks, threads, &args);
+        }
+      });
 }
 
 void move_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
@@ -183,14 +196,16 @@ void move_by_copy_engine(Site& site, const Unit& unit, const Plan& plan) {
 void reduce_by_packets(Site& site, const Unit& unit, const Plan&) {
   const void* const kernel = reduce_by_packets_kernel(unit.dtype, unit.call().op, site.ranks());
   const Route route = route_of(unit);
-  for_each_stretch_of_packets(site, unit, [&](size_t at, size_t bytes, int blocks, int threads) {
-    for (int r = 0; r < site.ranks(); ++r) {
-      ReduceArgs args = reduce_args(args_for(site, route, r, at), unit, r, at);
-      set_mailboxes(site, args.parts);
-      args.parts.bytes = static_cast<int64_t>(bytes);
-      site.launch(kernel, r, blocks, threads, &args);
-    }
-  });
+  for_each_stretch_of_packets(
+      site, unit, [&](size_t at, size_t bytes, int packets, int blocks, int threads) {
+        for (int r = 0; r < site.ranks(); ++r) {
+          ReduceArgs args = reduce_args(args_for(site, route, r, at), unit, r, at);
+          set_mailboxes(site, args.parts);
+          args.parts.bytes = static_cast<int64_t>(bytes);
+          args.parts.packets = packets;
+          site.launch(kernel, r, blocks, threads, &args);
+        }
+      });
 }
 
 void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
@@ -246,7 +261,9 @@ void each_move(void (*f)(const void* kernel)) {
   f(move_by_scratch_kernel());
 }
 
-void each_packet_move(void (*f)(const void* kernel)) { f(move_by_packets_kernel()); }
+void each_packet_move(void (*f)(const void* kernel)) {
+  for (int ranks : {2, 4, 8}) f(move_by_packets_kernel(ranks));
+}
 
 void each_reduce(void (*f)(const void* kernel)) {
   for_each_reduction(reduce_kernel, f);

@@ -90,8 +90,9 @@ __device__ inline bool receive_some(const Clique& clique, const packets::Packet*
   return true;
 }
 
-// Sends this thread's packet of every part, and waits for those of the ranks in `senders`. Calls
-// take(data, i) with the packets and their number; T is the type of the elements.
+// Sends the block's packets of every part, and waits for those of the ranks in `senders`. Calls
+// take(data, i, count) with the i-th packets of all of them; T is the type of the elements, count
+// how many a part has.
 template <class T, int kLanes, class Take>
 __device__ inline void exchange_packets(const Args& args, uint32_t senders, const Take& take) {
   constexpr int kElements = packets::kPacketBytes / sizeof(T);
@@ -100,25 +101,30 @@ __device__ inline void exchange_packets(const Args& args, uint32_t senders, cons
   uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t count = args.bytes / static_cast<int64_t>(sizeof(T));
-  const int64_t i = int64_t{blockIdx.x} * kPacketsPerBlock + threadIdx.x;
-  const bool mine = i * kElements < count;
-  constexpr int64_t kRow = int64_t{kPacketBlocks} * kPacketsPerBlock;
-  const int64_t half = (epoch & 1) * ranks * kRow + i;
+  const int64_t first = int64_t{blockIdx.x} * args.packets;
+  const int mine =
+      static_cast<int>(min(int64_t{args.packets}, (count + kElements - 1) / kElements - first));
+  const int room = packet_room(ranks);
+  const int64_t row = int64_t{kPacketBlocks} * room;  // from one sender to the next
+  const int64_t half = (epoch & 1) * ranks * row + blockIdx.x * room;
 
-  for (int k = 1; k < ranks; ++k) {
-    const int receiver = next_rank(clique, k);
-    const bool sends = mine && args.from[receiver];
-    if (!sends && threadIdx.x != 0) continue;
-    const uint64_t data =
-        sends ? load_word<uint64_t, T>(args.from[receiver], i, count) : uint64_t{0};
-    packets::send(args.mailboxes[receiver]->packets() + half + rank * kRow, data, epoch);
-  }
+  for (int i = threadIdx.x; i < mine; i += blockDim.x)
+    for (int k = 1; k < ranks; ++k) {
+      const int receiver = next_rank(clique, k);
+      const bool sends = args.from[receiver];
+      if (!sends && i != 0) continue;
+      const uint64_t data =
+          sends ? load_word<uint64_t, T>(args.from[receiver], first + i, count) : uint64_t{0};
+      packets::send(args.mailboxes[receiver]->packets() + half + rank * row + i, data, epoch);
+    }
   const uint32_t others = ((1u << ranks) - 1) & ~(1u << rank);
-  const uint32_t wanted = threadIdx.x == 0 ? others : mine ? senders & others : 0;
-  uint64_t data[kLanes];
-  const bool here = receive_some<kLanes>(clique, args.mailboxes[rank]->packets() + half, kRow,
-                                         epoch, wanted, data);
-  if (here && mine) take(data, i, count);
+  bool here = true;
+  for (int i = threadIdx.x; i < mine && here; i += blockDim.x) {
+    uint64_t data[kLanes];
+    here = receive_some<kLanes>(clique, args.mailboxes[rank]->packets() + half + i, row, epoch,
+                                i == 0 ? others : senders & others, data);
+    if (here) take(data, first + i, count);
+  }
   if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
   fabric::count_kernel(clique);
 }

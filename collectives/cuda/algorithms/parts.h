@@ -15,15 +15,18 @@ namespace vt::collectives::gpu::parts {
 // By packets, for small parts: data and flag in one store, without a barrier.
 
 inline constexpr int kThreads = 512;
-inline constexpr int kPacketBlocks = 32;
-inline constexpr int kPacketsPerBlock = kThreads;
-inline constexpr size_t kPacketLimit =  // bytes of a part that one launch can take
-    size_t{kPacketBlocks} * kPacketsPerBlock * packets::kPacketBytes;
+inline constexpr int kPacketBlocks = 64;
+
+// Packets of a block from one rank in a mailbox: so that those of all blocks from all others are
+// about a MiB, from where on two meetings cost less than the flags.
+constexpr int packet_room(int ranks) {
+  return (1 << 20) / packets::kPacketBytes / kPacketBlocks / (ranks > 1 ? ranks - 1 : 1);
+}
 
 // A rank's memory for packets.
 struct Mailbox {
   fabric::Flag epoch[kPacketBlocks];  // exchanges that block b has done; the rank's own
-  // [2 parities][ranks][kPacketBlocks][kPacketsPerBlock] packets follow
+  // [2 parities][ranks][kPacketBlocks][packet_room] packets follow
   __host__ __device__ packets::Packet* packets() {
     return reinterpret_cast<packets::Packet*>(this + 1);
   }
@@ -38,6 +41,7 @@ struct Args {
   Mailbox* mailboxes[kMaxCudaRanks];
   int64_t bytes;  // of a part
   int64_t piece;  // bytes that a block moves at a time through scratch memory
+  int packets;    // that a block sends of each part; none has none
 };
 
 struct ReduceArgs {
@@ -51,7 +55,7 @@ struct ReduceArgs {
 
 const void* move_kernel();
 const void* move_by_scratch_kernel();
-const void* move_by_packets_kernel();
+const void* move_by_packets_kernel(int ranks);
 const void* reduce_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_scratch_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_kernel(DType dtype, ReduceOp op, int ranks);
