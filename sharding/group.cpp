@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/error.h"
 #include "device/backend.h"
 
 namespace vt::sharding {
@@ -35,12 +36,20 @@ GroupStreams::Use::Use(const GroupStreams& streams) {
   for (Stream stream : streams.streams_) {
     Backend& device = backend(stream.device);
     before_.push_back(device.current_stream(stream.device.index));
+    order_streams(before_.back(), stream);
     device.set_current_stream(stream);
   }
 }
 
 GroupStreams::Use::~Use() {
-  for (Stream stream : before_) backend(stream.device).set_current_stream(stream);
+  for (Stream stream : before_) {
+    Backend& device = backend(stream.device);
+    try {
+      order_streams(device.current_stream(stream.device.index), stream);
+    } catch (const Error&) {  // the context is lost, and with it what was queued
+    }
+    device.set_current_stream(stream);
+  }
 }
 
 }  // namespace vt::sharding

@@ -33,7 +33,8 @@ class Group {
 class GroupStreams {
  public:
   explicit GroupStreams(const Group& group);
-  // While it lives, they are the current ones of the calling thread.
+  // While it lives, they are the current ones of the calling thread. Work before, in between and
+  // after is in one order.
   class Use {
    public:
     explicit Use(const GroupStreams& streams);
