@@ -137,7 +137,7 @@ void Communicator::execute(const Unit& unit) {
   const int64_t start = fabric::event_clock();
   engine_->run(unit);
   fabric::note(fabric::EventKind::kCollective, name(unit.call().kind).data(), mesh_.device(0),
-               unit.bytes(), engine_->algorithm(unit), start);
+               unit.bytes(), engine_->last_algorithm(), start);
   for (int r = 0; r < unit.ranks(); ++r)
     if (const Call& call = unit.calls[r]; call.has_output(r)) call.output.bump_version();
 }

@@ -60,8 +60,10 @@ class Engine : public ReplayGuest, public std::enable_shared_from_this<Engine> {
   // Carries the unit out, or queues it on the devices. One call at a time, in the order of the
   // sequence.
   virtual void run(const Unit& unit) = 0;
-  // How run() would carry the unit out: a literal, for the fabric's events and dry runs.
-  virtual const char* algorithm(const Unit& unit) const { return ""; }
+  // How run() would carry the unit out, for dry runs, and how it did the last one, for the fabric's
+  // events: literals.
+  virtual const char* algorithm(const Unit& unit) const = 0;
+  virtual const char* last_algorithm() const = 0;
   // Orders the calling thread's later work on the rank's device after all units run so far.
   virtual void join(int rank) {}
   // The end of the last unit run. Null if run() has done it all.

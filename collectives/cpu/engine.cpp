@@ -25,6 +25,7 @@ ReduceRange choose(DType dtype, ReduceOp op) {
 class CpuEngine final : public Engine {
  public:
   const char* algorithm(const Unit&) const override { return "threads"; }
+  const char* last_algorithm() const override { return "threads"; }
 
   void run(const Unit& unit) override {
     if (unit.part == 0) return;  // of a barrier, that all ranks have arrived is all there is to it

@@ -60,9 +60,11 @@ const AlgorithmEntry* find_algorithm(Kind kind, Algorithm algorithm) {
 Choice choose(const Site& site, const Unit& unit) {
   const Kind kind = unit.call().kind;
   const Options& options = site.options();
-  // Graphs hold no copies between devices, and units of graphs of single devices no events.
+  // Graphs hold no copies between devices, and units of graphs of single devices no events. That a
+  // line arrives as one holds on NVLink and within a device only (Note [Whole lines]).
   const bool captured = site.streams().capturing();
   const auto allowed = [&](const AlgorithmEntry& each) {
+    if (each.algorithm == Algorithm::kLines && site.through_host()) return false;
     return !captured || each.algorithm != Algorithm::kCopyEngine;
   };
   const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);

@@ -56,22 +56,24 @@ class CudaEngine final : public Engine {
   std::unique_ptr<Completion> completion() override { return site_.streams().completion(); }
 
   const char* algorithm(const Unit& unit) const override {
-    const bool moves = unit.call().kind != Kind::kBarrier;
-    if (site_.ranks() == 1) return "copy";
-    if (moves && unit.numel() == 0) return "nothing";
+    if (site_.ranks() == 1) return kAlone;
+    if (is_empty(unit)) return kNothing;
     return name(choose(site_, unit).entry->algorithm).data();
   }
+  const char* last_algorithm() const override { return last_; }
 
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
     site_.streams().begin(unit, shared_from_this());
     site_.set_kind(unit.call().kind);
-    const bool moves = unit.call().kind != Kind::kBarrier;
+    last_ = kNothing;
     if (site_.ranks() == 1) {
+      last_ = kAlone;
       if (unit.numel() > 0 && unit.call().has_output(0))
         site_.copy(0, unit.out(0), unit.in(0), unit.bytes());
-    } else if (!moves || unit.numel() > 0) {
+    } else if (!is_empty(unit)) {
       const Choice choice = choose(site_, unit);
+      last_ = name(choice.entry->algorithm).data();
       choice.entry->run(site_, unit, choice.plan);
     }
     site_.streams().end();
@@ -101,7 +103,13 @@ class CudaEngine final : public Engine {
   void after_replay() override { site_.streams().after_replay(); }
 
  private:
+  static constexpr const char *kAlone = "copy", *kNothing = "nothing";
+  static bool is_empty(const Unit& unit) {
+    return unit.call().kind != Kind::kBarrier && unit.numel() == 0;
+  }
+
   Site site_;
+  const char* last_ = kNothing;
 };
 
 }  // namespace

@@ -115,6 +115,7 @@ class NcclEngine final : public Engine {
   std::unique_ptr<Completion> completion() override { return streams_.completion(); }
 
   const char* algorithm(const Unit&) const override { return "nccl"; }
+  const char* last_algorithm() const override { return "nccl"; }
 
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());

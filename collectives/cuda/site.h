@@ -3,6 +3,7 @@
 // allocated later.
 #pragma once
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "collectives/cuda/fault_board.h"
@@ -31,6 +32,8 @@ class Site {
   int ranks() const { return mesh_.size(); }
   const Options& options() const { return options_; }
   bool spread() const { return mesh_.devices().size() > 1; }  // over several devices
+  // Do the ranks meet in memory of the host, because their devices do not reach each other?
+  bool through_host() const { return memory_->kind() == std::string_view("host"); }
   RankStreams& streams() { return streams_; }
   const RankStreams& streams() const { return streams_; }
   SideStreams& side() { return side_; }
