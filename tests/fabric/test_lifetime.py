@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+import vibetensor
 import vibetensor.torch as torch
 from vibetensor import collectives, cuda, fabric
 
@@ -109,5 +112,53 @@ def test_backward_on_streams_of_ones_own() -> None:
             ((x * y).tanh() * y).sum().backward()
             assert torch.allclose(a.grad.cpu(), x.grad, atol=1e-5)
             assert torch.allclose(b.grad.cpu(), y.grad, atol=1e-5)
+    finally:
+        fabric.disable()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("devices", [["cpu:0", "cpu:1"], TWO_GPUS])
+def test_a_random_program_over_two_devices(devices: list[str], seed: int) -> None:
+    """Operators, copies and collectives over both, tensors dropped and overwritten at random.
+
+    The values are integers, so that what each tensor must hold is known exactly.
+    """
+    vibetensor.set_cpu_devices(4)
+    rng = random.Random(seed)
+    fabric.enable(peer_access=seed % 2 == 0)
+    communicator = collectives.Communicator(fabric.mesh(devices))
+    sizes = [1000, 1 << 16, 1 << 20]
+    alive: list[tuple[torch.Tensor, float]] = []  # a tensor, and the value of all its elements
+
+    def full(size: int, value: float, device: str) -> torch.Tensor:
+        return torch.full((size,), float(value), device=device)
+
+    try:
+        for step in range(300):
+            while len(alive) < 6:
+                value = float(rng.randrange(-8, 8))
+                alive.append((full(rng.choice(sizes), value, rng.choice(devices)), value))
+            if step % 25 == 0 and devices[0].startswith("cuda"):
+                delay(rng.choice(devices))
+            (a, x), (b, y) = rng.sample(alive, 2)
+            action = rng.randrange(6)
+            if action < 2 and a.shape == b.shape:
+                alive.append((a + b, x + y))
+            elif action == 2 and a.shape == b.shape:
+                alive.append((a * b.sign(), x * ((y > 0) - (y < 0))))
+            elif action == 3:
+                b.fill_(float(step))
+                alive = [(t, float(step)) if t is b else (t, v) for t, v in alive]
+            elif action == 4:
+                alive.append((a.to(rng.choice(devices)).clone(), x))
+            else:
+                ranks = [full(a.numel(), x + r, device) for r, device in enumerate(devices)]
+                communicator.all_reduce(ranks)
+                alive.extend((t, 2 * x + 1) for t in ranks)
+            alive = [(t, v) for t, v in alive if abs(v) < 1e6]
+            while len(alive) > 10:
+                alive.pop(rng.randrange(len(alive)))
+        for t, value in alive:
+            assert (t == value).all().item()
     finally:
         fabric.disable()
