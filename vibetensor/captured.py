@@ -137,8 +137,10 @@ class CapturedStep:
         if not ranks:
             return self._eager(_C.cuda_unavailable_reason(), args, kwargs)
         device = ranks[0]
-        tensors: list[tuple[Tensor, _C.device]] = []
-        key = (key_of((args, kwargs), tensors, device), _C.is_grad_enabled(), self._modes.now())
+        tensors: list[tuple[Tensor, _C.device | None]] = []
+        key: Any = (key_of((args, kwargs), tensors), _C.is_grad_enabled(), self._modes.now())
+        if len(ranks) > 1:
+            key = (key, *[tensor.device for tensor, _ in tensors])
         entry = self._entries.get(key)
         if entry is not None:
             reason = self._stale(entry)
@@ -227,7 +229,7 @@ class CapturedStep:
         self,
         key: Any,
         ranks: list[_C.device],
-        tensors: list[tuple[Tensor, _C.device]],
+        tensors: list[tuple[Tensor, _C.device | None]],
         args: Any,
         kwargs: Any,
     ) -> _Entry | str:
@@ -241,8 +243,8 @@ class CapturedStep:
             return form.problem
         devices = gpus(ranks)
         places_of = [
-            _like(tensor, tensor.device if tensor.device in devices else device)
-            for tensor, device in tensors
+            _like(tensor, to or (tensor.device if tensor.device in devices else devices[0]))
+            for tensor, to in tensors
         ]
         entry = _Entry(places_of, devices, whole=form.whole)
         places = iter(entry.inputs)
@@ -281,7 +283,7 @@ class CapturedStep:
         self.captures += 1
         return entry
 
-    def _replay(self, entry: _Entry, tensors: list[tuple[Tensor, _C.device]]) -> Any:
+    def _replay(self, entry: _Entry, tensors: list[tuple[Tensor, _C.device | None]]) -> Any:
         entry.graph.follow()
         _C.copy_inputs(entry.inputs, [_reachable(tensor) for tensor, _ in tensors])
         entry.graph.run()

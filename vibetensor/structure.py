@@ -22,9 +22,11 @@ class Placed:
         self.device = device
 
 
-def key_of(value: Any, tensors: list[tuple[Tensor, _C.device]], device: _C.device) -> Any:
+def key_of(
+    value: Any, tensors: list[tuple[Tensor, _C.device | None]], device: _C.device | None = None
+) -> Any:
     """What a graph depends on in an argument; tensors that are copied in are appended, each with
-    the GPU it goes to, which is `device` where the argument does not say.
+    the GPU that the argument sends it to, if it does.
     """
     if isinstance(value, Tensor):
         if value.requires_grad:

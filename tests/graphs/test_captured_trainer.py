@@ -128,6 +128,17 @@ def test_captured_ranks_have_the_bits_of_eager_ones(
         assert np.array_equal(a, b)
 
 
+@pytest.mark.cuda(devices=2)
+def test_a_batch_on_a_gpu_is_cut_over_captured_ranks() -> None:
+    mesh = fabric.mesh(["cuda:0", "cuda:1"])
+    plain, captured = trainer(mesh, capture=False), trainer(mesh, capture=True)
+    for batch in batches([8] * 6):
+        there = tuple(t.cuda() for t in batch)
+        torch.cuda.synchronize()
+        assert plain.step(batch).loss == captured.step(there).loss
+    assert captured.replays == 4
+
+
 @cuda
 def test_replicas_of_captured_ranks_stay_equal_when_the_rate_changes() -> None:
     own = trainer(fabric.mesh("cuda:0", ranks=2), capture=True)

@@ -13,15 +13,15 @@ def tensor(*shape: int) -> _C.Tensor:
 
 
 def test_each_tensor_goes_where_its_part_of_the_argument_says() -> None:
-    found: list[tuple[_C.Tensor, _C.device]] = []
+    found: list[tuple[_C.Tensor, _C.device | None]] = []
     a, b, c = tensor(2), tensor(3), tensor(4)
-    key_of(([a], {"x": Placed((b, 7), SECOND)}, c), found, FIRST)
-    assert [(t.shape[0], device) for t, device in found] == [(2, FIRST), (3, SECOND), (4, FIRST)]
+    key_of(([a], {"x": Placed((b, 7), SECOND)}, c), found)
+    assert [(t.shape[0], device) for t, device in found] == [(2, None), (3, SECOND), (4, None)]
 
 
 def test_the_key_names_shapes_constants_and_devices() -> None:
     def key(value: object) -> object:
-        return key_of(value, [], FIRST)
+        return key_of(value, [])
 
     assert key(Placed(tensor(2), SECOND)) == key(Placed(tensor(2), SECOND))
     assert key(Placed(tensor(2), SECOND)) != key(Placed(tensor(2), FIRST))
