@@ -32,7 +32,7 @@ Tensor split_parts(const Tensor& t, int dim, int ranks) {
 // The other way: dense parts [ranks, .., part, ..] as [.., size, ..].
 Tensor join_parts(const Tensor& parts, int dim, int64_t size) {
   const Tensor joined = flatten(movedim(parts, 0, dim), dim, dim + 1);
-  return narrow(joined, dim, 0, size);
+  return contiguous(narrow(joined, dim, 0, size));
 }
 
 std::span<const Tensor> all_of(const Group& group, const Shards& shards) {

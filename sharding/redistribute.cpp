@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "autograd/engine.h"
 #include "autograd/variable.h"
 #include "ops/ops.h"
 #include "sharding/exchange.h"
@@ -194,41 +193,6 @@ Tensor gather_to(const FabricTensor& t, int rank) {
   std::vector<Tensor> pieces;
   for (const Tensor& shard : t.shards()) pieces.push_back(to_device(shard, device, false));
   return cat(pieces, t.placement().dim());
-}
-
-void backward(const FabricTensor& root, const FabricTensor& given, bool keep_graph,
-              bool create_graph) {
-  VT_CHECK(root.requires_grad(), kRuntime, "backward: ", root,
-           " does not require grad and does not have a grad_fn");
-  FabricTensor gradient = given;
-  if (!gradient.defined()) {
-    VT_CHECK(root.numel() == 1, kRuntime,
-             "backward: grad can be implicitly created only for scalar outputs, got ", root,
-             "; pass a gradient of that shape");
-    Shards ones;
-    for (int r = 0; r < root.group().size(); ++r) {
-      const Tensor& local = root.shards()[r];
-      ones[r] = full(local.sizes(), Scalar(1), local.dtype(), local.device());
-    }
-    const Placement placement =
-        root.placement().is_shard() ? root.placement() : Placement::replicate();
-    gradient = FabricTensor(root.group(), placement, std::move(ones));
-  }
-  VT_CHECK(&gradient.group() == &root.group() && gradient.sizes() == root.sizes(), kRuntime,
-           "backward: gradient ", gradient, " does not match its tensor ", root);
-  // Each copy of a replicated root gets a term of the gradient: the first one all of it.
-  const bool first_only = root.placement().is_replicate() && gradient.placement().is_replicate();
-  if (!first_only) {
-    const GradMode mode(create_graph);
-    gradient = redistribute(gradient, gradient_placement(root.placement()));
-  }
-  std::vector<Tensor> roots, grads;
-  for (int r = 0; r < (first_only ? 1 : root.group().size()); ++r) {
-    if (!root.inputs()[r].requires_grad()) continue;
-    roots.push_back(root.inputs()[r]);
-    grads.push_back(gradient.shards()[r]);
-  }
-  vt::backward(roots, grads, {keep_graph, create_graph});
 }
 
 }  // namespace vt::sharding

@@ -28,8 +28,4 @@ FabricTensor from_local_shards(std::vector<Tensor> shards, Group& group, Placeme
 // The whole tensor on the device of one rank, recorded for backward.
 Tensor gather_to(const FabricTensor& t, int rank);
 
-// Starts at `root`; an undefined gradient is 1 for a root of one element.
-void backward(const FabricTensor& root, const FabricTensor& gradient, bool keep_graph,
-              bool create_graph);
-
 }  // namespace vt::sharding

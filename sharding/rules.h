@@ -53,7 +53,8 @@ Plan cat(const Inputs& in, int64_t dim);
 Plan matmul(const Inputs& in);
 Plan linear(const Inputs& in);
 // query, key and value [.., heads, tokens, features], and perhaps a mask.
-Plan attention(const Inputs& in);
+// Copies that would drop other elements each are refused.
+Plan attention(const Inputs& in, double dropout);
 // index and tensors that are cut alike, but not along dim.
 Plan aligned(const Inputs& in, int64_t dim);
 

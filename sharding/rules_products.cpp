@@ -74,27 +74,43 @@ Plan linear(const Inputs& in) {
   return plan;
 }
 
-Plan attention(const Inputs& in) {
+namespace {
+
+// The dimension, a batch or the heads, along which all three are cut; none: -1. Groups of heads
+// share a key: they are cut only where no group is torn.
+int attention_cut(const Inputs& in) {
   const FabricTensor& query = *in[0];
   const int n = query.group().size();
-  Plan plan;
-  Placement chosen;
-  for (const FabricTensor* t : in.all)
-    if (t && t->defined() && t->placement().is_shard() && !chosen.is_shard() &&
-        t->dim() == query.dim())
-      chosen = t->placement();
-  if (!chosen.is_shard() || chosen.dim() >= query.dim() - 2) return plan;
+  int cut = -1;
+  for (size_t i = 0; i < 3 && cut < 0; ++i)
+    if (in[i]->placement().is_shard() && in[i]->dim() == query.dim())
+      cut = in[i]->placement().dim();
+  if (cut < 0 || cut >= query.dim() - 2) return -1;
+  bool alike = true, even = true;
   for (size_t i = 0; i < 3; ++i) {
-    // Groups of heads share a key: cut only where no group is torn.
-    const int64_t size = in[i]->dim() == query.dim() ? in[i]->sizes()[chosen.dim()] : 0;
-    if (size != query.sizes()[chosen.dim()] && (size == 0 || size % n != 0)) return plan;
+    if (in[i]->dim() != query.dim()) return -1;
+    alike &= in[i]->sizes()[cut] == query.sizes()[cut];
+    even &= in[i]->sizes()[cut] % n == 0;
   }
-  if (query.sizes()[chosen.dim()] % n != 0 && in[1]->sizes() != query.sizes()) return plan;
-  for (size_t i = 0; i < in.size(); ++i)
-    if (in[i] && in[i]->defined() &&
-        (i < 3 || (in[i]->dim() == query.dim() && in[i]->sizes()[chosen.dim()] != 1)))
-      plan.inputs[i] = chosen;
-  plan.output = chosen;
+  return alike || even ? cut : -1;
+}
+
+}  // namespace
+
+Plan attention(const Inputs& in, double dropout) {
+  const int cut = attention_cut(in);
+  VT_CHECK(cut >= 0 || dropout == 0 || in.group().size() == 1, kNotImplemented, in.op, ": of ",
+           *in[0], " with dropout_p ", dropout,
+           " every copy would drop other elements; cut the batch or the heads with "
+           "reshard(Shard(0))");
+  Plan plan;
+  if (cut < 0) return plan;
+  plan.output = Placement::shard(cut);
+  for (size_t i = 0; i < in.size(); ++i) {
+    const bool mask_is_shared =
+        i == 3 && (!in[i]->defined() || in[i]->dim() != in[0]->dim() || in[i]->sizes()[cut] == 1);
+    if (!mask_is_shared) plan.inputs[i] = plan.output;
+  }
   return plan;
 }
 

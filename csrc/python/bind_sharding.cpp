@@ -4,6 +4,7 @@
 #include "python/fabric_type.h"
 #include "python/pybind_tensor.h"
 #include "python/size_type.h"
+#include "sharding/backward.h"
 #include "sharding/ops.h"
 #include "sharding/redistribute.h"
 
@@ -133,7 +134,7 @@ std::string repr(const FabricTensor& t) {
 
 void run_backward(const FabricTensor& root, const FabricTensor& gradient, bool retain_graph,
                   bool create_graph) {
-  sharding::backward(root, gradient, retain_graph || create_graph, create_graph);
+  sharding::backward({&root, 1}, {&gradient, 1}, {retain_graph || create_graph, create_graph});
 }
 
 void extend_type() {
@@ -263,6 +264,21 @@ void bind_sharding(pyb::module_& module) {
         return sharding::from_local_shards(std::move(shards), Group::of(mesh), placement);
       },
       pyb::arg("shards"), pyb::arg("mesh"), pyb::arg("placement"), Free());
+  module.def(
+      "fabric_backward",
+      [](const std::vector<FabricTensor>& roots, const std::vector<FabricTensor>& gradients,
+         bool retain_graph,
+         bool create_graph) { sharding::backward(roots, gradients, {retain_graph, create_graph}); },
+      Free());
+  module.def(
+      "fabric_grad",
+      [](const std::vector<FabricTensor>& roots, const std::vector<FabricTensor>& inputs,
+         const std::vector<FabricTensor>& given, bool retain_graph, bool create_graph,
+         bool allow_unused) {
+        return sharding::gradients(roots, given, inputs, {retain_graph, create_graph},
+                                   allow_unused);
+      },
+      Free());
   module.def("gather_to", &gather_to, pyb::arg("tensor"), pyb::arg("rank") = 0, Free());
 }
 

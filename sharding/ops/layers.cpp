@@ -18,7 +18,7 @@ FabricTensor embedding(const FabricTensor& input, const FabricTensor& weight) {
   } else if (weight.placement().is_shard(1)) {
     plan.inputs[1] = weight.placement();
     plan.output = Placement::shard(input.dim());
-  } else if (weight.placement().is_shard(0)) {
+  } else if (weight.placement().is_shard(0) && weight.sizes()[0] > 0) {
     plan.inputs[1] = weight.placement();
     plan.output = Placement::partial();
   }

@@ -3,6 +3,9 @@
 
 namespace vt::sharding {
 
+// What is local may have been cut out of more, where a view would need a copy.
+FabricTensor view(const FabricTensor& self, const Dims& size) { return reshape(self, size); }
+
 FabricTensor view_as(const FabricTensor& self, const FabricTensor& other) {
   return view(self, other.sizes());
 }
@@ -12,10 +15,10 @@ FabricTensor expand_as(const FabricTensor& self, const FabricTensor& other) {
 }
 
 FabricTensor flatten(const FabricTensor& self, int64_t start_dim, int64_t end_dim) {
+  if (self.dim() == 0) return reshape(self, Dims{1});
   const int start = wrap_dim("flatten", start_dim, self.dim()),
             end = wrap_dim("flatten", end_dim, self.dim());
   VT_CHECK(start <= end, kRuntime, "flatten: start_dim ", start, " lies behind end_dim ", end);
-  if (self.dim() == 0) return reshape(self, Dims{1});
   Dims sizes;
   for (int d = 0; d < self.dim(); ++d) {
     if (d > start && d <= end) sizes.back() *= self.sizes()[d];

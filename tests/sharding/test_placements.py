@@ -228,3 +228,12 @@ def test_tensors_are_made_on_a_mesh(mesh):
         t.to("cpu")
     with pytest.raises(ValueError, match="its own mesh"):
         torch.zeros_like(t, device="cpu")
+
+
+def test_attention_with_dropout_needs_a_cut(mesh):
+    q = fabric.distribute(torch.randn(4, 4, 3, 8), mesh, R())
+    attention = torch.nn.functional.scaled_dot_product_attention
+    with pytest.raises(NotImplementedError, match=r"dropout_p 0.5.*reshard"):
+        attention(q, q, q, dropout_p=0.5)
+    cut = q.reshard(S(0))
+    assert attention(cut, cut, cut, dropout_p=0.5).placement == S(0)

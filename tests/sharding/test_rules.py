@@ -39,7 +39,9 @@ def place(tensor, mesh, placement):
     """The tensor on the fabric, its terms random where it is a sum."""
     if not placement.is_partial():
         return fabric.distribute(tensor, mesh, placement)
-    terms = [torch.randn_like(tensor) for _ in range(len(mesh) - 1)]
+    # Whole numbers: what is whole stays exact.
+    shape = list(tensor.shape)
+    terms = [torch.randint(-3, 4, shape).to(tensor.dtype) for _ in range(len(mesh) - 1)]
     with torch.no_grad():
         rest = tensor.detach().clone()
         for term in terms:

@@ -199,3 +199,22 @@ def test_a_model_written_for_one_device_trains_as_it_is(way, mesh):
         for (name, mine), their in zip(each.named_parameters(), alone.parameters(), strict=True):
             got = mine.grad.full_tensor().to("cpu")
             assert torch.allclose(got, their.grad, **TOLERANCE), name
+
+
+def test_gradients_asked_for(mesh):
+    torch.manual_seed(6)
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+    expected = torch.autograd.grad((torch.tanh(x @ w) ** 2).sum(), [x, w])
+    for place in (fabric.Replicate(), fabric.Shard(0), fabric.Shard(1)):
+        ours = fabric.distribute(x, mesh, fabric.Shard(0)), fabric.distribute(w, mesh, place)
+        hidden = ours[0] @ ours[1]
+        loss = (torch.tanh(hidden) ** 2).sum()
+        found = torch.autograd.grad(loss, [*ours, hidden])
+        assert [t.grad for t in ours] == [None, None]
+        assert [g.placement for g in found] == [fabric.Shard(0), place, fabric.Shard(0)]
+        for got, wanted in zip(found, expected, strict=False):
+            assert torch.allclose(got.full_tensor().to("cpu"), wanted, rtol=1e-4, atol=1e-5)
+        with pytest.raises(RuntimeError, match="not have been used"):
+            torch.autograd.grad((ours[0] * 2).sum(), [ours[1]])
+        torch.autograd.backward([(ours[0] * 2).sum(), (ours[0] * 3).sum()])
+        assert torch.equal(ours[0].grad.full_tensor().to("cpu"), torch.full((4, 8), 5.0))

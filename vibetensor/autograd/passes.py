@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from vibetensor import _C
 
@@ -30,7 +31,10 @@ def backward(
     outputs = _sequence(tensors)
     grads = _gradients("backward", outputs, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
-    _C.backward(outputs, grads, retain, create_graph)
+    if outputs and isinstance(outputs[0], _C.FabricTensor):
+        _C.fabric_backward(outputs, grads, retain, create_graph)
+    else:
+        _C.backward(outputs, grads, retain, create_graph)
 
 
 def grad(
@@ -49,20 +53,21 @@ def grad(
     outs = _sequence(outputs)
     grads = _gradients("grad", outs, grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
-    found = _C.grad(outs, _sequence(inputs), grads, retain, create_graph, bool(allow_unused))
+    run = _C.fabric_grad if outs and isinstance(outs[0], _C.FabricTensor) else _C.grad
+    found = run(outs, _sequence(inputs), grads, retain, create_graph, bool(allow_unused))
     return tuple(found)
 
 
-def _sequence(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+def _sequence(tensors: Tensor | Sequence[Tensor]) -> list[Any]:
+    return [tensors] if isinstance(tensors, (Tensor, _C.FabricTensor)) else list(tensors)
 
 
 def _gradients(
-    op: str, outputs: list[Tensor], given: Tensor | Sequence[Tensor | None] | None
-) -> list[Tensor | None]:
+    op: str, outputs: list[Any], given: Any
+) -> list[Any]:
     if given is None:
         return [None] * len(outputs)
-    grads: list[Tensor | None] = [given] if isinstance(given, Tensor) else list(given)
+    grads = _sequence(given)
     if len(grads) != len(outputs):
         raise RuntimeError(
             f"{op}: got {len(outputs)} tensors and {len(grads)} gradients; give one for each"
