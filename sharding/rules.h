@@ -37,7 +37,8 @@ Plan batch(const Inputs& in, int64_t dims);
 Plan reduction(const Inputs& in, const std::optional<Dims>& dims, bool keepdim);
 Plan reduction(const Inputs& in, std::optional<int64_t> dim, bool keepdim);
 // A sum: where a cut dimension is summed over, every rank has a term.
-Plan sum(const Inputs& in, const std::optional<Dims>& dims, bool keepdim);
+Plan sum(const Inputs& in, const std::optional<Dims>& dims, bool keepdim,
+         std::optional<DType> dtype);
 
 // --- views ---
 Plan transpose(const Inputs& in, int64_t dim0, int64_t dim1);

@@ -75,8 +75,10 @@ Plan reduction(const Inputs& in, std::optional<int64_t> dim, bool keepdim) {
   return reduction(in, dim ? std::optional(Dims{*dim}) : std::nullopt, keepdim);
 }
 
-Plan sum(const Inputs& in, const std::optional<Dims>& dims, bool keepdim) {
-  if (stays(*in[0])) return stay(*in[0]);
+Plan sum(const Inputs& in, const std::optional<Dims>& dims, bool keepdim,
+         std::optional<DType> dtype) {
+  const bool rounds = dtype && !is_float(*dtype) && is_float(in[0]->dtype());  // not linear
+  if (stays(*in[0])) return rounds ? whole() : stay(*in[0]);
   const uint32_t gone = mask(in, dims);
   const Placement placement = in[0]->placement();
   if (placement.is_shard() && gone >> placement.dim() & 1)

@@ -10,7 +10,7 @@ FabricTensor mean(const FabricTensor& self, const std::optional<Dims>& dim, bool
                   std::optional<DType> dtype) {
   const FabricTensor* const all[] = {&self};
   const Inputs in{"mean", all};
-  const Plan plan = self.numel() > 0 ? rules::sum(in, dim, keepdim) : Plan{};
+  const Plan plan = self.numel() > 0 ? rules::sum(in, dim, keepdim, dtype) : Plan{};
   const Brought self_at(in, plan, 0);
   const bool shares = plan.inputs[0].is_shard() && plan.output.is_partial();
   return run(in.group(), plan.output, [&](int rank) {

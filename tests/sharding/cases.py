@@ -42,6 +42,7 @@ CASES: dict[str, Case] = {
     "sum dim": Case(lambda x: x.sum(1), [(4, 8, 3)]),
     "sum keepdim": Case(lambda x: x.sum(dim=(0, 2), keepdim=True), [(4, 8, 3)]),
     "sum uneven": Case(lambda x: x.sum(0), [(5, 7)]),
+    "sum as integers": Case(lambda x: x.sum(1, dtype=torch.int64).float(), [(4, 8)]),
     "mean": Case(torch.mean, [(4, 8)]),
     "mean dim": Case(lambda x: x.mean(-1, keepdim=True), [(4, 8)]),
     "mean uneven": Case(lambda x: x.mean(0), [(5, 7)]),
