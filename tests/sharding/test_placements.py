@@ -237,3 +237,13 @@ def test_attention_with_dropout_needs_a_cut(mesh):
         attention(q, q, q, dropout_p=0.5)
     cut = q.reshard(S(0))
     assert attention(cut, cut, cut, dropout_p=0.5).placement == S(0)
+
+
+@pytest.mark.parametrize("place", [R(), S(0), S(1), P()], ids=str)
+def test_the_whole_on_one_device_carries_gradients(place, mesh):
+    x, weight = torch.randn(5, 4), torch.randn(5, 4)
+    for whole_of in (lambda t: t.full_tensor(), lambda t: fabric.gather(t, len(mesh) - 1)):
+        t = fabric.distribute(x, mesh, place).requires_grad_()
+        taken = whole_of(t * 2)
+        (taken * weight.to(taken.device)).sum().backward()
+        assert torch.allclose(whole(t.grad), 2 * weight)
