@@ -53,7 +53,7 @@ def grad(
     outs = _sequence(outputs)
     grads = _gradients("grad", outs, grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
-    run = _C.fabric_grad if outs and isinstance(outs[0], _C.FabricTensor) else _C.grad
+    run: Any = _C.fabric_grad if outs and isinstance(outs[0], _C.FabricTensor) else _C.grad
     found = run(outs, _sequence(inputs), grads, retain, create_graph, bool(allow_unused))
     return tuple(found)
 
@@ -62,9 +62,7 @@ def _sequence(tensors: Tensor | Sequence[Tensor]) -> list[Any]:
     return [tensors] if isinstance(tensors, (Tensor, _C.FabricTensor)) else list(tensors)
 
 
-def _gradients(
-    op: str, outputs: list[Any], given: Any
-) -> list[Any]:
+def _gradients(op: str, outputs: list[Any], given: Any) -> list[Any]:
     if given is None:
         return [None] * len(outputs)
     grads = _sequence(given)
