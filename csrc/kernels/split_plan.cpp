@@ -25,7 +25,9 @@ SplitPlan plan_split(int64_t m, int64_t n, int64_t k, int64_t batch, int multipr
   const int64_t most = std::clamp<int64_t>(k / kLeastPart, 1, kMostParts);
   const double out_bytes = 4 * static_cast<double>(m) * static_cast<double>(n * batch);
   SplitPlan best;
-  for (int64_t wanted = 1; wanted <= most; ++wanted) {
+  // One part, or as many as fill the GPU once to four times.
+  for (int64_t turns = 0; turns <= 4; ++turns) {
+    const int64_t wanted = std::clamp<int64_t>(turns * multiprocessors / tiles, 1, most);
     const int64_t part = ceil_div(ceil_div(k, wanted), kStep) * kStep, parts = ceil_div(k, part);
     const auto rounds = static_cast<double>(ceil_div(tiles * parts, multiprocessors));
     double cycles =
