@@ -4,7 +4,7 @@
 `vibetensor.parallel` drive several devices.
 """
 
-from vibetensor import _C, _libraries
+from vibetensor import _C, _libraries, tuning
 from vibetensor._C import (
     FabricError,
     FabricTimeoutError,
@@ -16,6 +16,7 @@ from vibetensor.captured import CapturedStep, capture
 from vibetensor.replay import StaleGraphError, on_replay
 
 _C.set_library_search_paths(_libraries.folders())
+tuning.load()
 
 __all__ = [
     "CapturedStep",

@@ -60,20 +60,21 @@ const AlgorithmEntry* find_algorithm(Kind kind, Algorithm algorithm) {
 Choice choose(const Site& site, const Unit& unit) {
   const Kind kind = unit.call().kind;
   const Options& options = site.options();
-  // Graphs hold no copies between devices, and units of graphs of single devices no events. That a
-  // line arrives as one holds on NVLink and within a device only (Note [Whole lines]).
-  const bool captured = site.streams().capturing();
-  const auto allowed = [&](const AlgorithmEntry& each) {
-    if (each.algorithm == Algorithm::kLines && site.through_host()) return false;
-    return !captured || each.algorithm != Algorithm::kCopyEngine;
-  };
   const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);
-  if (entry && !allowed(*entry)) entry = nullptr;
+  Plan plan;
+  if (const Measured* row = entry ? nullptr : site.measured(unit)) {
+    entry = find_algorithm(kind, row->algorithm);
+    plan = {row->algorithm, row->blocks, row->threads, row->chunk_bytes};
+  }
   for (const AlgorithmEntry& candidate : kAlgorithms)
-    if (!entry && candidate.kind == kind && allowed(candidate) && candidate.suits(site, unit))
+    if (!entry && candidate.kind == kind && candidate.suits(site, unit))
       entry = &candidate;
   VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
-  return {entry, {entry->algorithm, options.max_blocks, options.threads, options.chunk_bytes}};
+  plan.algorithm = entry->algorithm;
+  if (options.max_blocks) plan.blocks = options.max_blocks;
+  if (options.threads) plan.threads = options.threads;
+  if (options.chunk_bytes) plan.chunk = options.chunk_bytes;
+  return {entry, plan};
 }
 
 bool always(const Site&, const Unit&) { return true; }

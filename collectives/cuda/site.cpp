@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "device/backend.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/unit_lock.h"
@@ -32,6 +33,11 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
   stage_ = scratch_ + scratch_bytes_;
   stage_bytes_ = options.always_stage || spread() ? kStageBytes : 0;
   memory_ = fabric::SymmetricMemory::create(mesh, stage_ + stage_bytes_);
+  const std::string gpu = backend(mesh.device(0)).properties(device_index(0)).name;
+  bool alike = true;
+  for (Device device : mesh.devices())
+    alike &= backend(device).properties(device.index).name == gpu;
+  if (alike) measured_ = measured_for(mesh, gpu);
   early_launch_ = options.early_launch;
   for (int r = 0; r < ranks(); ++r) {
     processors_.push_back(cuda::multiprocessors(device_index(r)));
@@ -66,6 +72,14 @@ bool Site::reachable(const Unit& unit) const {
   return std::all_of(unit.calls.begin(), unit.calls.end(), [&](const Call& call) {
     return can(call.input) && (call.input.same(call.output) || can(call.output));
   });
+}
+
+const Measured* Site::measured(const Unit& unit) const {
+  if (measured_.empty()) return nullptr;
+  const Call& call = unit.call();
+  const bool in_place = call.input.defined() && call.output.defined() &&
+                        call.input.data() == call.output.data();
+  return find_measured(measured_, call.kind, item_size(unit.dtype), in_place, unit.bytes());
 }
 
 void Site::launch(const void* kernel, int rank, int blocks, int threads, const void* args,

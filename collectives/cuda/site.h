@@ -10,6 +10,7 @@
 #include "collectives/cuda/rank_streams.h"
 #include "collectives/cuda/side_streams.h"
 #include "collectives/engine.h"
+#include "collectives/tuning.h"
 #include "fabric/symmetric.h"
 
 namespace vt::collectives::gpu {
@@ -78,6 +79,9 @@ class Site {
   // On the rank's stream, from and to memory of its device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
 
+  // What was measured for GPUs like these, or null.
+  const Measured* measured(const Unit& unit) const;
+
   bool any_fault() const { return faults_.any(); }
   std::string fault_sentence() const { return faults_.sentence(mesh_); }
   void abort() { faults_.abort(); }  // whoever waits in a kernel leaves
@@ -87,6 +91,7 @@ class Site {
  private:
   Mesh mesh_;
   Options options_;
+  std::vector<Measured> measured_;
   std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
   size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
   Kind kind_ = Kind::kBarrier;

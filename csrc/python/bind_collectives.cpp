@@ -6,6 +6,7 @@
 #include "collectives/communicator.h"
 #include "collectives/registry.h"
 #include "collectives/stopwatch.h"
+#include "collectives/tuning.h"
 #include "python/pybind_tensor.h"
 
 namespace vt::py {
@@ -29,6 +30,28 @@ Owner make_communicator(const fabric::Mesh& mesh, std::optional<double> timeout,
                         .early_launch = early_launch};
   pyb::gil_scoped_release release;
   return std::make_shared<Communicator>(mesh, options);
+}
+
+Measured measured_row(const pyb::dict& row) {
+  Measured result;
+  result.gpu = row["gpu"].cast<std::string>();
+  result.ranks = row["ranks"].cast<int>();
+  result.devices = row["devices"].cast<int>();
+  result.kind = parse_kind(row["kind"].cast<std::string>());
+  result.item_bytes = row["item_bytes"].cast<int>();
+  result.place = row["place"].cast<std::string>();
+  result.up_to = row["up_to"].cast<size_t>();
+  result.algorithm = parse_algorithm(row["algorithm"].cast<std::string>());
+  result.blocks = row["blocks"].cast<int>();
+  result.threads = row["threads"].cast<int>();
+  result.chunk_bytes = row["chunk_bytes"].cast<size_t>();
+  return result;
+}
+
+void set_measured_rows(const std::vector<pyb::dict>& rows) {
+  std::vector<Measured> table;
+  for (const pyb::dict& row : rows) table.push_back(measured_row(row));
+  set_measured(std::move(table));
 }
 
 // A call that was started, with what keeps it alive and what it will have made.
@@ -313,6 +336,8 @@ void bind_collectives(pyb::module_& module) {
       pyb::arg("communicator"), pyb::arg("kind"), pyb::arg("tensors"), pyb::arg("out"),
       pyb::arg("op") = "sum", pyb::arg("root") = 0, pyb::arg("to") = std::vector<int>{},
       pyb::arg("iterations") = 1, Free());
+  module.def("set_measured", &set_measured_rows, pyb::arg("rows"));
+  module.def("cache_folder", &env::cache_folder);
   module.def("nccl_version", &nccl_version, Free());
   module.def("time_all_reduce", &timed, pyb::arg("communicator"), pyb::arg("tensors"),
              pyb::arg("out"), pyb::arg("op"), pyb::arg("iterations"), Free());

@@ -1,0 +1,52 @@
+// The table of the process.
+#include "collectives/tuning.h"
+
+#include <mutex>
+
+namespace vt::collectives {
+namespace {
+
+struct Table {
+  std::mutex mutex;
+  std::vector<Measured> rows;
+};
+
+Table& table() {
+  static auto* const instance = new Table;  // communicators may outlive static destruction
+  return *instance;
+}
+
+}  // namespace
+
+void set_measured(std::vector<Measured> rows) {
+  std::lock_guard lock(table().mutex);
+  table().rows = std::move(rows);
+}
+
+std::vector<Measured> measured() {
+  std::lock_guard lock(table().mutex);
+  return table().rows;
+}
+
+std::vector<Measured> measured_for(const fabric::Mesh& mesh, const std::string& gpu) {
+  std::vector<Measured> found;
+  for (Measured& row : measured())
+    if (row.gpu == gpu && row.ranks == mesh.size() &&
+        row.devices == static_cast<int>(mesh.devices().size()))
+      found.push_back(std::move(row));
+  return found;
+}
+
+const Measured* find_measured(const std::vector<Measured>& rows, Kind kind, size_t item_bytes,
+                              bool in_place, size_t bytes) {
+  const Measured* best = nullptr;
+  for (const Measured& row : rows) {
+    if (row.kind != kind || row.up_to < bytes) continue;
+    if (row.item_bytes != 0 && row.item_bytes != static_cast<int>(item_bytes)) continue;
+    if (row.place != "any" && (row.place == "in") != in_place) continue;
+    if (!best || row.up_to < best->up_to) best = &row;
+  }
+  return best;
+}
+
+}  // namespace vt::collectives
