@@ -45,6 +45,12 @@ constexpr AlgorithmEntry kAlgorithms[] = {
     direct::kBarrier,
 };
 
+// In graphs of one device each no device may wait for another, as copy engines make them do.
+bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
+  return entry.algorithm != Algorithm::kCopyEngine || !site.streams().capturing() ||
+         (entry.in_whole_graphs && site.one_capture());
+}
+
 }  // namespace
 
 std::span<const AlgorithmEntry> algorithms() { return kAlgorithms; }
@@ -61,13 +67,17 @@ Choice choose(const Site& site, const Unit& unit) {
   const Kind kind = unit.call().kind;
   const Options& options = site.options();
   const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);
+  if (entry && !can_run_now(*entry, site)) entry = nullptr;
   Plan plan;
   if (const Measured* row = entry ? nullptr : site.measured(unit)) {
     entry = find_algorithm(kind, row->algorithm);
-    plan = {row->algorithm, row->blocks, row->threads, row->chunk_bytes};
+    if (entry && can_run_now(*entry, site))
+      plan = {row->algorithm, row->blocks, row->threads, row->chunk_bytes};
+    else entry = nullptr;
   }
   for (const AlgorithmEntry& candidate : kAlgorithms)
-    if (!entry && candidate.kind == kind && candidate.suits(site, unit))
+    if (!entry && candidate.kind == kind && can_run_now(candidate, site) &&
+        candidate.suits(site, unit))
       entry = &candidate;
   VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
   plan.algorithm = entry->algorithm;

@@ -6,8 +6,10 @@
 
 #include "base/error.h"
 #include "device/backend.h"
+#include "device/capture.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
+#include "device/cuda/graph.h"
 #include "device/cuda/unit_lock.h"
 
 namespace vt::collectives::gpu {
@@ -74,11 +76,19 @@ bool Site::reachable(const Unit& unit) const {
   });
 }
 
+bool Site::one_capture() const {
+  if (VT_LIKELY(!any_capture())) return true;
+  const uint64_t first = cuda::capture_id(streams_.at(0));
+  for (int r = 1; r < ranks(); ++r)
+    if (cuda::capture_id(streams_.at(r)) != first) return false;
+  return true;
+}
+
 const Measured* Site::measured(const Unit& unit) const {
   if (measured_.empty()) return nullptr;
   const Call& call = unit.call();
-  const bool in_place = call.input.defined() && call.output.defined() &&
-                        call.input.data() == call.output.data();
+  const bool in_place =
+      call.input.defined() && call.output.defined() && call.input.data() == call.output.data();
   return find_measured(measured_, call.kind, item_size(unit.dtype), in_place, unit.bytes());
 }
 

@@ -79,6 +79,8 @@ class Site {
   // On the rank's stream, from and to memory of its device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
 
+  // Are the streams of all ranks in one capture, or in none?
+  bool one_capture() const;
   // What was measured for GPUs like these, or null.
   const Measured* measured(const Unit& unit) const;
 

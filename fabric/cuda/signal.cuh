@@ -81,27 +81,45 @@ class Deadline {
   uint64_t start_ = 0;
 };
 
-// Thread 0 has this done for the whole block; waits until `*flag` has reached `epoch`. False when
-// the peer did not come in time.
+__device__ inline void relaxed_store(uint32_t* flag, uint32_t value) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+}
+
+__device__ inline uint32_t acquire_load(const uint32_t* flag) {
+  uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
+  return value;
+}
+
+// One thread does this for the whole block; waits until `*flag` has reached `epoch`. What was
+// released with the flag is there afterwards. False when the peer did not come in time.
 __device__ inline bool await_flag(const Clique& clique, const uint32_t* flag, uint32_t epoch,
                                   Phase phase, int peer) {
   Deadline deadline(clique, phase, peer);
   while (static_cast<int32_t>(relaxed_load(flag) - epoch) < 0)
     if (deadline.passed()) return false;
+  (void)acquire_load(flag);
   return true;
 }
 
+// Note [Barriers at the ends of a kernel]
+// Before its first barrier a kernel has written nothing, and what earlier kernels of its stream
+// wrote was made visible to the whole system when they ended: the flag needs no fence before it.
+// After the last barrier it reads nothing, and what later kernels read is fetched anew.
+
 // All blocks of this index, one a rank, meet. What any thread of them wrote before is seen by all
-// of them afterwards. False, for the whole block, when a peer did not come in time.
+// of them afterwards; at the start of a kernel, what earlier kernels of their streams wrote. False,
+// for the whole block, when a peer did not come in time.
 __device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
   bool here = true;
   __syncthreads();
   const int peer = threadIdx.x;
   if (peer < clique.ranks && peer != clique.rank) {
-    release_store(&clique.pads[peer]->arrived[blockIdx.x][clique.rank].value, epoch);
+    uint32_t* const flag = &clique.pads[peer]->arrived[blockIdx.x][clique.rank].value;
+    if (phase == Phase::kStart) relaxed_store(flag, epoch);
+    else release_store(flag, epoch);
     here = await_flag(clique, &clique.pads[clique.rank]->arrived[blockIdx.x][peer].value, epoch,
                       phase, peer);
-    acquire_fence();
   }
   return __syncthreads_and(here);
 }
@@ -112,9 +130,13 @@ __device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
 // are advanced by its first block.
 __device__ inline void count_kernel(const Clique& clique) {
   uint32_t* units = clique.pads[clique.rank]->units;
-  if (threadIdx.x == 0) ++units[blockIdx.x];
+  // Nobody waits for the result, so the kernel does not end later for it.
+  const auto count = [](uint32_t* unit) {
+    asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(unit) : "memory");
+  };
+  if (threadIdx.x == 0) count(units + blockIdx.x);
   if (blockIdx.x == 0)
-    for (int b = gridDim.x + threadIdx.x; b < kMaxBlocks; b += blockDim.x) ++units[b];
+    for (int b = gridDim.x + threadIdx.x; b < kMaxBlocks; b += blockDim.x) count(units + b);
 }
 
 }  // namespace vt::fabric

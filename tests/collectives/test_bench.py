@@ -9,7 +9,7 @@ import pytest
 
 from vibetensor import cli
 from vibetensor.cli import bench
-from vibetensor.cli.allreduce_case import DTYPES, Case
+from vibetensor.cli.collective_case import DTYPES, Case
 from vibetensor.collectives import Communicator
 from vibetensor.fabric import parse_devices
 
@@ -27,11 +27,11 @@ def test_the_table_has_the_columns_of_nccl_tests(
     lines = capsys.readouterr().out.splitlines()
     assert code == 0
     header = next(line for line in lines if "redop" in line)
-    for column in ("size", "count", "type", "root", "time", "algbw", "busbw", "#wrong"):
+    for column in ("size", "type", "root", "time", "p99", "busbw", "#wrong", "algorithm"):
         assert column in header
     rows = [line.split() for line in lines if line and not line.startswith("#")]
     assert [row[0] for row in rows] == ["4", "64", "1024", "16384"]
-    assert all(row[8] == row[12] == "0" for row in rows)
+    assert all(row[10] == row[16] == "0" for row in rows)
 
 
 @pytest.mark.parametrize("devices", KINDS)
@@ -84,7 +84,7 @@ def test_nccl_beside_our_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     assert next(line for line in lines if "redop" in line).count("ratio") == 2
     rows = [line.split() for line in lines if line and not line.startswith("#")]
-    assert all(len(row) == 17 for row in rows)
+    assert all(len(row) == 23 for row in rows)
 
 
 @pytest.mark.parametrize("option", ["--compare", "--algorithm"])
@@ -97,6 +97,37 @@ def test_json_on_stdout_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) 
     arguments = ["--devices", "cpu:2", "-b", "4", "-e", "4", "-n", "1", "--json", "-"]
     assert cli.main(["bench", "allreduce", *arguments]) == 0
     assert json.loads(capsys.readouterr().out)["ranks"] == 2
+
+
+@pytest.mark.parametrize("devices", KINDS)
+@pytest.mark.parametrize("title", sorted(bench.KINDS))
+def test_every_collective(devices: str, title: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    arguments = f"bench {title} --devices {devices} --ranks 4 -b 8 -e 80008 -i 40000 -n 2 -w 1"
+    assert cli.main([*arguments.split(), "-d", "bfloat16,int8", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert found["benchmark"] == title
+    for row in found["rows"]:
+        assert row["out_of_place"]["wrong"] == 0, row
+        assert row["in_place"] is None or row["in_place"]["wrong"] == 0, row
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("title", sorted(bench.KINDS))
+def test_calls_in_a_graph(title: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    arguments = f"bench {title} --devices cuda:0 --ranks 4 -b 64K -e 64K -n 2 -G 4"
+    assert cli.main([*arguments.split(), "--json", str(file)]) == 0
+    row = json.loads(file.read_text())["rows"][0]
+    assert 0 < row["out_of_place"]["p50_us"] <= row["out_of_place"]["p99_us"]
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "picture.png"
+    arguments = f"bench allreduce --devices cpu:2 -b 4 -e 1K -n 1 --plot {file}"
+    assert cli.main(arguments.split()) == 0
+    assert file.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_wrong_value_is_counted() -> None:

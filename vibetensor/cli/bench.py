@@ -1,4 +1,4 @@
-"""`vibetensor bench allreduce`: right and how fast, with the flags and columns of nccl-tests."""
+"""`vibetensor bench`: the collectives, right and how fast; flags and columns of nccl-tests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from vibetensor.cli.collective_kinds import KINDS
+
 if TYPE_CHECKING:
-    from vibetensor.cli.allreduce_case import Row
+    from vibetensor.cli.collective_case import Row
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _OPS = ("sum", "prod", "min", "max", "avg")
@@ -31,11 +33,28 @@ def add_parser(subparsers: Any) -> None:
     """Adds the command with one subcommand a collective."""
     parser = subparsers.add_parser("bench", help="speed and correctness of the collectives")
     collectives = parser.add_subparsers(title="collectives", metavar="COLLECTIVE", required=True)
-    add = collectives.add_parser(
-        "allreduce",
-        help="all_reduce, out of place and in place",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    for title, kind in KINDS.items():
+        add = collectives.add_parser(
+            title,
+            help=kind.name + (", out of place and in place" if kind.in_place else ""),
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        add.set_defaults(run=run, kind=kind, tune=False)
+        _add_sizes(add)
+        if kind.reduces:
+            add.add_argument("-o", "--op", default="sum", help=f"{', '.join(_OPS)}, or all")
+        else:
+            add.set_defaults(op="sum")
+        _add_ways(add)
+        if title == "allreduce":
+            add.add_argument(
+                "--tune",
+                action="store_true",
+                help="time every algorithm, and keep the fastest for each size in the user's table",
+            )
+
+
+def _add_sizes(add: argparse.ArgumentParser) -> None:
     add.add_argument("-b", "--minbytes", type=size, default="4", help="smallest size, as 4, 64K")
     add.add_argument("-e", "--maxbytes", type=size, default="256M", help="largest size, as 256M")
     add.add_argument("-f", "--stepfactor", type=int, default=4, help="from one size to the next")
@@ -44,16 +63,26 @@ def add_parser(subparsers: Any) -> None:
     add.add_argument("-w", "--warmup_iters", type=int, default=5, help="calls before them")
     add.add_argument("-g", "--ngpus", type=positive, default=None, help="the first N GPUs")
     add.add_argument("-d", "--datatype", default="float", help="NAME[,NAME...] or all")
-    add.add_argument("-o", "--op", default="sum", help=f"{', '.join(_OPS)} (with commas), or all")
     add.add_argument("-c", "--check", type=int, default=1, help="0: do not check the results")
+    add.add_argument(
+        "-G",
+        "--cudagraph",
+        type=int,
+        default=0,
+        metavar="CALLS",
+        help="capture so many calls in one graph over all GPUs, and time its replays",
+    )
+
+
+def _add_ways(add: argparse.ArgumentParser) -> None:
     add.add_argument("--devices", default=None, help="auto, cpu:4, cuda:0,1 or all")
     add.add_argument("--ranks", type=positive, default=None, help="ranks that share the devices")
+    add.add_argument("--algorithm", choices=ALGORITHMS, default="auto", help="on GPUs")
     add.add_argument(
-        "--algorithm",
-        choices=ALGORITHMS,
-        default="auto",
-        help="on GPUs",
+        "--blocks", type=int, default=0, help="at most, of a kernel; 0: as many as pay"
     )
+    add.add_argument("--threads", type=int, default=0, help="of a block; 0: as many as pay")
+    add.add_argument("--chunk", type=size, default="0", help="bytes of a piece; 0: what pays")
     add.add_argument(
         "--compare", choices=("nccl",), default=None, help="time NCCL with the same tensors too"
     )
@@ -65,7 +94,7 @@ def add_parser(subparsers: Any) -> None:
         "without, they pass through a staging buffer (default: where there are several GPUs)",
     )
     add.add_argument("--json", metavar="FILE", default=None, help="write JSON there; - for stdout")
-    add.set_defaults(run=run)
+    add.add_argument("--plot", metavar="FILE", default=None, help="draw time and bandwidth: a PNG")
 
 
 def size(text: str) -> int:
@@ -105,8 +134,8 @@ def sizes(args: argparse.Namespace) -> Iterator[int]:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints and writes; 1 if a value was wrong."""
     from vibetensor import fabric
-    from vibetensor.cli import allreduce_table as table
-    from vibetensor.cli.allreduce_case import DTYPES, Case
+    from vibetensor.cli import collective_table as table
+    from vibetensor.cli.collective_case import DTYPES, Case
     from vibetensor.collectives import Communicator
 
     if args.ngpus is not None and args.devices is not None:
@@ -122,43 +151,88 @@ def run(args: argparse.Namespace) -> int:
     mesh = fabric.parse_devices(text, ranks=args.ranks)
     if args.symmetric is None:
         args.symmetric = mesh.type == "cuda" and len(set(mesh.devices)) > 1
-    communicator = Communicator(mesh, algorithm=args.algorithm)
-    nccl = Communicator(mesh, algorithm="nccl") if args.compare == "nccl" else None
-
     out = sys.stderr if args.json == "-" else sys.stdout
+    if args.tune:
+        from vibetensor.cli import tune
+
+        return tune.run(mesh, args.symmetric, sizes(args), out)
+
+    communicator = Communicator(
+        mesh,
+        algorithm=args.algorithm,
+        max_blocks=args.blocks,
+        threads=args.threads,
+        chunk_bytes=args.chunk,
+    )
+    nccl = Communicator(mesh, algorithm="nccl") if args.compare == "nccl" else None
+    ceiling = _ceiling(mesh)
     print(table.heading(mesh, args), file=out)
     rows: list[Row] = []
     for dtype in dtypes:
         for op in ops:
             for bytes_ in sizes(args):
-                case = Case(communicator, bytes_, dtype, op, nccl=nccl, symmetric=args.symmetric)
+                case = Case(
+                    communicator,
+                    bytes_,
+                    dtype,
+                    op,
+                    kind=args.kind,
+                    nccl=nccl,
+                    symmetric=args.symmetric,
+                    graph=args.cudagraph,
+                    blocks=args.blocks,
+                )
                 row = case.run(args.iters, args.warmup_iters, args.check != 0)
                 print(table.line(row), file=out, flush=True)
                 rows.append(row)
-    parts = [part for row in rows for part in (row["out_of_place"], row["in_place"])]
+    parts = [part for row in rows for part in (row["out_of_place"], row["in_place"]) if part]
     wrong = sum(part["wrong"] or 0 for part in parts)
     busbw = [part["busbw"] for part in parts]
     print(f"# Out of bounds values : {wrong} {'FAILED' if wrong else 'OK'}", file=out)
     print(f"# Avg bus bandwidth    : {sum(busbw) / len(busbw):.4f}", file=out)
+    for name, value in ceiling.items():
+        print(f"# Link ceiling         : {value:.1f} GB/s, {name}", file=out)
     if args.json is not None:
-        _write(args.json, _report(mesh, args, rows))
+        _write(args.json, _report(mesh, args, rows, ceiling))
+    if args.plot is not None:
+        from vibetensor.cli import collective_plot
+
+        collective_plot.plot(rows, ceiling, args.plot)
     return 1 if wrong else 0
 
 
-def _report(mesh: Any, args: argparse.Namespace, rows: list[Row]) -> dict[str, Any]:
+def _ceiling(mesh: Any) -> dict[str, float]:
+    """What the first two GPUs' link carries one way, in GB/s; empty where there is no such link."""
+    from vibetensor import _C
+
+    devices = list(dict.fromkeys(mesh.devices))
+    if mesh.type != "cuda" or len(devices) < 2:
+        return {}
+    speed = _C.measure_pair(devices[0], devices[1])
+    if speed is None:
+        return {}
+    found = {"by copy engine": speed["copy"], "by a kernel that stores": speed["store"]}
+    return {name: value / 1e9 for name, value in found.items() if value is not None}
+
+
+def _report(
+    mesh: Any, args: argparse.Namespace, rows: list[Row], ceiling: dict[str, float]
+) -> dict[str, Any]:
     from vibetensor import _C
     from vibetensor.cli.provenance import provenance
 
     return {
-        "benchmark": "allreduce",
+        "benchmark": args.kind.title,
         **provenance(),
         "ranks": len(mesh),
         "devices": [str(device) for device in mesh.devices],
         "iters": args.iters,
         "warmup_iters": args.warmup_iters,
+        "cudagraph": args.cudagraph,
         "algorithm": args.algorithm,
         "symmetric": args.symmetric,
         "nccl": _C.nccl_version() if "nccl" in (args.algorithm, args.compare) else None,
+        "ceiling_gbps": ceiling,
         "rows": rows,
     }
 

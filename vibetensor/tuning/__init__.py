@@ -3,8 +3,8 @@
 The packaged table is `measured.json` beside this file; `vibetensor bench allreduce --tune` writes
 one of the user's, whose rows go before the packaged ones. A row says for which units it holds (GPU,
 ranks, devices, kind, bytes of an element, in place or not, up to how many bytes) and what is the
-fastest for them (algorithm, blocks, threads, bytes of a chunk; 0: the algorithm's own choice). Where
-no row fits, a rule built into the engine chooses.
+fastest for them (algorithm, blocks, threads, bytes of a chunk; 0: the algorithm's own choice).
+Where no row fits, a rule built into the engine chooses.
 """
 
 from __future__ import annotations

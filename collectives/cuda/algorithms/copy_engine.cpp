@@ -26,7 +26,7 @@ class Run {
   Run(Site& site, const direct::Args& buffers, const void* kernel, size_t bytes, size_t item,
       const Plan& plan)
       : site_(site), buffers_(buffers), kernel_(kernel), bytes_(bytes), item_(item), plan_(plan) {
-    const size_t slice = round_up((bytes + ranks() - 1) / ranks(), 16);
+    const size_t slice = everything() ? bytes : round_up((bytes + ranks() - 1) / ranks(), 16);
     const size_t most = site.scratch_bytes() / (kDepth * std::max(ranks() - 1, 1)) / 16 * 16;
     const size_t wanted = plan.chunk ? plan.chunk : std::max(slice / kChunksWanted, kLeastChunk);
     chunk_ = std::clamp<size_t>(round_up(wanted, 16), 16, most);
@@ -39,13 +39,17 @@ class Run {
   void queue() {
     for (int r = 0; r < ranks(); ++r) side().record(r, SideStreams::kStarted, main(r));
     for (int r = 0; r < ranks(); ++r)
-      for (int p = 0; p < ranks(); ++p)
+      for (int p = 0; p < ranks(); ++p) {
         side().wait(side().lane(r, SideStreams::kOut), p, SideStreams::kStarted);
+        if (everything()) side().wait(side().lane(r, SideStreams::kBack), p, SideStreams::kStarted);
+      }
     for (int c = 0; c < chunks_; ++c) {
       for (int r = 0; r < ranks(); ++r) send(r, c);
       for (int r = 0; r < ranks(); ++r) reduce(r, c);
+      if (everything()) continue;
       for (int r = 0; r < ranks(); ++r) give(r, c);
     }
+    if (everything()) return;
     for (int r = 0; r < ranks(); ++r)
       side().record(r, SideStreams::kEnded, side().lane(r, SideStreams::kBack));
     for (int r = 0; r < ranks(); ++r)
@@ -54,9 +58,12 @@ class Run {
 
  private:
   int ranks() const { return site_.ranks(); }
+  // Two ranks send each other everything, and both add it up: see push.cuh.
+  bool everything() const { return ranks() == 2; }
   SideStreams& side() const { return site_.side(); }
   Stream main(int rank) const { return site_.streams().at(rank); }
   Range chunk(int slice, int c) const {
+    if (everything()) slice = 0;
     const size_t begin = std::min(slice * slice_ + c * chunk_, bytes_);
     return {begin, std::min({begin + chunk_, (slice + 1) * slice_, bytes_})};
   }
@@ -72,7 +79,9 @@ class Run {
   }
 
   void send(int r, int c) const {
-    const Stream out = side().lane(r, SideStreams::kOut);
+    // Two streams that take turns leave no gap between one copy and the next.
+    const Stream out =
+        side().lane(r, everything() && c % 2 == 1 ? SideStreams::kBack : SideStreams::kOut);
     for (int k = 1; k < ranks(); ++k) {
       const int p = (r + k) % ranks();
       if (c >= kDepth) side().wait(out, p, SideStreams::kReduced + c % kDepth);
@@ -85,7 +94,7 @@ class Run {
 
   void reduce(int r, int c) const {
     for (int p = 0; p < ranks(); ++p)
-      if (p != r) side().wait(main(r), p, SideStreams::kSent + c % kDepth);
+      if (p != r || everything()) side().wait(main(r), p, SideStreams::kSent + c % kDepth);
     const Range range = chunk(r, c);
     if (range.bytes() > 0) {
       Args args{};
@@ -117,7 +126,7 @@ class Run {
   }
 
   Site& site_;
-  const direct::Args& buffers_;
+  direct::Args buffers_;
   const void* kernel_;
   size_t bytes_, item_;
   const Plan& plan_;
@@ -139,6 +148,11 @@ bool suits(const Site& site, const Unit& unit) {
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
   const void* const function = kernel(unit.dtype, unit.call().op, site.ranks());
+  if (site.ranks() == 2) {
+    Run(site, direct::own_buffers(unit), function, unit.bytes(), item_size(unit.dtype), plan)
+        .queue();
+    return;
+  }
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
     Run(site, buffers, function, bytes, item_size(unit.dtype), plan).queue();
   });

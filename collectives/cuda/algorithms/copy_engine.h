@@ -22,7 +22,7 @@ bool suits(const Site& site, const Unit& unit);
 void run(Site& site, const Unit& unit, const Plan& plan);
 void for_each_kernel(void (*f)(const void* kernel));
 
-inline constexpr AlgorithmEntry kAllReduce{Kind::kAllReduce, Algorithm::kCopyEngine, suits, run,
-                                           for_each_kernel};
+inline constexpr AlgorithmEntry kAllReduce{
+    Kind::kAllReduce, Algorithm::kCopyEngine, suits, run, for_each_kernel, nullptr, true};
 
 }  // namespace vt::collectives::gpu::copy_engine

@@ -8,7 +8,7 @@
 namespace vt::collectives::gpu::lines {
 namespace {
 
-constexpr size_t kGroup = 64 << 10;  // up to here blocks of 512 threads, larger ones above
+constexpr size_t kGroup = 1 << 20;  // up to here blocks of 512 threads, larger ones above
 
 // Bytes of a rank that one launch can take: a rank receives from all others.
 size_t capacity(int ranks) { return ranks <= 2 ? 4 << 20 : 512 << 10; }

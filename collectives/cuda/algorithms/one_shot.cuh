@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
 
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x)
     store16(args.copies[rank] + half + i, load_word<uint4, T>(args.in, first + i, args.count));
-  if (!fabric::meet(clique, epoch, fabric::Phase::kStart)) return;
+  if (!fabric::meet(clique, epoch, fabric::Phase::kPacket)) return;
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x) {
     uint4 words[kLanes];
 #pragma unroll

@@ -13,6 +13,12 @@ constexpr size_t kGroup = 64 << 10;  // up to here blocks of 512 threads, larger
 // Bytes of a rank that one launch can take: a rank receives from all others.
 size_t capacity(int ranks) { return ranks <= 2 ? 2 << 20 : 512 << 10; }
 
+int default_threads(const Site& site, size_t bytes) {
+  // Measured with 4 ranks on one GPU: half the threads, twice the packets each, a third less time.
+  if (!site.spread() && site.ranks() > 2) return 256;
+  return bytes <= kGroup ? 512 : kMaxThreads;
+}
+
 // A block's place in the mailbox never changes, see Note [Packet mailboxes].
 int place_blocks(const Site& site) { return site.most_blocks(512); }
 
@@ -30,7 +36,9 @@ size_t mailbox(const Mesh& mesh) {
 }
 
 bool suits(const Site& site, const Unit& unit) {
-  return unit.bytes() <= capacity(site.ranks()) && (site.spread() || unit.bytes() <= 256 << 10);
+  // Ranks that share a GPU share its memory: there, sending more than is needed costs sooner.
+  const size_t shared = site.ranks() == 2 ? 1 << 20 : 128 << 10;
+  return unit.bytes() <= (site.spread() ? capacity(site.ranks()) : shared);
 }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
@@ -47,7 +55,7 @@ void run(Site& site, const Unit& unit, const Plan& plan) {
   for (size_t at = 0; at < unit.bytes();) {
     const size_t left = unit.bytes() - at;
     const int64_t wanted = static_cast<int64_t>((left + kPacketBytes - 1) / kPacketBytes);
-    int threads = plan.threads ? plan.threads : (left <= kGroup ? 512 : kMaxThreads);
+    int threads = plan.threads ? plan.threads : default_threads(site, left);
     threads = static_cast<int>(std::min<int64_t>(threads, (wanted + 31) / 32 * 32));
     const int most = std::min(site.most_blocks(threads), place_blocks(site));
     const int64_t blocks = std::clamp<int64_t>((wanted + threads - 1) / threads, 1,

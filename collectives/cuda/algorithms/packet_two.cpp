@@ -45,7 +45,7 @@ void run(Site& site, const Unit& unit, const Plan& plan) {
     const size_t left = unit.bytes() - at;
     const int64_t wanted = (static_cast<int64_t>(left) + kPacketBytes * ranks - 1) /
                            (kPacketBytes * ranks);  // packets of a slice
-    int threads = plan.threads ? plan.threads : 512;
+    int threads = plan.threads ? plan.threads : (site.spread() ? 512 : 256);
     threads = static_cast<int>(std::min<int64_t>(threads, (wanted + 31) / 32 * 32));
     const int most = std::min(site.most_blocks(threads), place_blocks(site));
     const int64_t blocks = std::clamp<int64_t>((wanted + threads - 1) / threads, 1,

@@ -8,10 +8,11 @@ inline constexpr int kSlots = 4;  // chunks of a peer that a block has room for
 
 struct Args {
   direct::Args buffers;
-  char* scratch[kMaxCudaRanks];  // [blocks][kSlots][ranks - 1][chunk]
-  int64_t words;                 // of 16 bytes, the last one perhaps not full
-  int64_t chunk;                 // words
-  bool aligned;                  // all buffers begin at a word
+  char* slots[kMaxCudaRanks];  // [blocks][kSlots][ranks - 1][slot_bytes]
+  int64_t slot_bytes;
+  int64_t words;  // of 16 bytes, the last one perhaps not full
+  int64_t chunk;  // words
+  bool aligned;   // all buffers begin at a word
 };
 
 const void* kernel(DType dtype, ReduceOp op, int ranks);
@@ -22,8 +23,9 @@ const void* integer_kernel(DType dtype, ReduceOp op, int ranks);
 bool suits(const Site& site, const Unit& unit);
 void run(Site& site, const Unit& unit, const Plan& plan);
 void for_each_kernel(void (*f)(const void* kernel));
+size_t mailbox(const Mesh& mesh);
 
 inline constexpr AlgorithmEntry kAllReduce{Kind::kAllReduce, Algorithm::kPush, suits, run,
-                                           for_each_kernel};
+                                           for_each_kernel,  mailbox};
 
 }  // namespace vt::collectives::gpu::push

@@ -12,13 +12,19 @@
 namespace vt::collectives::gpu::ring {
 namespace {
 
-constexpr int kChannels = 24;
-constexpr size_t kMostShared = std::max(shared_bytes(4, true), shared_bytes(6, false));
+constexpr int kChannels = 32;
+constexpr size_t kMostStages = 12;
 
 bool begins_at_a_word(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 const void* kernel(DType dtype, ReduceOp op, int ranks) {
   return of_any_group(float_kernel, integer_kernel, dtype, op, ranks);
+}
+
+// Of the type that sums are taken in: 16-bit floats are summed as float.
+size_t sum_size(DType dtype) {
+  return visit_dtype(dtype,
+                     [](auto tag) { return sizeof(compute_t<typename decltype(tag)::type>); });
 }
 
 bool has_bulk_copies() {
@@ -40,7 +46,7 @@ void for_each_kernel(void (*)(const void* kernel)) {
     for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kProd, ReduceOp::kMin, ReduceOp::kMax}) {
       VT_CUDA(cudaFuncSetAttribute(kernel(dtype, op, 2),
                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(kMostShared)));
+                                   static_cast<int>(kSharedBytes)));
     }
   }
 }
@@ -67,7 +73,15 @@ void run(Site& site, const Unit& unit, const Plan& plan) {
       Args args{};
       args.buffers = buffers;
       args.bytes = static_cast<int64_t>(whole);
-      args.stages = returns ? 4 : 6;
+      // Rank 0 sends its input as it is, so on two ranks no partial sum is wider than that.
+      const size_t tile = sum_size(unit.dtype) / item_size(unit.dtype);
+      const size_t own = kTileBytes / tile;
+      args.stage_bytes = static_cast<int>(own + (returns ? kTileBytes : own));
+      const size_t back = returns ? kReturnStages * static_cast<size_t>(kTileBytes) : 0;
+      args.stages = static_cast<int>(
+          std::min<size_t>((kSharedBytes - kBarrierBytes - back) / args.stage_bytes, kMostStages));
+      const size_t shared =
+          kBarrierBytes + static_cast<size_t>(args.stages) * args.stage_bytes + back;
       for (int r = 0; r < site.ranks(); ++r) args.scratch[r] = site.scratch<char>(r);
       const int most =
           std::min(site.most_blocks(kThreads, 1), plan.blocks ? plan.blocks : kChannels);
@@ -75,7 +89,7 @@ void run(Site& site, const Unit& unit, const Plan& plan) {
           std::clamp<size_t>(whole / (4 * static_cast<size_t>(kTileBytes)), 1, most));
       for (int r = 0; r < site.ranks(); ++r) {
         args.buffers.clique = site.clique(r);
-        site.launch(function, r, blocks, kThreads, &args, shared_bytes(args.stages, returns));
+        site.launch(function, r, blocks, kThreads, &args, shared);
       }
     }
     if (whole == bytes) return;

@@ -15,13 +15,11 @@ struct Args {
   char* scratch[kMaxCudaRanks];  // [blocks][kSlots][kTileBytes]
   int64_t bytes;                 // of the buffer, a multiple of 16
   int stages;                    // tiles in shared memory
+  int stage_bytes;               // for one of them: own input, and the partial sum
 };
 
-// Shared memory of a block.
-constexpr size_t shared_bytes(int stages, bool returns) {
-  return 1024 + static_cast<size_t>(stages) * 2 * kTileBytes +
-         (returns ? kReturnStages * static_cast<size_t>(kTileBytes) : 0);
-}
+inline constexpr size_t kSharedBytes = 200 << 10;  // of a block, at most
+inline constexpr size_t kBarrierBytes = 1024;      // of them, in front
 
 // "" or why this build has no ring.
 const char* unavailable();

@@ -158,12 +158,16 @@ class Chain {
                                        bytes(k));
       }
       cute::tma_store_arrive();
-      // The stage of the tile before this one has been read.
-      cute::tma_store_wait<1>();
-      if (k > 0) barriers_.empty[(k - 1) % args_.stages].arrive();
+      // Half of the stages may be on their way out; the one before them has been read.
+      const int depth = args_.stages >= 8 ? 4 : args_.stages / 2;
+      if (depth == 4) cute::tma_store_wait<4>();
+      else if (depth == 3) cute::tma_store_wait<3>();
+      else cute::tma_store_wait<2>();
+      if (k >= depth) barriers_.empty[(k - depth) % args_.stages].arrive();
       if (k % kBatch != kBatch - 1 && k != mine_ - 1) continue;
+      // The tiles' loads are over, which nothing has to be ordered with.
       if (rank_ > 0)
-        fabric::release_store(&clique_.pads[rank_ - 1]->consumed[blockIdx.x][rank_].value,
+        fabric::relaxed_store(&clique_.pads[rank_ - 1]->consumed[blockIdx.x][rank_].value,
                               before_ + k + 1);
       if (k == mine_ - 1) {
         bulk_wait_complete<0>();
@@ -173,7 +177,7 @@ class Chain {
         pass_on(k + 1 - kBatch);
       }
     }
-    barriers_.empty[(mine_ - 1) % args_.stages].arrive();
+    // The loader waits for no stage any more.
   }
 
   // One thread of a rank in the middle: passes results, which the next rank has written into our
@@ -229,10 +233,10 @@ class Chain {
         cute::Int<kTileBytes>{}, cute::Int<kSlots>{}, static_cast<int>(gridDim.x)));
     return args_.scratch[rank] + layout(0, k % kSlots, static_cast<int>(blockIdx.x));
   }
-  __device__ char* own_stage(int stage) const { return shared_ + stage * 2 * kTileBytes; }
-  __device__ char* sum_stage(int stage) const { return own_stage(stage) + kTileBytes; }
+  __device__ char* own_stage(int stage) const { return shared_ + stage * args_.stage_bytes; }
+  __device__ char* sum_stage(int stage) const { return own_stage(stage) + kOwnBytes; }
   __device__ char* return_stage(int stage) const {
-    return shared_ + args_.stages * 2 * kTileBytes + stage * kTileBytes;
+    return shared_ + args_.stages * args_.stage_bytes + stage * kTileBytes;
   }
   __device__ static uint64_t* raw(const Barrier& barrier) {
     return reinterpret_cast<uint64_t*>(const_cast<Barrier*>(&barrier));
@@ -247,8 +251,7 @@ class Chain {
       *stop_ = 1;
       return false;
     }
-    known = static_cast<int>(fabric::relaxed_load(handed(from)) - before_);
-    fabric::acquire_fence();
+    known = static_cast<int>(fabric::acquire_load(handed(from)) - before_);
     fence_to_bulk();
     return true;
   }
@@ -260,8 +263,7 @@ class Chain {
       *stop_ = 1;
       return false;
     }
-    fabric::acquire_fence();
-    room = static_cast<int>(fabric::relaxed_load(flag) - before_) + kSlots;
+    room = static_cast<int>(fabric::acquire_load(flag) - before_) + kSlots;
     return true;
   }
   // `count` tiles are where they have been sent to.

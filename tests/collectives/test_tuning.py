@@ -1,0 +1,90 @@
+"""The measured tables: reading, merging, and what an engine makes of a row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import vibetensor.torch as torch
+from vibetensor import cli, collectives, fabric, tuning
+
+
+def row(up_to: int, algorithm: str, gpu: str = "Some GPU", ranks: int = 2) -> tuning.Row:
+    return {
+        "gpu": gpu,
+        "ranks": ranks,
+        "devices": 1,
+        "kind": "all_reduce",
+        "item_bytes": 0,
+        "place": "any",
+        "up_to": up_to,
+        "algorithm": algorithm,
+        "blocks": 0,
+        "threads": 0,
+        "chunk_bytes": 0,
+    }
+
+
+def test_the_packaged_table_can_be_read() -> None:
+    for each in tuning.read(tuning.packaged_file()):
+        assert each["up_to"] > 0
+        assert each["algorithm"] != "nccl"
+
+
+def test_a_table_survives_its_file(tmp_path: Path) -> None:
+    rows = [row(1024, "packets"), row(2**62, "push")]
+    file = tmp_path / "folder" / "table.json"
+    tuning.write(file, rows)
+    assert tuning.read(file) == rows
+
+
+def test_rows_of_the_user_go_first() -> None:
+    mine = [row(2**62, "push")]
+    theirs = [row(1024, "packets"), row(1024, "packets", ranks=4)]
+    assert tuning.merged(mine, theirs) == [mine[0], theirs[1]]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"version": 7, "rows": []}', "[]", '{"version": 1, "rows": [{}]}']
+)
+def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "table.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="tuning: "):
+        tuning.read(file)
+
+
+def test_tuning_wants_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "allreduce", "--devices", "cpu:2", "--tune"]) == 1
+    assert "two ranks and more on GPUs" in capsys.readouterr().err
+
+
+@pytest.mark.cuda
+def test_the_engine_follows_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpu = torch.cuda.get_device_name("cuda:0")
+    file = tmp_path / "vibetensor" / "collectives.json"
+    tuning.write(file, [row(4096, "one_shot", gpu), row(2**62, "two_shot", gpu)])
+    monkeypatch.setattr(tuning, "user_file", lambda: file)
+    tuning.load()
+    try:
+        comm = collectives.Communicator(fabric.mesh("cuda:0", ranks=2))
+        for count, wanted in ((16, "one_shot"), (1024, "one_shot"), (4096, "two_shot")):
+            comm.all_reduce([torch.ones(count, device="cuda:0") for _ in range(2)])
+            event = next(e for e in reversed(fabric.events(8)) if e.kind == "collective")
+            assert event.how == wanted
+    finally:
+        monkeypatch.undo()
+        tuning.load()
+
+
+@pytest.mark.cuda
+def test_tuning_writes_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "collectives.json"
+    monkeypatch.setattr(tuning, "user_file", lambda: file)
+    arguments = "bench allreduce --devices cuda:0 --ranks 2 -b 1K -e 64K -f 64 --tune"
+    assert cli.main(arguments.split()) == 0
+    rows = tuning.read(file)
+    assert rows[-1]["up_to"] >= 2**40
+    assert json.loads(file.read_text())["version"] == 1
