@@ -45,8 +45,10 @@ constexpr AlgorithmEntry kAlgorithms[] = {
     direct::kBarrier,
 };
 
-// In graphs of one device each no device may wait for another, as copy engines make them do.
+// In graphs of one device each no device may wait for another, as copy engines make them do. That a
+// line arrives as one holds on NVLink and within a device only (Note [Whole lines]).
 bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
+  if (entry.algorithm == Algorithm::kLines) return !site.through_host();
   return entry.algorithm != Algorithm::kCopyEngine || !site.streams().capturing() ||
          (entry.in_whole_graphs && site.one_capture());
 }
@@ -71,9 +73,8 @@ Choice choose(const Site& site, const Unit& unit) {
   Plan plan;
   if (const Measured* row = entry ? nullptr : site.measured(unit)) {
     entry = find_algorithm(kind, row->algorithm);
-    if (entry && can_run_now(*entry, site))
-      plan = {row->algorithm, row->blocks, row->threads, row->chunk_bytes};
-    else entry = nullptr;
+    if (entry && !can_run_now(*entry, site)) entry = nullptr;
+    if (entry) plan = {row->algorithm, row->blocks, row->threads, row->chunk_bytes};
   }
   for (const AlgorithmEntry& candidate : kAlgorithms)
     if (!entry && candidate.kind == kind && can_run_now(candidate, site) &&
