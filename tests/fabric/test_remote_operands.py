@@ -191,3 +191,33 @@ def test_the_owners_memory_was_taken_on_another_stream() -> None:
     with cuda.stream(side):  # would get the block at once if nobody held it
         again = torch.full((size,), -2.0, device="cuda:1")
     assert (found == 3).all().item() and (again == -2).all().item()
+
+
+@pytest.mark.cuda(devices=2)
+def test_in_a_graph_of_both_devices() -> None:
+    fabric.enable()
+    a, b = values(1 << 16, device="cuda:0"), values(1 << 16, device="cuda:1", seed=1)
+    graph = torch.cuda.CUDAGraph(["cuda:0", "cuda:1"])
+    with torch.cuda.graph(graph):
+        there = a * b
+        back = b + there
+    for turn in range(4):
+        a.fill_(turn)
+        b += 1
+        graph.replay()
+        assert same(there, turn * b.to("cuda:0"))
+        assert same(back, b + there.to("cuda:1"))
+
+
+@pytest.mark.cuda(devices=2)
+def test_a_graph_of_one_device_refuses_operands_of_the_other() -> None:
+    fabric.enable()
+    a, b = values(64, device="cuda:0"), values(64, device="cuda:1", seed=1)
+    graph = torch.cuda.CUDAGraph()
+    with (
+        pytest.raises(_C.FabricError, match="not captured in one graph"),
+        torch.cuda.device("cuda:0"),
+        torch.cuda.graph(graph),
+    ):
+        a + b
+    assert same(a + b, a + b.to("cuda:0"))
