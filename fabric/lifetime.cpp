@@ -32,7 +32,7 @@ void check_captures(const char* what, Stream a, Stream b) {
   const uint64_t captures[] = {backend(a.device).capture_id(a), backend(b.device).capture_id(b)};
   VT_CHECK(
       captures[0] == captures[1], kFabric, what, ": ", a.device, " works on memory of ", b.device,
-      ", and only one of the two is being captured; capture both devices in one graph, or copy "
+      ", and their streams are not captured in one graph; capture both devices together, or copy "
       "the tensor with .to() before the capture");
 }
 
