@@ -228,7 +228,10 @@ def run(
                 raise failed[0]
             if report and time.monotonic() - said > report:
                 said = time.monotonic()
-                print(f"{made} calls in {said - start:.0f} s, nothing wrong", flush=True)
+                held = memory(mesh) >> 20
+                print(
+                    f"{made} calls in {said - start:.0f} s, nothing wrong, {held} MiB", flush=True
+                )
     finally:
         stop.set()
         other.join()

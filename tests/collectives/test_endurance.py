@@ -28,7 +28,7 @@ def test_on_gpus(ranks: int, staged: bool) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("algorithm", ["packets", "two_shot", "push"])
+@pytest.mark.parametrize("algorithm", ["packets", "lines", "two_shot", "push"])
 def test_on_gpus_by_one_algorithm(algorithm: str) -> None:
     count = torch.cuda.device_count()
     mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(4)])

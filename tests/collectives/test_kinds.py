@@ -194,7 +194,9 @@ def test_unaligned_tensors(device: str, kind: str, offset: int) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("kind", REDUCING + MOVING)
-@pytest.mark.parametrize("algorithm", ["packets", "two_shot", "push", "copy_engine", "staged"])
+@pytest.mark.parametrize(
+    "algorithm", ["packets", "lines", "two_shot", "push", "copy_engine", "staged"]
+)
 @pytest.mark.parametrize("ranks", [2, 3, 8])
 def test_every_algorithm_on_large_and_odd_sizes(kind: str, algorithm: str, ranks: int) -> None:
     options: dict = {"algorithm": algorithm, "timeout": 10.0}

@@ -1,4 +1,4 @@
-// The kernels that move parts; see Note [Three ways to send a part].
+// The kernels that move parts; see Note [Ways to send a part].
 #include "collectives/cuda/algorithms/parts.cuh"
 
 namespace vt::collectives::gpu::parts {
@@ -52,6 +52,27 @@ __global__ void __launch_bounds__(kMaxThreads) packet_moves(const __grid_constan
   });
 }
 
+template <int kLanes>
+__global__ void __launch_bounds__(kMaxThreads) line_moves(const __grid_constant__ Args args) {
+  const int rank = args.clique.rank;
+  uint32_t senders = 0;
+  for (int p = 0; p < args.clique.ranks; ++p)
+    if (args.out[p]) senders |= 1u << p;
+  exchange_lines<uint8_t, kLanes>(
+      args, senders, [&](const auto& a, const auto& b, int64_t at, int64_t count, bool last) {
+#pragma unroll
+        for (int p = 0; p < kLanes; ++p)
+          if (senders >> p & 1 && p != rank) {
+            store_word<uint64_t, uint8_t>(args.out[p], at, count, a[p]);
+            if (!last) store_word<uint64_t, uint8_t>(args.out[p], at + 1, count, b[p]);
+          }
+        if (!args.from[rank]) return;
+        for (int64_t i = at; i < at + (last ? 1 : 2); ++i)
+          store_word<uint64_t, uint8_t>(args.out[rank], i, count,
+                                        load_word<uint64_t, uint8_t>(args.from[rank], i, count));
+      });
+}
+
 }  // namespace
 
 const void* move_kernel() { return reinterpret_cast<const void*>(&direct_moves); }
@@ -60,6 +81,12 @@ const void* move_by_packets_kernel(int ranks) {
   return ranks <= 2   ? reinterpret_cast<const void*>(&packet_moves<2>)
          : ranks <= 4 ? reinterpret_cast<const void*>(&packet_moves<4>)
                       : reinterpret_cast<const void*>(&packet_moves<8>);
+}
+
+const void* move_by_lines_kernel(int ranks) {
+  return ranks <= 2   ? reinterpret_cast<const void*>(&line_moves<2>)
+         : ranks <= 4 ? reinterpret_cast<const void*>(&line_moves<4>)
+                      : reinterpret_cast<const void*>(&line_moves<8>);
 }
 
 }  // namespace vt::collectives::gpu::parts

@@ -97,45 +97,80 @@ size_t piece_for(const Site& site, const Plan& plan, int blocks) {
   return std::max(most / kPieceUnit * kPieceUnit, kPieceUnit);
 }
 
-// Bytes of a part that one launch can send by packets.
-size_t packet_capacity(const Site& site) {
-  const int blocks = std::min(site.most_blocks(kThreads), kPacketBlocks);
-  return static_cast<size_t>(blocks) * packet_room(site.ranks()) * packets::kPacketBytes;
+// Packets, or lines.
+struct Packing {
+  Algorithm algorithm;
+  int bytes;               // of data
+  int threads;             // that send one
+  int (*room)(int ranks);  // of a block in a mailbox
+  size_t memory;           // bytes there
+};
+constexpr Packing kByPackets{Algorithm::kPackets, packets::kPacketBytes, 1, packet_room,
+                             sizeof(packets::Packet)};
+constexpr Packing kByLines{Algorithm::kLines, lines::kLineBytes, 8, line_room, sizeof(lines::Line)};
+
+int packet_blocks(const Site& site) { return std::min(site.most_blocks(kThreads), kPacketBlocks); }
+
+// Bytes of a part that one launch can send.
+size_t capacity(const Site& site, const Packing& by) {
+  return static_cast<size_t>(packet_blocks(site)) * by.room(site.ranks()) * by.bytes;
 }
 
-// Runs launch(at, bytes, packets, blocks, threads) for as much of a part as one launch can take,
-// again and again.
+size_t mailbox_bytes(const Mesh& mesh, const Packing& by) {
+  return sizeof(Mailbox) +
+         by.memory * 2 * mesh.size() * kPacketBlocks * static_cast<size_t>(by.room(mesh.size()));
+}
+
+void set_mailboxes(const Site& site, const Packing& by, Args& args) {
+  const size_t number = number_of(*find_algorithm(Kind::kAllGather, by.algorithm));
+  for (int r = 0; r < site.ranks(); ++r) args.mailboxes[r] = site.mailbox<Mailbox>(r, number);
+}
+
+// Runs launch(rank, at, args, blocks, threads) for all ranks and as much of a part as one launch
+// can take, again and again.
 template <class Launch>
-void for_each_stretch_of_packets(const Site& site, const Unit& unit, const Launch& launch) {
-  const int most = std::min(site.most_blocks(kThreads), kPacketBlocks);
-  const size_t capacity = packet_capacity(site);
-  for (size_t at = 0; at < unit.bytes(); at += capacity) {
-    const size_t bytes = std::min(capacity, unit.bytes() - at);
-    const auto packets =
-        static_cast<int>((bytes + packets::kPacketBytes - 1) / packets::kPacketBytes);
-    const int threads = std::min(kThreads, (packets + 31) / 32 * 32);
-    const int of_block = (packets + most - 1) / most;
-    const int packets_of_block = std::max(of_block, std::min(threads, packet_room(site.ranks())));
-    launch(at, bytes, packets_of_block, (packets + packets_of_block - 1) / packets_of_block,
-           threads);
+void for_each_stretch(const Site& site, const Unit& unit, const Packing& by, const Launch& launch) {
+  const Route route = route_of(unit);
+  const int most = packet_blocks(site), room = by.room(site.ranks());
+  const size_t all = capacity(site, by);
+  for (size_t at = 0; at < unit.bytes(); at += all) {
+    const size_t bytes = std::min(all, unit.bytes() - at);
+    const int packets = static_cast<int>((bytes + by.bytes - 1) / by.bytes);
+    const int threads = std::min(kThreads, (packets * by.threads + 31) / 32 * 32);
+    const int of_block =
+        std::max((packets + most - 1) / most, std::min(threads / by.threads, room));
+    for (int r = 0; r < site.ranks(); ++r) {
+      Args args = args_for(site, route, r, at);
+      set_mailboxes(site, by, args);
+      args.bytes = static_cast<int64_t>(bytes);
+      args.packets = of_block;
+      launch(r, at, args, (packets + of_block - 1) / of_block, threads);
+    }
   }
 }
 
-void set_mailboxes(const Site& site, Args& args) {
-  const size_t number = number_of(*find_algorithm(Kind::kAllGather, Algorithm::kPackets));
-  for (int r = 0; r < site.ranks(); ++r) args.mailboxes[r] = site.mailbox<Mailbox>(r, number);
+void move_packed(Site& site, const Unit& unit, const Packing& by, const void* kernel) {
+  for_each_stretch(site, unit, by, [&](int rank, size_t, Args& args, int blocks, int threads) {
+    site.launch_early(kernel, rank, blocks, threads, &args);
+  });
+}
+
+void reduce_packed(Site& site, const Unit& unit, const Packing& by, const void* kernel) {
+  for_each_stretch(site, unit, by, [&](int rank, size_t at, Args& parts, int blocks, int threads) {
+    const ReduceArgs args = reduce_args(parts, unit, rank, at);
+    site.launch_early(kernel, rank, blocks, threads, &args);
+  });
 }
 
 }  // namespace
 
-size_t mailbox(const Mesh& mesh) {
-  return sizeof(Mailbox) + sizeof(packets::Packet) * 2 * mesh.size() * kPacketBlocks *
-                               static_cast<size_t>(packet_room(mesh.size()));
-}
+size_t packet_mailbox(const Mesh& mesh) { return mailbox_bytes(mesh, kByPackets); }
+size_t line_mailbox(const Mesh& mesh) { return mailbox_bytes(mesh, kByLines); }
 
 bool is_small(const Site& site, const Unit& unit) {
   // Ranks that share a device meet sooner.
-  return unit.bytes() <= std::min(packet_capacity(site), site.spread() ? SIZE_MAX : kSmallAlone);
+  return unit.bytes() <=
+         std::min(capacity(site, kByPackets), site.spread() ? SIZE_MAX : kSmallAlone);
 }
 
 bool on_request(const Site&, const Unit&) { return false; }
@@ -145,17 +180,11 @@ bool pair_without_reach(const Site& site, const Unit& unit) {
 }
 
 void move_by_packets(Site& site, const Unit& unit, const Plan&) {
-  const Route route = route_of(unit);
-  for_each_stretch_of_packets(
-      site, unit, [&](size_t at, size_t bytes, int packets, int blocks, int threads) {
-        for (int r = 0; r < site.ranks(); ++r) {
-          Args args = args_for(site, route, r, at);
-          set_mailboxes(site, args);
-          args.bytes = static_cast<int64_t>(bytes);
-          args.packets = packets;
-          site.launch(move_by_packets_kernel(site.ranks()), r, blocks, threads, &args);
-        }
-      });
+  move_packed(site, unit, kByPackets, move_by_packets_kernel(site.ranks()));
+}
+
+void move_by_lines(Site& site, const Unit& unit, const Plan&) {
+  move_packed(site, unit, kByLines, move_by_lines_kernel(site.ranks()));
 }
 
 void move_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
@@ -194,18 +223,13 @@ void move_by_copy_engine(Site& site, const Unit& unit, const Plan& plan) {
 }
 
 void reduce_by_packets(Site& site, const Unit& unit, const Plan&) {
-  const void* const kernel = reduce_by_packets_kernel(unit.dtype, unit.call().op, site.ranks());
-  const Route route = route_of(unit);
-  for_each_stretch_of_packets(
-      site, unit, [&](size_t at, size_t bytes, int packets, int blocks, int threads) {
-        for (int r = 0; r < site.ranks(); ++r) {
-          ReduceArgs args = reduce_args(args_for(site, route, r, at), unit, r, at);
-          set_mailboxes(site, args.parts);
-          args.parts.bytes = static_cast<int64_t>(bytes);
-          args.parts.packets = packets;
-          site.launch(kernel, r, blocks, threads, &args);
-        }
-      });
+  reduce_packed(site, unit, kByPackets,
+                reduce_by_packets_kernel(unit.dtype, unit.call().op, site.ranks()));
+}
+
+void reduce_by_lines(Site& site, const Unit& unit, const Plan&) {
+  reduce_packed(site, unit, kByLines,
+                reduce_by_lines_kernel(unit.dtype, unit.call().op, site.ranks()));
 }
 
 void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
@@ -256,6 +280,11 @@ const void* reduce_by_packets_kernel(DType dtype, ReduceOp op, int ranks) {
                       ranks);
 }
 
+const void* reduce_by_lines_kernel(DType dtype, ReduceOp op, int ranks) {
+  return of_any_group(reduce_by_lines_float_kernel, reduce_by_lines_integer_kernel, dtype, op,
+                      ranks);
+}
+
 void each_move(void (*f)(const void* kernel)) {
   f(move_kernel());
   f(move_by_scratch_kernel());
@@ -272,6 +301,14 @@ void each_reduce(void (*f)(const void* kernel)) {
 
 void each_packet_reduce(void (*f)(const void* kernel)) {
   for_each_reduction(reduce_by_packets_kernel, f);
+}
+
+void each_line_move(void (*f)(const void* kernel)) {
+  for (int ranks : {2, 4, 8}) f(move_by_lines_kernel(ranks));
+}
+
+void each_line_reduce(void (*f)(const void* kernel)) {
+  for_each_reduction(reduce_by_lines_kernel, f);
 }
 
 }  // namespace vt::collectives::gpu::parts

@@ -2,6 +2,7 @@
 // packets in mailboxes.
 #pragma once
 #include "collectives/cuda/algorithms/copy_chunk.cuh"
+#include "collectives/cuda/algorithms/line.cuh"
 #include "collectives/cuda/algorithms/packet.cuh"
 #include "collectives/cuda/algorithms/parts.h"
 
@@ -98,6 +99,7 @@ __device__ inline void exchange_packets(const Args& args, uint32_t senders, cons
   constexpr int kElements = packets::kPacketBytes / sizeof(T);
   const Clique& clique = args.clique;
   const int rank = clique.rank, ranks = clique.ranks;
+  fabric::follow_previous_kernel();
   uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t count = args.bytes / static_cast<int64_t>(sizeof(T));
@@ -115,15 +117,82 @@ __device__ inline void exchange_packets(const Args& args, uint32_t senders, cons
       if (!sends && i != 0) continue;
       const uint64_t data =
           sends ? load_word<uint64_t, T>(args.from[receiver], first + i, count) : uint64_t{0};
-      packets::send(args.mailboxes[receiver]->packets() + half + rank * row + i, data, epoch);
+      packets::send(args.mailboxes[receiver]->packets<packets::Packet>() + half + rank * row + i,
+                    data, epoch);
     }
   const uint32_t others = ((1u << ranks) - 1) & ~(1u << rank);
   bool here = true;
   for (int i = threadIdx.x; i < mine && here; i += blockDim.x) {
     uint64_t data[kLanes];
-    here = receive_some<kLanes>(clique, args.mailboxes[rank]->packets() + half + i, row, epoch,
-                                i == 0 ? others : senders & others, data);
+    here = receive_some<kLanes>(clique, args.mailboxes[rank]->packets<packets::Packet>() + half + i,
+                                row, epoch, i == 0 ? others : senders & others, data);
     if (here) take(data, first + i, count);
+  }
+  if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
+  fabric::count_kernel(clique);
+}
+
+// The same by lines. take(a, b, at, count, last) gets two words of each rank and the number of the
+// first one; the second is a flag, and no data, where `last`.
+template <class T, int kLanes, class Take>
+__device__ inline void exchange_lines(const Args& args, uint32_t senders, const Take& take) {
+  constexpr uint32_t kAll = 0xffffffffu;
+  constexpr int kWords = lines::kLineBytes / 8, kLinesPerWarp = 4;
+  const Clique& clique = args.clique;
+  const int rank = clique.rank, ranks = clique.ranks;
+  fabric::follow_previous_kernel();
+  uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
+  const uint32_t epoch = done + 1;
+  const int64_t count = args.bytes / static_cast<int64_t>(sizeof(T));
+  const int64_t first = int64_t{blockIdx.x} * args.packets;
+  const int mine = static_cast<int>(
+      min(int64_t{args.packets}, (args.bytes + lines::kLineBytes - 1) / lines::kLineBytes - first));
+  const int room = line_room(ranks);
+  const int64_t row = int64_t{kPacketBlocks} * room;  // from one sender to the next
+  const int64_t half = (epoch & 1) * ranks * row + blockIdx.x * room;
+  const int lane = threadIdx.x % 32, word = lane % 8 * 2;  // of the line
+  const bool last = word + 1 == kWords;
+  const int start = static_cast<int>(threadIdx.x) / 32 * kLinesPerWarp,
+            step = static_cast<int>(blockDim.x) / 32 * kLinesPerWarp;
+
+  for (int base = start; base < mine; base += step) {
+    const int line = base + lane / 8;
+    const int64_t at = (first + line) * kWords + word;
+    for (int k = 1; k < ranks; ++k) {
+      const int receiver = next_rank(clique, k);
+      const char* const from = args.from[receiver];
+      const uint64_t a = from ? load_word<uint64_t, T>(from, at, count) : 0;
+      const uint64_t b = last ? epoch : from ? load_word<uint64_t, T>(from, at + 1, count) : 0;
+      __syncwarp();  // one instruction for the whole line
+      if (line < mine && (from || line == 0)) {
+        auto* const box = args.mailboxes[receiver]->packets<lines::Line>();
+        lines::send(box[half + rank * row + line].words + word, a, b);
+      }
+    }
+  }
+
+  const uint32_t others = ((1u << ranks) - 1) & ~(1u << rank);
+  const auto* const box = args.mailboxes[rank]->packets<lines::Line>() + half;
+  bool here = true;  // the same in all threads of a warp
+  for (int base = start; base < mine && here; base += step) {
+    const int line = base + lane / 8;
+    uint64_t a[kLanes], b[kLanes];
+    uint32_t missing = line >= mine ? 0 : line == 0 ? others : senders & others;
+    fabric::Deadline deadline(clique, fabric::Phase::kPacket, 0);
+    while (__any_sync(kAll, missing != 0)) {
+#pragma unroll
+      for (int p = 0; p < kLanes; ++p)
+        if (missing >> p & 1) lines::load(box[p * row + line].words + word, a[p], b[p]);
+#pragma unroll
+      for (int p = 0; p < kLanes; ++p) {
+        const bool arrived = last && missing >> p & 1 && b[p] == epoch;
+        if (__ballot_sync(kAll, arrived) >> (lane | 7) & 1) missing &= ~(1u << p);
+      }
+      const int peer = missing ? __ffs(static_cast<int>(missing)) - 1 : 0;
+      here = !__any_sync(kAll, missing != 0 && deadline.passed(peer));
+      if (!here) break;
+    }
+    if (here && line < mine) take(a, b, (first + line) * kWords + word, count, last);
   }
   if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
   fabric::count_kernel(clique);

@@ -2,17 +2,19 @@
 // gather, scatter and sendrecv (Note [Parts]). What the host knows of their kernels.
 #pragma once
 #include "collectives/cuda/algorithm.h"
+#include "collectives/cuda/algorithms/line.h"
 #include "collectives/cuda/algorithms/packet.h"
 
 namespace vt::collectives::gpu::parts {
 
-// Note [Three ways to send a part]
+// Note [Ways to send a part]
 // Directly: the ranks meet, each stores its parts into the outputs of the others (or loads what it
 // reduces from their inputs), and they meet again. Wants tensors that the peers reach.
 // Through scratch memory: each stores its parts into the receivers' scratch memory, piece by piece
 // and block by block; the receiver's block takes a piece from there while the next one comes. Any
 // tensors will do.
-// By packets, for small parts: data and flag in one store, without a barrier.
+// By packets, for small parts: data and flag in one store, without a barrier. By lines, the same
+// with one flag for 128 bytes, where Note [Whole lines] holds.
 
 inline constexpr int kThreads = 512;
 inline constexpr int kPacketBlocks = 64;
@@ -23,12 +25,18 @@ constexpr int packet_room(int ranks) {
   return (1 << 20) / packets::kPacketBytes / kPacketBlocks / (ranks > 1 ? ranks - 1 : 1);
 }
 
-// A rank's memory for packets.
+// The same for lines and two MiB.
+constexpr int line_room(int ranks) {
+  return (2 << 20) / lines::kLineBytes / kPacketBlocks / (ranks > 1 ? ranks - 1 : 1);
+}
+
+// A rank's memory for packets, or for lines.
 struct Mailbox {
   fabric::Flag epoch[kPacketBlocks];  // exchanges that block b has done; the rank's own
-  // [2 parities][ranks][kPacketBlocks][packet_room] packets follow
-  __host__ __device__ packets::Packet* packets() {
-    return reinterpret_cast<packets::Packet*>(this + 1);
+  // [2 parities][ranks][kPacketBlocks][packet_room or line_room] of them follow
+  template <class Packet>
+  __host__ __device__ Packet* packets() {
+    return reinterpret_cast<Packet*>(this + 1);
   }
 };
 
@@ -41,7 +49,7 @@ struct Args {
   Mailbox* mailboxes[kMaxCudaRanks];
   int64_t bytes;  // of a part
   int64_t piece;  // bytes that a block moves at a time through scratch memory
-  int packets;    // that a block sends of each part; none has none
+  int packets;    // or lines, that a block sends of each part; none has none
 };
 
 struct ReduceArgs {
@@ -56,14 +64,18 @@ struct ReduceArgs {
 const void* move_kernel();
 const void* move_by_scratch_kernel();
 const void* move_by_packets_kernel(int ranks);
+const void* move_by_lines_kernel(int ranks);
 const void* reduce_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_scratch_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_lines_kernel(DType dtype, ReduceOp op, int ranks);
 // Each group of types is compiled in a file of its own; null if the type is not in the group.
 const void* reduce_float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_integer_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_scratch_float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_scratch_integer_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_lines_float_kernel(DType dtype, ReduceOp op, int ranks);
+const void* reduce_by_lines_integer_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_integer_kernel(DType dtype, ReduceOp op, int ranks);
 
@@ -73,15 +85,21 @@ bool pair_without_reach(const Site& site, const Unit& unit);
 void move(Site& site, const Unit& unit, const Plan& plan);
 void move_by_scratch(Site& site, const Unit& unit, const Plan& plan);
 void move_by_packets(Site& site, const Unit& unit, const Plan& plan);
+void move_by_lines(Site& site, const Unit& unit, const Plan& plan);
 void move_by_copy_engine(Site& site, const Unit& unit, const Plan& plan);
 void reduce(Site& site, const Unit& unit, const Plan& plan);
 void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan);
 void reduce_by_packets(Site& site, const Unit& unit, const Plan& plan);
+void reduce_by_lines(Site& site, const Unit& unit, const Plan& plan);
 void each_move(void (*f)(const void* kernel));
 void each_reduce(void (*f)(const void* kernel));
 void each_packet_move(void (*f)(const void* kernel));
 void each_packet_reduce(void (*f)(const void* kernel));
-size_t mailbox(const Mesh& mesh);  // all of them use that of all_gather
+void each_line_move(void (*f)(const void* kernel));
+void each_line_reduce(void (*f)(const void* kernel));
+// All kinds use those of all_gather.
+size_t packet_mailbox(const Mesh& mesh);
+size_t line_mailbox(const Mesh& mesh);
 
 constexpr AlgorithmEntry packets_of(Kind kind) {
   if (kind == Kind::kReduceScatter || kind == Kind::kReduce)
@@ -91,7 +109,13 @@ constexpr AlgorithmEntry packets_of(Kind kind) {
           is_small,
           move_by_packets,
           each_packet_move,
-          kind == Kind::kAllGather ? mailbox : nullptr};
+          kind == Kind::kAllGather ? packet_mailbox : nullptr};
+}
+constexpr AlgorithmEntry lines_of(Kind kind) {
+  if (kind == Kind::kReduceScatter || kind == Kind::kReduce)
+    return {kind, Algorithm::kLines, on_request, reduce_by_lines, each_line_reduce};
+  return {kind,          Algorithm::kLines, on_request,
+          move_by_lines, each_line_move,    kind == Kind::kAllGather ? line_mailbox : nullptr};
 }
 // Directly where that is possible, else through scratch memory.
 constexpr AlgorithmEntry direct_of(Kind kind) {

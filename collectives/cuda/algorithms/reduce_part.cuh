@@ -1,5 +1,5 @@
 // The kernels that reduce parts: each rank gets one part from all and reduces it in the order of
-// the ranks; see Note [Three ways to send a part].
+// the ranks; see Note [Ways to send a part].
 #pragma once
 #include "collectives/cuda/algorithms/choose.cuh"
 #include "collectives/cuda/algorithms/parts.cuh"
@@ -129,6 +129,28 @@ __global__ void __launch_bounds__(kMaxThreads)
       if (p < ranks) sum.combine(p == rank ? own : data[p]);
     store_word<uint64_t, T>(args.out, i, count, sum.template get<uint64_t>(args.average, ranks));
   });
+}
+
+template <class T, class Op, int kLanes>
+__global__ void __launch_bounds__(kMaxThreads)
+    line_reduction(const __grid_constant__ ReduceArgs args) {
+  const int rank = args.parts.clique.rank, ranks = args.parts.clique.ranks;
+  const auto reduce_word = [&](const auto& data, int64_t at, int64_t count) {
+    const uint64_t own = load_word<uint64_t, T>(args.in[rank], at, count);
+    Lanes<T, Op, 8> sum;
+    sum.set(rank == 0 ? own : data[0]);
+#pragma unroll
+    for (int p = 1; p < kLanes; ++p)
+      if (p < ranks) sum.combine(p == rank ? own : data[p]);
+    store_word<uint64_t, T>(args.out, at, count, sum.template get<uint64_t>(args.average, ranks));
+  };
+  exchange_lines<T, kLanes>(
+      args.parts, args.out ? ~0u : 0u,
+      [&](const auto& a, const auto& b, int64_t at, int64_t count, bool last) {
+        if (!args.out) return;
+        reduce_word(a, at, count);
+        if (!last) reduce_word(b, at + 1, count);
+      });
 }
 
 }  // namespace vt::collectives::gpu::parts

@@ -15,4 +15,8 @@ const void* reduce_by_packets_float_kernel(DType dtype, ReduceOp op, int ranks) 
   return VT_CHOOSE_FLOAT_KERNEL(packet_reduction, dtype, op, ranks);
 }
 
+const void* reduce_by_lines_float_kernel(DType dtype, ReduceOp op, int ranks) {
+  return VT_CHOOSE_FLOAT_KERNEL(line_reduction, dtype, op, ranks);
+}
+
 }  // namespace vt::collectives::gpu::parts
