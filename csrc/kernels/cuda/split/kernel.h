@@ -126,8 +126,22 @@ class Loaders {
   int row_, index_ = static_cast<int>(blockIdx.x), inner_ = 0;
 };
 
-// Results go through shared memory, so that rows are written whole and by little code.
-template <Order kA, Order kB>
+// Waits for the other warps of the group. Does x hold in any of them?
+template <int kGroup>
+__device__ __forceinline__ bool any_of_group(bool x) {
+  uint32_t any;
+  asm volatile(
+      "{.reg .pred own, all; setp.ne.u32 own, %1, 0;\n"
+      "bar.red.or.pred all, %2, 128, own; selp.u32 %0, 1, 0, all;}"
+      : "=r"(any)
+      : "r"(x ? 1 : 0), "n"(kGroup + 1)
+      : "memory");
+  return any != 0;
+}
+
+// The 64 rows of a group. Results go through shared memory, so that rows are written whole and by
+// little code.
+template <Order kA, Order kB, int kGroup>
 __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
                                            const float (&total)[64], float* results, int warp,
                                            int lane) {
@@ -142,10 +156,10 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
       finite = finite && isfinite(x) && isfinite(y);
       *reinterpret_cast<float2*>(own + half * kPadded + j * 8) = {x * kUnscale, y * kUnscale};
     }
-  const bool plain = __syncthreads_or(!finite);
+  const bool plain = any_of_group<kGroup>(!finite);
   const int column = work.first_column + lane * 4;
 #pragma unroll 2
-  for (int i = warp; i < kRows; i += kThreads / 32) {
+  for (int i = kGroup * 64 + warp % 4; i < kGroup * 64 + 64; i += 4) {
     const int row = work.first_row + i;
     if (row >= p.m || column >= p.n) continue;
     const float4 four = *reinterpret_cast<const float4*>(results + i * kPadded + lane * 4);
@@ -210,7 +224,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, char* shared) {
       loaders.advance();
     }
     if constexpr (!kFirst) add();
-    store_tile<kA, kB>(p, work, total, results, warp, lane);
+    store_tile<kA, kB, kFirst ? 0 : 1>(p, work, total, results, warp, lane);
   }
 }
 
