@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -152,3 +153,39 @@ def test_algorithms_take_turns(devices: list[str]) -> None:
         comms[0].all_reduce(tensors)
         wanted = wanted_bits(inputs, "sum")
         assert all(bits(t) == wanted for t in tensors)
+
+
+@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in ("auto", "copy_engine")])
+@pytest.mark.parametrize("devices", [MESHES[0], MESHES[2], MESHES[4]])
+def test_a_kernel_that_waits_in_vain_gives_up(devices: list[str], algorithm: str) -> None:
+    """The last rank's stream is busy for longer than the others' kernels wait."""
+    mesh = fabric.mesh(devices)
+    comm = collectives.Communicator(mesh, algorithm=algorithm, timeout=0.1)
+    inputs = inputs_of(len(devices), 300_007, torch.float32)
+    tensors = on(mesh, inputs, True)
+    comm.all_reduce([t.clone() for t in tensors])  # what happens once is over
+    comm.synchronize()
+    last = len(devices) - 1
+    busy = torch.cuda.Stream(mesh[last])
+    a, b = (torch.zeros(1 << 29, dtype=torch.uint8, device=mesh[last]) for _ in range(2))
+    torch.cuda.synchronize(mesh[last])
+
+    def arrive_late() -> None:
+        with torch.cuda.stream(busy):
+            for _ in range(2000):  # half a second and more
+                a.copy_(b)
+            comm.arrive(last, tensors[last])
+
+    thread = threading.Thread(target=arrive_late)
+    for rank in range(last):
+        comm.arrive(rank, tensors[rank])
+    thread.start()
+    thread.join()
+    with pytest.raises(vibetensor.FabricTimeoutError, match=rf"waited \d+ ms for rank {last} "):
+        comm.synchronize()
+    comm.reset()
+    torch.cuda.synchronize(mesh[last])
+    tensors = on(mesh, inputs, True)
+    comm.all_reduce(tensors)
+    wanted = wanted_bits(inputs, "sum")
+    assert all(bits(t) == wanted for t in tensors)
