@@ -147,16 +147,17 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
                                            int lane) {
   constexpr float kUnscale = 1 / (kSplitScale * kSplitScale);
   float* const own = results + (warp * 16 + lane / 4 * 2) * kPadded + lane % 4 * 2;
-  bool finite = true;
+  uint32_t largest = 0;  // magnitude, as bits: an infinity or a NaN has the largest exponent
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const float x = total[j * 4 + half * 2], y = total[j * 4 + half * 2 + 1];
-      finite = finite && isfinite(x) && isfinite(y);
+      largest =
+          max(largest, max(__float_as_uint(x) & 0x7fffffffu, __float_as_uint(y) & 0x7fffffffu));
       *reinterpret_cast<float2*>(own + half * kPadded + j * 8) = {x * kUnscale, y * kUnscale};
     }
-  const bool plain = any_of_group<kGroup>(!finite);
+  const bool plain = any_of_group<kGroup>(largest >= 0x7f800000u);
   const int column = work.first_column + lane * 4;
 #pragma unroll 2
   for (int i = kGroup * 64 + warp % 4; i < kGroup * 64 + 64; i += 4) {
