@@ -59,10 +59,15 @@ def run(mesh: Mesh, symmetric: bool, sizes: Iterator[int], out: TextIO) -> int:
     names = {vt.cuda.get_device_name(device) for device in mesh.devices}
     if len(names) > 1:
         raise ValueError(f"bench: --tune wants GPUs of one kind, got {', '.join(sorted(names))}")
-    found = list(_winners(mesh, symmetric, sizes, out))
-    rows = _rows(names.pop(), mesh, found)
-    before = tuning.read(file) if file.exists() else []
-    tuning.write(file, tuning.merged(rows, before))
+    found: list[tuple[int, Way]] = []
+    try:
+        for winner in _winners(mesh, symmetric, sizes, out):
+            found.append(winner)
+    finally:  # what is known when somebody loses patience is worth keeping
+        rows = _rows(names.pop(), mesh, found)
+        if rows:
+            before = tuning.read(file) if file.exists() else []
+            tuning.write(file, tuning.merged(rows, before))
     print(f"# {len(rows)} rows for {len(mesh)} ranks written to {file}", file=out)
     return 0
 
@@ -86,7 +91,8 @@ def _winners(
                     chunk_bytes=way.chunk_bytes,
                 )
             seconds = _time(made[way], tensors, bytes_)
-            print(f"  {bytes_:>12} {seconds * 1e6:10.2f} us  {' '.join(map(str, way))}", file=out)
+            line = f"{bytes_:>12} {seconds * 1e6:10.2f} us  {' '.join(map(str, way))}"
+            print(f"  {line}", file=out, flush=True)
             if best is None or seconds < _CLEARLY * best[0]:
                 best = (seconds, way)
         assert best is not None

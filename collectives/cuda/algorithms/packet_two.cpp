@@ -8,7 +8,7 @@
 namespace vt::collectives::gpu::packets2 {
 namespace {
 
-constexpr size_t kCapacity = 4 << 20;  // bytes that one launch can take
+constexpr size_t kCapacity = 2 << 20;  // bytes that one launch can take
 
 int place_blocks(const Site& site) { return site.most_blocks(512); }
 int64_t stretch(int ranks) {
