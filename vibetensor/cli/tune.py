@@ -30,23 +30,21 @@ class Way(NamedTuple):
     chunk_bytes: int = 0
 
 
-def ways(bytes_: int) -> list[Way]:
+def ways(bytes_: int, ranks: int) -> list[Way]:
     """What is tried for a size, the simplest first."""
     tried: list[Way] = []
     if bytes_ <= 4 * _M:
-        tried += [Way("packets", 0, threads) for threads in (0, 256, 512, 1024)]
-        tried += [Way("packets2", 0, threads) for threads in (0, 256, 1024)]
-        tried += [Way("lines", 0, threads) for threads in (0, 512, 1024)]
-    if 256 * _K <= bytes_ <= 4 * _M:
-        tried += [Way("one_shot")]
+        tried += [Way("packets"), Way("packets", 0, 256), Way("lines"), Way("lines", 0, 256)]
+        if ranks > 2:
+            tried += [Way("packets2", 0, threads) for threads in (0, 128)]
     if bytes_ >= 256 * _K:
-        tried += [Way("two_shot", b, t) for b in (32, 64, 128) for t in (512, 1024)]
+        tried += [Way("lines", 0, 1024), Way("two_shot", 64, 512), Way("two_shot", 128, 512)]
     if bytes_ >= _M:
-        chunks = (16 * _K, 32 * _K, 64 * _K, 128 * _K)
-        tried += [Way("push", b, t, c) for b in (64, 128) for t in (512, 1024) for c in chunks]
-    if bytes_ >= 32 * _M:
-        tried += [Way("copy_engine", 0, 0, c * _M) for c in (0, 2, 4, 8, 16)]
-    return tried
+        chunks = (16 * _K, 32 * _K, 64 * _K)
+        tried += [Way("push", 128, threads, chunk) for threads in (512, 1024) for chunk in chunks]
+    if bytes_ >= 16 * _M:
+        tried += [Way("copy_engine", 0, 0, c * _M) for c in (2, 4, 8, 16)]
+    return [way for way in tried if way.algorithm != "lines" or bytes_ <= 8 * _M]
 
 
 def run(mesh: Mesh, symmetric: bool, sizes: Iterator[int], out: TextIO) -> int:
@@ -81,7 +79,7 @@ def _winners(
             continue
         tensors = _tensors(mesh, symmetric, bytes_ // 2)
         best: tuple[float, Way] | None = None
-        for way in ways(bytes_):
+        for way in ways(bytes_, len(mesh)):
             if way not in made:
                 made[way] = Communicator(
                     mesh,

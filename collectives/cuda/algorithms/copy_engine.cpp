@@ -41,7 +41,8 @@ class Run {
     for (int r = 0; r < ranks(); ++r)
       for (int p = 0; p < ranks(); ++p) {
         side().wait(side().lane(r, SideStreams::kOut), p, SideStreams::kStarted);
-        if (everything()) side().wait(side().lane(r, SideStreams::kBack), p, SideStreams::kStarted);
+        if (everything() && chunks_ > 1)
+          side().wait(side().lane(r, SideStreams::kBack), p, SideStreams::kStarted);
       }
     for (int c = 0; c < chunks_; ++c) {
       for (int r = 0; r < ranks(); ++r) send(r, c);

@@ -37,7 +37,7 @@ size_t mailbox(const Mesh& mesh) {
 
 bool suits(const Site& site, const Unit& unit) {
   // Ranks that share a GPU share its memory: there, sending more than is needed costs sooner.
-  const size_t shared = site.ranks() == 2 ? 1 << 20 : 128 << 10;
+  const size_t shared = site.ranks() == 2 ? 1 << 20 : site.ranks() <= 4 ? 128 << 10 : 64 << 10;
   return unit.bytes() <= (site.spread() ? capacity(site.ranks()) : shared);
 }
 

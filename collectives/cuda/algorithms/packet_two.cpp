@@ -27,7 +27,8 @@ size_t mailbox(const Mesh& mesh) { return 4 * mesh.size() * sizeof(Packet) * str
 
 // On two ranks it sends as much as one shot does, and waits twice.
 bool suits(const Site& site, const Unit& unit) {
-  return site.ranks() > 2 && unit.bytes() <= (site.spread() ? 2 << 20 : 1 << 20);
+  if (site.ranks() <= 2) return false;
+  return unit.bytes() <= (site.spread() ? 2 << 20 : site.ranks() <= 4 ? 1 << 20 : 512 << 10);
 }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
