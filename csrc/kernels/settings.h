@@ -15,6 +15,8 @@ inline constexpr Float32Products kDefaultFloat32Products = Float32Products::kBF1
 
 struct KernelSettings {
   std::atomic<Float32Products> float32_products{kDefaultFloat32Products};
+  // May convolutions use cuDNN? Else they are products of matrices.
+  std::atomic<bool> cudnn_enabled{true};
   // Must kernels of cuDNN give the same bits in every run?
   std::atomic<bool> cudnn_deterministic{true};
 };

@@ -64,6 +64,21 @@ struct Attention {
   HeadedTensor dq{}, dk{}, dv{};
 };
 
+// Convolution of images [n, channels, size] with `outputs` kernels [channels / groups, kernel]: the
+// images that come out, [n, outputs, out_size], or the gradient of one of the two from that of the
+// images and the other one. All three lie without gaps, channels right before the two spatial
+// dimensions or, `channels_last`, behind them.
+enum class ConvolutionPass : uint8_t { kOutput, kInput, kWeight };
+struct Convolution {
+  Device device;
+  DType dtype;
+  ConvolutionPass pass;
+  bool channels_last;
+  int64_t n, channels, outputs, groups;
+  int64_t size[2], kernel[2], out_size[2], stride[2], padding[2], dilation[2];
+  void *input, *weight, *output;
+};
+
 // `live`, if not null, points to the constants (optim_constants.h) that count in place of the
 // config's, in device memory: Note [Live values].
 struct AdamWConfig {

@@ -137,6 +137,12 @@ void bind_runtime(pyb::module_& module) {
   module.def("set_float32_products", &set_float32_products, pyb::arg("how"),
              "Sets how products of float32 matrices are computed on a GPU.");
   module.def(
+      "get_cudnn_enabled", [] { return kernel_settings().cudnn_enabled.load(); },
+      "May convolutions use cuDNN?");
+  module.def(
+      "set_cudnn_enabled", [](bool enabled) { kernel_settings().cudnn_enabled = enabled; },
+      pyb::arg("enabled"), "Sets whether convolutions may use cuDNN.");
+  module.def(
       "get_cudnn_deterministic", [] { return kernel_settings().cudnn_deterministic.load(); },
       "Must cuDNN give the same bits in every run?");
   module.def(

@@ -41,6 +41,15 @@ def test_an_unknown_precision_is_an_error() -> None:
         torch.set_float32_matmul_precision("low")
 
 
+def test_convolutions_may_use_cudnn_unless_told_otherwise() -> None:
+    assert torch.backends.cudnn.enabled is True
+    try:
+        torch.backends.cudnn.enabled = False
+        assert torch.backends.cudnn.enabled is False
+    finally:
+        torch.backends.cudnn.enabled = True
+
+
 def test_cudnn_is_deterministic_unless_told_otherwise() -> None:
     assert torch.backends.cudnn.deterministic is True
     try:

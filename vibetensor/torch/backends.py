@@ -65,9 +65,20 @@ class _Cudnn:
     """`torch.backends.cudnn`."""
 
     @property
+    def enabled(self) -> bool:
+        """May convolutions on a GPU use cuDNN? On by default. Off, and for float64, they are
+        products of matrices with columns of what each position of the kernel sees.
+        """
+        return _C.get_cudnn_enabled()
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        _C.set_cudnn_enabled(bool(enabled))
+
+    @property
     def deterministic(self) -> bool:
         """Must cuDNN give the same bits in every run? On by default, unlike in PyTorch: off, the
-        backward of attention over more than 128 keys may add up in any order.
+        backward of attention over more than 128 keys and of convolutions may add up in any order.
         """
         return _C.get_cudnn_deterministic()
 

@@ -1,4 +1,4 @@
-// Convolutions as products with the columns that im2col makes, and pooling over such columns.
+// Convolutions of images and rows, and pooling over the columns that im2col makes.
 #include <limits>
 
 #include "ops/ops.h"
@@ -72,19 +72,8 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias,
            ", expected weight [O, C / groups, kh, kw] with O a multiple of groups");
   VT_CHECK(!bias.defined() || (bias.dim() == 1 && bias.sizes()[0] == weight.sizes()[0]), kRuntime,
            op, ": bias ", bias, " does not match weight ", weight);
-  const Dims kernel{weight.sizes()[2], weight.sizes()[3]};
-  const int64_t n = images.sizes()[0], outputs = weight.sizes()[0],
-                h = positions(images.sizes()[2], kernel[0], stride[0], padding[0], dilation[0]),
-                w = positions(images.sizes()[3], kernel[1], stride[1], padding[1], dilation[1]);
-  const Tensor columns = im2col(images, kernel, stride, padding, dilation, 0.0);
-  const int64_t seen = weight.sizes()[1] * kernel[0] * kernel[1], count = columns.sizes()[1];
-  // [O, C kh kw] @ [C kh kw, N h w], a product a group.
-  const Tensor product = groups == 1 ? matmul(reshape(weight, Dims{outputs, seen}), columns)
-                                     : matmul(reshape(weight, Dims{groups, outputs / groups, seen}),
-                                              view(columns, Dims{groups, seen, count}));
-  Tensor out = permute(view(product, Dims{outputs, n, h, w}), Dims{1, 0, 2, 3});
-  if (bias.defined()) out = add(out, view(bias, Dims{outputs, 1, 1}), 1);
-  out = contiguous(out);
+  Tensor out = convolution(images, weight, stride, padding, dilation, groups);
+  if (bias.defined()) out = add(out, view(bias, Dims{weight.sizes()[0], 1, 1}), 1);
   return input.dim() == 4 ? out : squeeze_dim(out, 0);
 }
 

@@ -1,46 +1,28 @@
 // Plans for cuDNN's fused attention, forward and backward, kept by shape and strides.
 #include <algorithm>
-#include <bit>
-#include <cstring>
-#include <memory>
-#include <unordered_map>
-
-#define CUDNN_FRONTEND_SKIP_JSON_LIB
-#include <cudnn_frontend.h>
 
 #include "base/error.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vendor/cudnn.h"
 #include "kernels/cuda/vendor/cudnn/library.h"
+#include "kernels/cuda/vendor/cudnn/plans.h"
 #include "kernels/settings.h"
 
 namespace vt::cuda {
 namespace {
 
 namespace fe = cudnn_frontend;
-using TensorHandle = std::shared_ptr<fe::graph::Tensor_attributes>;
+using cudnn::Plan;
+using cudnn::plan_for;
+using cudnn::TensorHandle;
 
 enum Uid : int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv };
 
-// Everything that a plan depends on. All fields are of 8 bytes, so that it is compared and hashed
-// as memory.
+// Everything that a plan depends on.
 struct Key {
   int64_t dtype, batch, heads, kv_heads, queries, keys, width, causal, backward, deterministic;
   int64_t q[3], k[3], v[3], out[3], dq[3], dk[3], dv[3];
   double scale;
-
-  bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
-};
-
-struct KeyHash {
-  size_t operator()(const Key& key) const {
-    int64_t words[sizeof(Key) / 8];
-    std::memcpy(words, &key, sizeof key);
-    uint64_t hash = 0;
-    for (int64_t word : words)
-      hash = (std::rotl(hash, 23) ^ static_cast<uint64_t>(word)) * 0x9E3779B97F4A7C15u;
-    return hash ^ hash >> 32;
-  }
 };
 
 void set_strides(int64_t (&to)[3], const HeadedTensor& t) {
@@ -77,12 +59,6 @@ Key make_key(const Attention& a, bool backward) {
   key.scale = a.scale;
   return key;
 }
-
-struct Plan {
-  fe::graph::Graph graph;
-  int64_t workspace = 0;  // bytes
-  std::string refusal;    // why cuDNN cannot do it, or ""
-};
 
 class Builder {
  public:
@@ -157,30 +133,11 @@ class Builder {
 
 std::unique_ptr<Plan> build(const Key& key, cudnnHandle_t handle) {
   auto plan = std::make_unique<Plan>();
-  const auto failed = [&](fe::error_t error) {
-    if (error.is_bad()) plan->refusal = error.get_message();
-    return error.is_bad();
-  };
-  fe::graph::Graph& graph = plan->graph;
-  Builder builder(key, graph);
+  Builder builder(key, plan->graph);
   if (key.backward) builder.backward();
   else builder.forward();
-  if (failed(graph.validate()) || failed(graph.build_operation_graph(handle)) ||
-      failed(graph.create_execution_plans({fe::HeurMode_t::A})) ||
-      failed(graph.check_support(handle)) ||
-      failed(graph.build_plans(handle, fe::BuildPlanPolicy_t::HEURISTICS_CHOICE)))
-    return plan;
-  failed(graph.get_workspace_size(plan->workspace));
+  cudnn::finish(*plan, handle, {fe::HeurMode_t::A});
   return plan;
-}
-
-// The caller holds the device's handle, which guards the device's plans too.
-Plan& plan_for(int index, const Key& key, cudnnHandle_t handle) {
-  static auto* const plans =
-      new std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash>[kMaxDevices];
-  auto& known = plans[index];
-  if (auto found = known.find(key); VT_LIKELY(found != known.end())) return *found->second;
-  return *known.emplace(key, build(key, handle)).first->second;
 }
 
 // Note [Backward in pieces]
@@ -219,7 +176,7 @@ void run_piece(const Queue& queue, const cudnn::Handle& handle, const Attention&
   if (backward)
     pack.insert(
         {{kDout, const_cast<void*>(a.dout)}, {kDq, a.dq.data}, {kDk, a.dk.data}, {kDv, a.dv.data}});
-  Plan& plan = plan_for(a.device.index, make_key(a, backward), handle.get());
+  Plan& plan = plan_for(a.device.index, make_key(a, backward), handle.get(), &build);
   VT_CHECK(plan.refusal.empty(), kRuntime, "attention: cuDNN refuses ", a.batch, 'x', a.heads,
            " heads of ", a.queries, " queries, ", a.keys, " keys and width ", a.width, " of ",
            name(a.dtype), " on ", a.device, ": ", plan.refusal);
@@ -248,7 +205,7 @@ bool cudnn_can_attend(const Attention& a, bool backward) {
   const cudnn::Handle handle(a.device.index);
   Attention part = a;
   part.batch = piece_of(a, backward);
-  return plan_for(a.device.index, make_key(part, backward), handle.get()).refusal.empty();
+  return plan_for(a.device.index, make_key(part, backward), handle.get(), &build).refusal.empty();
 }
 
 void cudnn_attention(const Attention& a) { run(a, false); }
