@@ -131,7 +131,12 @@ constexpr AlgorithmEntry scratch_of(Kind kind) {
 // A pair needs no slices (direct::kBroadcast), so nothing has to be staged.
 inline constexpr AlgorithmEntry kScratchBroadcast{Kind::kBroadcast, Algorithm::kPush,
                                                   pair_without_reach, move_by_scratch, each_move};
-inline constexpr AlgorithmEntry kCopyEngineAllGather{Kind::kAllGather, Algorithm::kCopyEngine,
-                                                     on_request, move_by_copy_engine, each_move};
+inline constexpr AlgorithmEntry kCopyEngineAllGather{Kind::kAllGather,
+                                                     Algorithm::kCopyEngine,
+                                                     on_request,
+                                                     move_by_copy_engine,
+                                                     each_move,
+                                                     nullptr,
+                                                     true};
 
 }  // namespace vt::collectives::gpu::parts
