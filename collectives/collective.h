@@ -74,7 +74,8 @@ std::string describe(const Call& call);
 struct Unit {
   uint64_t sequence = 0;
   std::vector<Call> calls;     // by rank
-  std::vector<void*> marks;    // by rank: what the engine noted when the rank arrived
+  std::vector<void*> marks;    // by rank: what the engine noted when the rank arrived; may
+                               // be one for several
   uint32_t arrived = 0;        // bit mask of ranks
   std::exception_ptr failure;  // the calls do not match: it will not run
   int64_t part = 0;            // elements; see Note [Parts]

@@ -125,8 +125,12 @@ void Communicator::place(Unit& unit, int rank, Call call) {
 }
 
 void Communicator::drop_marks(Unit& unit) {
-  for (int r = 0; r < unit.ranks(); ++r)
-    if (void* mark = std::exchange(unit.marks[r], nullptr)) engine_->drop_mark(r, mark);
+  for (int r = 0; r < unit.ranks(); ++r) {
+    void* const mark = unit.marks[r];
+    if (!mark) continue;
+    std::replace(unit.marks.begin() + r, unit.marks.end(), mark, static_cast<void*>(nullptr));
+    engine_->drop_mark(r, mark);
+  }
 }
 
 void Communicator::execute(const Unit& unit) {

@@ -103,6 +103,7 @@ class Communicator {
   void place(Unit& unit, int rank, Call call);
   void run_ready(std::unique_lock<std::mutex>& lock);
   void execute(const Unit& unit);
+  void mark_all(Unit& unit);
   void drop_marks(Unit& unit);
   void keep(Unit& unit);
   bool is_done(int rank) const;

@@ -60,6 +60,15 @@ void Communicator::check_in_step(Kind kind) {
              " calls by themselves; let all ranks arrive and wait before a group call");
 }
 
+// One thread calls for all: what it has queued on a device is the same for all ranks there.
+void Communicator::mark_all(Unit& unit) {
+  for (int r = 0; r < mesh_.size(); ++r) {
+    int same = 0;
+    while (mesh_.device(same) != mesh_.device(r)) ++same;
+    unit.marks[r] = same < r ? unit.marks[same] : engine_->mark_arrival(r);
+  }
+}
+
 void Communicator::run(const Request& request, std::span<const Tensor> inputs,
                        std::span<const Tensor> outputs, std::span<const int> to) {
   std::unique_lock lock(mutex_);
@@ -76,7 +85,7 @@ void Communicator::run(const Request& request, std::span<const Tensor> inputs,
   std::exception_ptr failure;
   try {
     fill(group_, request, inputs, outputs, to);
-    for (int r = 0; r < mesh_.size(); ++r) group_.marks[r] = engine_->mark_arrival(r);
+    mark_all(group_);
     execute(group_);
     for (int r = 0; r < mesh_.size(); ++r) engine_->join(r);
   } catch (...) { failure = std::current_exception(); }
@@ -101,11 +110,11 @@ Work Communicator::start(const Request& request, std::span<const Tensor> inputs,
   for (const Call& call : unit.calls)
     for (const Tensor* t : {&call.input, &call.output})
       if (t->defined()) unit.work->kept.push_back(*t);
-  Work work(*this, unit.work);
   std::unique_lock lock(mutex_);
   check_in_step(request.kind);
-  for (int r = 0; r < mesh_.size(); ++r) unit.marks[r] = engine_->mark_arrival(r);
+  mark_all(unit);
   for (uint64_t& next : next_) unit.sequence = next++;
+  Work work(*this, unit.work);  // not before: it is waited for when it goes
   pending_.push_back(std::move(unit));
   if (engine_->queues()) {
     run_ready(lock);

@@ -15,9 +15,9 @@ struct Measured {
   int ranks = 0;
   int devices = 0;  // on which the ranks are
   Kind kind = Kind::kAllReduce;
-  int item_bytes = 0;        // of an element; 0: any
+  int item_bytes = 0;         // of an element; 0: any
   std::string place = "any";  // "in", "out" or "any": is the output the input?
-  size_t up_to = 0;          // bytes of a part
+  size_t up_to = 0;           // bytes of a part
   // What is the fastest.
   Algorithm algorithm = Algorithm::kAuto;
   int blocks = 0, threads = 0;  // 0: the algorithm's own choice

@@ -244,12 +244,13 @@ void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
   }
 }
 
-// Whoever reduces loads from all. What only the root wants is reduced in slices, one a rank.
+// Whoever reduces loads from all. What only the root wants is reduced in slices, one a rank, unless
+// there is only one other: its slice would go over the link that the root loads from.
 void reduce(Site& site, const Unit& unit, const Plan& plan) {
   if (!reachable(site, unit)) return reduce_by_scratch(site, unit, plan);
   const void* const kernel = reduce_kernel(unit.dtype, unit.call().op, site.ranks());
-  const bool sliced = unit.call().kind == Kind::kReduce;
   const int ranks = site.ranks();
+  const bool sliced = unit.call().kind == Kind::kReduce && ranks > 2;
   // Slices begin at whole words, in elements.
   const int64_t unit_of = sliced ? 16 / static_cast<int64_t>(item_size(unit.dtype)) : 1;
   const int64_t slice =
@@ -260,7 +261,7 @@ void reduce(Site& site, const Unit& unit, const Plan& plan) {
     const size_t at = static_cast<size_t>(begin) * item_size(unit.dtype);
     ReduceArgs args = reduce_args({}, unit, r, at);
     args.parts.clique = site.clique(r);
-    args.count = std::min(slice, unit.part - begin);
+    args.count = sliced || args.out ? std::min(slice, unit.part - begin) : 0;
     if (sliced) args.out = static_cast<char*>(unit.out(unit.call().root)) + at;
     site.launch(kernel, r, blocks, threads_of(plan), &args);
   }
