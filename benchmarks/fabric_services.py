@@ -60,11 +60,19 @@ def additions(numel: int, with_torch: bool) -> Iterator[dict[str, Any]]:
         fabric.enable(peer_access=access)
         yield addition(way, numel, lambda: a + b)
         fabric.disable()
+    for way, access in (("peer access", True), ("no peer access", False)):
+        if access:
+            fabric.enable()
+        row = addition(f"b.to() alone, {way}", numel, lambda: b.to("cuda:0"))
+        yield row | {"case": "copy"}
+        fabric.disable()
     if with_torch:
         import torch as pytorch
 
         x, y = (pytorch.ones(numel, device=f"cuda:{i}") for i in range(2))
         yield addition("PyTorch, b.to()", numel, lambda: x + y.to("cuda:0"))
+        row = addition("PyTorch, b.to() alone", numel, lambda: y.to("cuda:0"))
+        yield row | {"case": "copy"}
 
 
 def prefetches() -> Iterator[dict[str, Any]]:

@@ -13,10 +13,10 @@ namespace vt::fabric {
 // current one (record_stream). So a tensor may be overwritten or dropped right after the call.
 //
 // Who keeps to it: operators over peer memory (before_ and after_remote_use), copies between
-// devices (device/cuda/copy.cpp), collectives (a unit starts behind the marks of its ranks, no
-// rank's part ends before its peers have read what is the rank's, and the communicator keeps the
-// tensors until the caller's stream has been put behind the unit), symmetric and unified memory
-// (their release waits for the devices).
+// devices (device/cuda/copy.cpp, peer_copy.cpp), collectives (a unit starts behind the marks of its
+// ranks, no rank's part ends before its peers have read what is the rank's, and the communicator
+// keeps the tensors until the caller's stream has been put behind the unit), symmetric and unified
+// memory (their release waits for the devices).
 //
 // On CPU devices work is done when a call returns, and there is nothing to order.
 
