@@ -40,7 +40,11 @@ void run_broadcast(Site& site, const Unit& unit, const Plan& plan) {
 }
 
 void run_barrier(Site& site, const Unit&, const Plan&) {
-  launch(site, barrier_kernel(), {}, 1, 32);
+  Args args{};
+  for (int r = 0; r < site.ranks(); ++r) {
+    args.clique = site.clique(r);
+    site.launch_early(barrier_kernel(), r, 1, 32, &args);
+  }
 }
 
 void each_broadcast_kernel(void (*f)(const void* kernel)) { f(broadcast_kernel()); }

@@ -46,6 +46,7 @@ __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__
 }
 
 __global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ Args args) {
+  fabric::follow_previous_kernel();
   uint32_t& passed = args.clique.pads[args.clique.rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(args.clique, epoch + 1, fabric::Phase::kStart)) return;
