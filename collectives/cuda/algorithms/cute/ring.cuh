@@ -159,8 +159,8 @@ class Chain {
       }
       cute::tma_store_arrive();
       // Half of the stages may be on their way out; the one before them has been read.
-      const int depth = args_.stages >= 8 ? 4 : args_.stages / 2;
-      if (depth == 4) cute::tma_store_wait<4>();
+      const int depth = args_.stages >= 12 ? 6 : args_.stages >= 6 ? 3 : 2;
+      if (depth == 6) cute::tma_store_wait<6>();
       else if (depth == 3) cute::tma_store_wait<3>();
       else cute::tma_store_wait<2>();
       if (k >= depth) barriers_.empty[(k - depth) % args_.stages].arrive();
