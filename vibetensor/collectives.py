@@ -276,6 +276,19 @@ def sendrecv(
     return comm.sendrecv(tensors, to, out=out, async_op=async_op)
 
 
-def barrier(mesh: Mesh) -> None:
-    """Work queued later on any device of the mesh waits for what is queued on all of them now."""
-    communicator(mesh).barrier()
+def barrier(
+    mesh: Mesh | None = None, *, group: Communicator | None = None, async_op: bool = False
+) -> Any:
+    """Work queued later on any device of the mesh waits for what is queued on all of them now.
+
+    Args:
+        mesh: the ranks, where no group is named.
+
+    Raises:
+        ValueError: neither a mesh nor a group.
+    """
+    if group is None:
+        if mesh is None:
+            raise ValueError("barrier: name a mesh or a group")
+        group = communicator(mesh)
+    return group.barrier(async_op=async_op)

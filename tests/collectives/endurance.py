@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import random
 import resource
 import threading
@@ -178,12 +179,18 @@ def compute_beside(devices: list[object], stop: threading.Event) -> None:
 
 
 def run(
-    mesh: fabric.Mesh, calls: int, seed: int = 0, report: float = 0.0, **options: object
+    mesh: fabric.Mesh,
+    calls: int,
+    seed: int = 0,
+    report: float = 0.0,
+    seconds: float = float("inf"),
+    **options: object,
 ) -> int:
     """Makes at least `calls` collectives, and returns how many; raises at the first wrong result.
 
     Args:
         mesh: the ranks.
+        seconds: after which it ends even so.
         report: seconds between lines on stdout; 0 for none.
         options: of the communicator.
     """
@@ -206,7 +213,7 @@ def run(
     other.start()
     made, start, said = 0, time.monotonic(), time.monotonic()
     try:
-        while made < calls:
+        while made < calls and time.monotonic() - start < seconds:
             group = chance.choice(groups)
             batch = chance.choices(cases[id(group)], k=chance.randrange(1, 50))
             if chance.random() < 0.2:
@@ -253,19 +260,29 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or as in cuda:0,1")
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="ends even so")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write what was found to this file")
     parser.add_argument("--stage", action="store_true", help="use staging memory for everything")
     args = parser.parse_args()
     device = f"cpu:{args.ranks}" if args.device == "cpu" else args.device
     mesh = fabric.parse_devices(device, ranks=args.ranks)
-    run(mesh, args.calls // 20, args.seed + 1, always_stage=args.stage)  # pools fill up
-    before, start = memory(mesh), time.monotonic()
-    made = run(mesh, args.calls, args.seed, report=10.0, always_stage=args.stage)
-    seconds = time.monotonic() - start
-    print(
-        f"{made} calls on {args.ranks} ranks of {args.device} in {seconds:.1f} s, nothing wrong; "
-        f"memory {before >> 20} MiB before, {memory(mesh) >> 20} MiB after"
-    )
+    options = {"always_stage": args.stage}
+    first = run(mesh, args.calls // 20, args.seed + 1, seconds=args.seconds / 10, **options)
+    before, start = memory(mesh), time.monotonic()  # the caches of free memory are full now
+    made = run(mesh, args.calls, args.seed, report=10.0, seconds=args.seconds, **options)
+    found = {
+        "case": "endurance",
+        "devices": args.device,
+        "ranks": args.ranks,
+        "calls": first + made,
+        "wrong": 0,
+        "seconds": round(time.monotonic() - start, 1),
+        "memory_mib": {"before": before >> 20, "after": memory(mesh) >> 20},
+    }
+    print(json.dumps(found))
+    if args.json:
+        args.json.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -209,6 +209,19 @@ def test_every_algorithm_on_large_and_odd_sizes(algorithm: str, ranks: int) -> N
                 run_and_check(comm, kind, count, dtype, in_place=True, root=ranks - 1)
 
 
+@pytest.mark.cuda(devices=2)
+def test_every_kind_through_nccl() -> None:
+    comm = collectives.Communicator(mesh_of("cuda", 2), algorithm="nccl")
+    for kind in REDUCING + MOVING:
+        for count, dtype in ((0, torch.float32), (7, torch.int32), (100003, torch.bfloat16)):
+            for root in (0, 1):
+                run_and_check(comm, kind, count, dtype, root=root)
+                if can_be_in_place(kind):
+                    run_and_check(comm, kind, count, dtype, root=root, in_place=True)
+    comm.barrier()
+    comm.synchronize()
+
+
 @pytest.mark.parametrize("device", KINDS)
 def test_what_is_made_where_no_output_is_given(device: str) -> None:
     mesh = mesh_of(device, 4)
