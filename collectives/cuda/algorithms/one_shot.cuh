@@ -13,6 +13,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   constexpr int kElements = 16 / sizeof(T);
   const Clique& clique = args.clique;
   const int rank = clique.rank, ranks = clique.ranks;
+  fabric::follow_previous_kernel();
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = passed + 1, exchange = done + 1;

@@ -61,7 +61,7 @@ void run(Site& site, const Unit& unit, const Plan& plan) {
       args.clique = site.clique(r);
       args.in = unit.calls[r].input.data<char>() + at;
       args.out = unit.calls[r].output.data<char>() + at;
-      site.launch(function, r, grid, threads, &args);
+      site.launch_early(function, r, grid, threads, &args);
     }
     at += bytes;
   }

@@ -13,6 +13,7 @@ template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
   const Clique& clique = args.clique;
   const int rank = clique.rank, ranks = clique.ranks;
+  fabric::follow_previous_kernel();
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t first = blockIdx.x * args.packets_per_block;
