@@ -9,8 +9,8 @@ namespace {
 // In cycles of a multiprocessor, which has one tile of 128 x 128 at a time.
 constexpr int64_t kRows = 128, kColumns = 128, kStep = 64;
 constexpr double kStepCycles = 3800;     // kStep along k
-constexpr double kTileCycles = 2500;     // the results
-constexpr double kStartCycles = 3000;    // the first numbers
+constexpr double kTileCycles = 6000;     // the first numbers and the results
+constexpr double kStartCycles = 1500;    // the launch
 constexpr double kAddCycles = 3500;      // one more kernel, for the parts
 constexpr double kBytesPerCycle = 2000;  // of all memory
 constexpr int64_t kLeastPart = 128;      // shorter parts of k are not worth their sums

@@ -6,12 +6,17 @@
 
 namespace vt::cuda::split {
 
-inline constexpr int kRows = 128, kColumns = 128;  // of a block's tile
-inline constexpr int kThreads = 256;               // two groups of four warps, 64 rows each
-inline constexpr int kPadded = kColumns + 4;       // a row of results in shared memory
+inline constexpr int kRows = kSide, kColumns = kSide;  // of a block's tile
+// Shared memory: steps on their way as float32, steps of the right operand in pieces, and in place
+// of all that, in the end, results.
+inline constexpr int kAhead = 3, kStages = 3;
+inline constexpr int kTileLines = Tile<Order::kInner>::kLines;
 inline constexpr int kStageBytes = kSixteens * 3 * kRightBytes;
-inline constexpr int kStages = 3;
-inline constexpr int kSharedBytes = kStages * kStageBytes + kRows * kPadded * 4;
+inline constexpr int kSharedBytes = kAhead * 2 * kTileLines * 16 + kStages * kStageBytes;
+// A row of results: neighbouring rows of a warp meet different banks.
+template <Order kA>
+inline constexpr int kPadded = kColumns + (kA == Order::kInner ? 8 : 4);
+static_assert(kRows * kPadded<Order::kInner> * 4 <= kSharedBytes);
 
 // Everything a launch needs. Strides in elements; a_stride and b_stride step along the dimension
 // that is not contiguous.
@@ -22,7 +27,7 @@ struct Product {
   int tiles_m, tiles_n;
   int parts;    // of k
   int part;     // how long one is: a multiple of two steps
-  int works;    // tiles * parts * batch: what blocks take in turn
+  int works;    // tiles * parts * batch: one a block
   float* sums;  // [batch, parts, m, padded n] where parts > 1
   Store store;
 };
@@ -47,18 +52,22 @@ __device__ void multiply_plainly(float (&x)[4], const float* a, const float* b, 
 }
 
 // The products of pieces over kStep along k, small ones first: a sum of their own, because the
-// tensor cores cut bits off in each addition. They run while the caller goes on.
+// tensor cores cut bits off in each addition. They run while the caller goes on; `between(i)` is
+// done when two more of them are under way.
+template <class F>
 __device__ __forceinline__ void start_products(float (&sum)[64],
-                                               const LeftPieces (&left)[kSixteens],
-                                               uint32_t stage) {
+                                               const LeftPieces (&left)[kSixteens], uint32_t stage,
+                                               F&& between) {
   constexpr int kLeft[] = {2, 0, 1, 1, 0, 0}, kRight[] = {0, 2, 1, 0, 1, 0};
   begin_products();
 #pragma unroll
-  for (int i = 0; i < 6; ++i)
+  for (int i = 0; i < 6; ++i) {
 #pragma unroll
     for (int h = 0; h < kSixteens; ++h)
       multiply_group(sum, left[h].x[kLeft[i]],
                      right_operand(stage + (h * 3 + kRight[i]) * kRightBytes), i == 0 && h == 0);
+    between(i);
+  }
   end_products();
 }
 
@@ -86,84 +95,32 @@ struct Work {
   }
 };
 
-// Both operands of step after step of work after work. Memory is read two steps before the products
-// and split one step before, so the next work begins while the results of one are stored.
+// Results go through shared memory, so that rows are written whole and by little code.
 template <Order kA, Order kB>
-class Loaders {
- public:
-  __device__ Loaders(const Product& p, int row, int t)
-      : p_(p), left_(p.a_stride, t), right_(p.b_stride), row_(row) {
-    start();
-  }
-  __device__ __forceinline__ void load() {
-    left_.load(inner_);
-    right_.load(inner_);
-    inner_ -= kStep;
-  }
-  // After two loads.
-  __device__ __forceinline__ void advance() {
-    if (inner_ > 0) return;
-    index_ += static_cast<int>(gridDim.x);
-    start();
-  }
-  __device__ __forceinline__ void split(LeftPieces (&pieces)[kSixteens], char* stage) const {
-    left_.split(pieces);
-    right_.split(stage);
-  }
-
- private:
-  __device__ __forceinline__ void start() {
-    if (index_ >= p_.works) return;  // nothing is left: inner_ keeps all further reads off
-    const Work work(p_, index_);
-    left_.start(work.a<kA>(p_), work.first_row + row_, p_.m);
-    right_.start(work.b<kB>(p_), work.first_column, p_.n);
-    inner_ = work.count;
-  }
-
-  const Product& p_;
-  LeftLoader<kA> left_;
-  RightLoader<kB> right_;
-  int row_, index_ = static_cast<int>(blockIdx.x), inner_ = 0;
-};
-
-// Waits for the other warps of the group. Does x hold in any of them?
-template <int kGroup>
-__device__ __forceinline__ bool any_of_group(bool x) {
-  uint32_t any;
-  asm volatile(
-      "{.reg .pred own, all; setp.ne.u32 own, %1, 0;\n"
-      "bar.red.or.pred all, %2, 128, own; selp.u32 %0, 1, 0, all;}"
-      : "=r"(any)
-      : "r"(x ? 1 : 0), "n"(kGroup + 1)
-      : "memory");
-  return any != 0;
-}
-
-// The 64 rows of a group. Results go through shared memory, so that rows are written whole and by
-// little code.
-template <Order kA, Order kB, int kGroup>
 __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
                                            const float (&total)[64], float* results, int warp,
                                            int lane) {
   constexpr float kUnscale = 1 / (kSplitScale * kSplitScale);
-  float* const own = results + (warp * 16 + lane / 4 * 2) * kPadded + lane % 4 * 2;
+  const int g = lane / 4, t = lane % 4;
   uint32_t largest = 0;  // magnitude, as bits: an infinity or a NaN has the largest exponent
 #pragma unroll
-  for (int half = 0; half < 2; ++half)
+  for (int half = 0; half < 2; ++half) {
+    float* const row = results + (warp * 16 + left_row<kA>(g, half)) * kPadded<kA> + 2 * t;
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const float x = total[j * 4 + half * 2], y = total[j * 4 + half * 2 + 1];
       largest =
           max(largest, max(__float_as_uint(x) & 0x7fffffffu, __float_as_uint(y) & 0x7fffffffu));
-      *reinterpret_cast<float2*>(own + half * kPadded + j * 8) = {x * kUnscale, y * kUnscale};
+      *reinterpret_cast<float2*>(row + j * 8) = {x * kUnscale, y * kUnscale};
     }
-  const bool plain = any_of_group<kGroup>(largest >= 0x7f800000u);
+  }
+  const bool plain = __syncthreads_or(largest >= 0x7f800000u);
   const int column = work.first_column + lane * 4;
 #pragma unroll 2
-  for (int i = kGroup * 64 + warp % 4; i < kGroup * 64 + 64; i += 4) {
+  for (int i = warp; i < kRows; i += kThreads / 32) {
     const int row = work.first_row + i;
     if (row >= p.m || column >= p.n) continue;
-    const float4 four = *reinterpret_cast<const float4*>(results + i * kPadded + lane * 4);
+    const float4 four = *reinterpret_cast<const float4*>(results + i * kPadded<kA> + lane * 4);
     float x[4] = {four.x, four.y, four.z, four.w};
     if (plain)
       multiply_plainly<kA, kB>(x, work.a<kA>(p), work.b<kB>(p), p, row, column, work.count);
@@ -174,67 +131,115 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
   }
 }
 
+// How a block's two groups of warps share the time of the tensor cores.
+enum class Turns {
+  kTogether,  // products first, then numbers are split for the next step
+  kWoven,     // split while products are being handed over
+  kApart,     // the second group splits first: see Note [Two groups of warps]
+};
+
 // Note [Two groups of warps]: a warp that has given the tensor cores work waits until they take it,
 // so they would idle while both groups split numbers and add sums. Between two barriers the first
 // group therefore starts its products and then splits the next step; the second one adds up what
 // its products of the step before have become, splits, and then starts its products, which go on
-// past the barrier. A stage of shared memory is written again two barriers after its products
-// began, when both groups have waited for them. While products run nothing they read may be
-// written, so each of two steps has registers of its own.
-template <Order kA, Order kB, bool kFirst>
-__device__ __forceinline__ void multiply_tiles(const Product& p, char* shared) {
-  auto* const results = reinterpret_cast<float*>(shared + kStages * kStageBytes);
-  const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+// past the barrier. A stage of pieces is written again two barriers after its products began, when
+// both groups have waited for them.
+template <Order kA, Order kB, Turns kTurns, int kGroup>
+__device__ __forceinline__ void multiply_tile(const Product& p, float4* shared) {
+  constexpr bool kLate = kTurns == Turns::kApart && kGroup == 1;
+  char* const pieces = reinterpret_cast<char*>(shared + kAhead * 2 * kTileLines);
+  const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(pieces));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int g = lane / 4, t = lane % 4;
 
-  Loaders<kA, kB> loaders(p, warp * 16 + lane / 4 * 2, lane % 4);
+  const Work work(p, static_cast<int>(blockIdx.x));
+  const float* a = work.a<kA>(p) + work.first_row * (kA == Order::kInner ? p.a_stride : 1);
+  const float* b = work.b<kB>(p) + work.first_column * (kB == Order::kInner ? p.b_stride : 1);
+  int inner = work.count;
+  float4 *to = shared, *from = shared;
+  const auto advance = [&](float4*& tiles) {
+    tiles = tiles == shared + (kAhead - 1) * 2 * kTileLines ? shared : tiles + 2 * kTileLines;
+  };
+  const auto copy = [&] {
+    Tile<kA>::copy(to, a, p.a_stride, p.m - work.first_row, inner);
+    Tile<kB>::copy(to + kTileLines, b, p.b_stride, p.n - work.first_column, inner);
+    end_copies();
+    a += kA == Order::kInner ? kStep : kStep * p.a_stride;
+    b += kB == Order::kInner ? kStep : kStep * p.b_stride;
+    inner -= kStep;
+    advance(to);
+  };
+
+  // Two steps a turn, each with registers of its own: while products run nothing they read may be
+  // written, and no branch may lie between them and the wait, or the compiler waits for each.
   LeftPieces even[kSixteens], odd[kSixteens];
-  float total[64], sum[64];
+  float total[64] = {}, sum[64] = {};
   int now_stage = 0, next_stage = kStageBytes;
   const auto add = [&] {
     await_products();
+    hold(sum);
 #pragma unroll
     for (int i = 0; i < 64; ++i) total[i] += sum[i];
+    hold(sum);
   };
   const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens]) {
+    const auto split_left = [&](int h) { split_left_share<kA>(next[h], from, h, warp, g, t); };
+    const auto split_right = [&] {
+      split_right_share<kB>(pieces + next_stage, from + kTileLines);
+      advance(from);
+    };
+    await_copies<kAhead - 2>();
     publish_operands();
-    __syncthreads();  // this step's right operand is there
-    if constexpr (kFirst) start_products(sum, now, stages + now_stage);
-    else add();
-    loaders.split(next, shared + next_stage);
-    loaders.load();
-    if constexpr (kFirst) add();
-    else start_products(sum, now, stages + now_stage);
+    __syncthreads();  // this step's pieces are there, and the next step's numbers
+    if constexpr (kLate) add();
+    if constexpr (kTurns != Turns::kWoven) {
+      if constexpr (!kLate) start_products(sum, now, stages + now_stage, [](int) {});
+      copy();
+      split_left(0);
+      split_left(1);
+      split_right();
+      if constexpr (kLate) start_products(sum, now, stages + now_stage, [](int) {});
+    } else {
+      start_products(sum, now, stages + now_stage, [&](int i) {
+        if (i == 0) copy();
+        if (i == 1) split_left(0);
+        if (i == 2) split_left(1);
+        if (i == 3) split_right();
+      });
+    }
+    if constexpr (!kLate) add();
     now_stage = next_stage;
     next_stage = next_stage == (kStages - 1) * kStageBytes ? 0 : next_stage + kStageBytes;
   };
-  loaders.load();
-  loaders.split(even, shared);
-  loaders.load();
-  loaders.advance();
 #pragma unroll 1
-  for (int index = static_cast<int>(blockIdx.x); index < p.works;
-       index += static_cast<int>(gridDim.x)) {
-    const Work work(p, index);
+  for (int i = 0; i < kAhead; ++i) copy();
+  await_copies<kAhead - 1>();
+  __syncthreads();
 #pragma unroll
-    for (int i = 0; i < 64; ++i) total[i] = sum[i] = 0;
+  for (int h = 0; h < kSixteens; ++h) split_left_share<kA>(even[h], from, h, warp, g, t);
+  split_right_share<kB>(pieces, from + kTileLines);
+  advance(from);
 #pragma unroll 1
-    for (int left = work.count; left > 0; left -= 2 * kStep) {
-      step(even, odd);
-      step(odd, even);
-      loaders.advance();
-    }
-    if constexpr (!kFirst) add();
-    store_tile<kA, kB, kFirst ? 0 : 1>(p, work, total, results, warp, lane);
+  for (int left = work.count; left > 0; left -= 2 * kStep) {
+    step(even, odd);
+    step(odd, even);
   }
+  if constexpr (kLate) add();
+  await_copies<0>();
+  __syncthreads();  // nobody reads or writes a step any more
+  store_tile<kA, kB>(p, work, total, reinterpret_cast<float*>(shared), warp, lane);
 }
 
-template <Order kA, Order kB>
+template <Order kA, Order kB, Turns kTurns>
 __global__ void __launch_bounds__(kThreads, 1)
     split_product_kernel(const __grid_constant__ Product p) {
-  extern __shared__ __align__(128) char shared[];
-  if (threadIdx.x < kThreads / 2) multiply_tiles<kA, kB, true>(p, shared);
-  else multiply_tiles<kA, kB, false>(p, shared);
+  extern __shared__ __align__(128) float4 shared[];
+  if constexpr (kTurns == Turns::kApart) {
+    if (threadIdx.x < kThreads / 2) multiply_tile<kA, kB, kTurns, 0>(p, shared);
+    else multiply_tile<kA, kB, kTurns, 1>(p, shared);
+  } else {
+    multiply_tile<kA, kB, kTurns, 0>(p, shared);
+  }
 }
 
 }  // namespace vt::cuda::split

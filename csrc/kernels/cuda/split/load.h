@@ -1,10 +1,13 @@
-// How a thread brings its share of float32 operands from memory, a step ahead, and splits it.
+// How float32 operands come to a block: copied to shared memory some steps ahead, then read and
+// split by the threads whose share they are.
 #pragma once
 #include "kernels/cuda/split/pieces.h"
 #include "kernels/cuda/split/wgmma.h"
 
 namespace vt::cuda::split {
 
+inline constexpr int kThreads = 256;  // two groups of four warps
+inline constexpr int kSide = 128;     // rows, or columns, of a block's tile
 inline constexpr int kSixteens = 2;
 inline constexpr int kStep = kSixteens * 16;  // along k
 
@@ -16,129 +19,111 @@ enum class Order { kInner, kRows };
 // choose, as long as both operands agree. Lane (g, t) holds places 2t, 2t + 1, 2t + 8 and 2t + 9 of
 // a left operand; they are numbers 4t to 4t + 3, which lie side by side.
 
-// Rows `first` and `first` + 1 of the left operand: numbers 4t to 4t + 3 of each sixteen.
+// One step of one operand: lines of four numbers, where eight neighbouring lanes find them in
+// different banks.
 template <Order kOrder>
-class LeftLoader {
- public:
-  __device__ LeftLoader(int64_t stride, int t) : stride_(stride), t_(t) {}
-  // Of the operand at `from`, with `rows` rows.
-  __device__ __forceinline__ void start(const float* from, int first, int rows) {
-    left_ = rows - first;
-    from_ = from + (kOrder == Order::kInner ? first * stride_ + 4 * t_ : first + 4 * t_ * stride_);
+struct Tile {
+  static constexpr int kLines = kSide * kStep / 4;
+
+  // Line `line` of sixteen h of a row.
+  __device__ static int inner_line(int h, int row, int line) {
+    return h * (kSide * 4) + ((row * 4 + line) ^ (h * 4));
   }
-  // The next step; `inner` numbers along k are left.
-  __device__ __forceinline__ void load(int inner) {
+  // Line `line` of what lies side by side at k.
+  __device__ static int rows_line(int k, int line) {
+    return k * (kSide / 4) + (line ^ (k / 4 % 4 * 2));
+  }
+
+  // Starts a thread's share of the copies. `from` is the operand at the step's first k, `rows` and
+  // `inner` are how many there are; zeros beyond.
+  __device__ static void copy(float4* tile, const float* from, int64_t stride, int rows,
+                              int inner) {
+    const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
-    for (int h = 0; h < kSixteens; ++h) {
-      const bool there = h * 16 + 4 * t_ < inner;
+    for (int i = 0; i < kLines / kThreads; ++i) {
       if constexpr (kOrder == Order::kInner) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          float4 x = {0, 0, 0, 0};
-          if (there && half < left_)
-            x = *reinterpret_cast<const float4*>(from_ + half * stride_ + h * 16);
-          v_[h][half][0] = x.x, v_[h][half][1] = x.y, v_[h][half][2] = x.z, v_[h][half][3] = x.w;
-        }
+        const int row = thread / 8 + i * (kThreads / 8), line = thread % 8;
+        copy_line(tile + inner_line(line / 4, row, line % 4), from + row * stride + line * 4,
+                  row < rows && line * 4 < inner);
       } else {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          float2 x = {0, 0};
-          if (h * 16 + 4 * t_ + i < inner && left_ > 0)
-            x = *reinterpret_cast<const float2*>(from_ + (h * 16 + i) * stride_);
-          v_[h][0][i] = x.x, v_[h][1][i] = x.y;
-        }
+        const int k = thread / 32 + i * (kThreads / 32), line = thread % 32;
+        copy_line(tile + rows_line(k, line), from + k * stride + line * 4,
+                  k < inner && line * 4 < rows);
       }
     }
-    from_ += kOrder == Order::kInner ? kStep : kStep * stride_;
   }
-  __device__ __forceinline__ void split(LeftPieces (&pieces)[kSixteens]) const {
-#pragma unroll
-    for (int h = 0; h < kSixteens; ++h) pieces[h] = split_left(v_[h][0], v_[h][1], kSplitScale);
-  }
-
- private:
-  const float* from_;
-  int64_t stride_;
-  int left_, t_;
-  float v_[kSixteens][2][4];
 };
 
-// A thread's share of 128 columns of the right operand, 32 along k, on their way to shared memory.
+// The row of a warp's sixteen that lane group g has in each half of a left operand.
 template <Order kOrder>
-class RightLoader {
- public:
-  __device__ explicit RightLoader(int64_t stride) : stride_(stride) {
-    const int thread = static_cast<int>(threadIdx.x);
-    if constexpr (kOrder == Order::kInner) {  // four lanes a column, columns c and c + 64
-      column_ = thread / 4;
-      place_ = thread % 4;
-    } else {  // one sixteen of one column
-      column_ = thread % 128;
-      place_ = thread / 128;
-    }
-  }
-  __device__ __forceinline__ void start(const float* from, int first, int columns) {
-    left_ = columns - first - column_;
-    from_ = from + (kOrder == Order::kInner ? (first + column_) * stride_ + 4 * place_
-                                            : first + column_ + place_ * 16 * stride_);
-  }
-  __device__ __forceinline__ void load(int inner) {
-    if constexpr (kOrder == Order::kInner) {
-#pragma unroll
-      for (int h = 0; h < kSixteens; ++h)
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          float4 x = {0, 0, 0, 0};
-          if (h * 16 + 4 * place_ < inner && c * 64 < left_)
-            x = *reinterpret_cast<const float4*>(from_ + c * 64 * stride_ + h * 16);
-          float* const v = v_ + (h * 2 + c) * 4;
-          v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
-        }
-      from_ += kStep;
-    } else {
-#pragma unroll
-      for (int i = 0; i < 16; ++i)
-        v_[i] = left_ > 0 && place_ * 16 + i < inner ? from_[i * stride_] : 0;
-      from_ += kStep * stride_;
-    }
-  }
-  // Into a stage of shared memory: [sixteen][piece] operands as in Note [Right operands].
-  __device__ __forceinline__ void split(char* stage) const {
-    if constexpr (kOrder == Order::kInner) {
-#pragma unroll
-      for (int h = 0; h < kSixteens; ++h)
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const float* const v = v_ + (h * 2 + c) * 4;
-          uint32_t pieces[3][2];
-          split_row(pieces, {v[0], v[1], v[2], v[3]}, kSplitScale);
-#pragma unroll
-          for (int p = 0; p < 3; ++p)
-#pragma unroll
-            for (int eight = 0; eight < 2; ++eight)
-              *reinterpret_cast<uint32_t*>(stage + (h * 3 + p) * kRightBytes + eight * kHalfBytes +
-                                           (column_ + c * 64) * 16 + place_ * 4) = pieces[p][eight];
-        }
-    } else {
-      uint32_t pieces[4][3][2];
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        split_row(pieces[i], {v_[4 * i], v_[4 * i + 1], v_[4 * i + 2], v_[4 * i + 3]}, kSplitScale);
-#pragma unroll
-      for (int p = 0; p < 3; ++p)
-#pragma unroll
-        for (int eight = 0; eight < 2; ++eight)
-          *reinterpret_cast<uint4*>(stage + (place_ * 3 + p) * kRightBytes + eight * kHalfBytes +
-                                    column_ * 16) = {pieces[0][p][eight], pieces[1][p][eight],
-                                                     pieces[2][p][eight], pieces[3][p][eight]};
-    }
-  }
+__device__ __forceinline__ int left_row(int g, int half) {
+  return kOrder == Order::kInner ? g + half * 8 : g * 2 + half;
+}
 
- private:
-  const float* from_;
-  int64_t stride_;
-  int column_, place_, left_;
-  float v_[16];
-};
+template <Order kOrder>
+__device__ __forceinline__ void split_left_share(LeftPieces& pieces, const float4* tile, int h,
+                                                 int warp, int g, int t) {
+  float v[2][4];
+  if constexpr (kOrder == Order::kInner) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float4 x = tile[Tile<kOrder>::inner_line(h, warp * 16 + left_row<kOrder>(g, half), t)];
+      v[half][0] = x.x, v[half][1] = x.y, v[half][2] = x.z, v[half][3] = x.w;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float4* const line =
+          tile + Tile<kOrder>::rows_line(h * 16 + 4 * t + i, warp * 4 + g / 2);
+      const float2 x = reinterpret_cast<const float2*>(line)[g % 2];
+      v[0][i] = x.x, v[1][i] = x.y;
+    }
+  }
+  pieces = split_left(v[0], v[1], kSplitScale);
+}
+
+// Into a stage of shared memory: [sixteen][piece] operands as in Note [Right operands].
+template <Order kOrder>
+__device__ __forceinline__ void split_right_share(char* stage, const float4* tile) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if constexpr (kOrder == Order::kInner) {  // four lanes a column, columns c and c + 64
+    const int t = thread % 4;
+#pragma unroll
+    for (int h = 0; h < kSixteens; ++h)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int column = thread / 4 + half * (kSide / 2);
+        const float4 x = tile[Tile<kOrder>::inner_line(h, column, t)];
+        uint32_t pieces[3][2];
+        split_row(pieces, {x.x, x.y, x.z, x.w}, kSplitScale);
+#pragma unroll
+        for (int p = 0; p < 3; ++p)
+#pragma unroll
+          for (int eight = 0; eight < 2; ++eight)
+            *reinterpret_cast<uint32_t*>(stage + (h * 3 + p) * kRightBytes + eight * kHalfBytes +
+                                         column * 16 + t * 4) = pieces[p][eight];
+      }
+  } else {  // one sixteen of one column
+    const int column = thread % kSide, h = thread / kSide;
+    uint32_t pieces[4][3][2];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float v[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float4* const line = tile + Tile<kOrder>::rows_line(h * 16 + 4 * i + j, column / 4);
+        v[j] = reinterpret_cast<const float*>(line)[column % 4];
+      }
+      split_row(pieces[i], v, kSplitScale);
+    }
+#pragma unroll
+    for (int p = 0; p < 3; ++p)
+#pragma unroll
+      for (int eight = 0; eight < 2; ++eight)
+        *reinterpret_cast<uint4*>(stage + (h * 3 + p) * kRightBytes + eight * kHalfBytes +
+                                  column * 16) = {pieces[0][p][eight], pieces[1][p][eight],
+                                                  pieces[2][p][eight], pieces[3][p][eight]};
+  }
+}
 
 }  // namespace vt::cuda::split

@@ -51,7 +51,7 @@ std::optional<Operand> operand(const GemmMatrix& x, int64_t row_stride, int64_t 
 
 template <Order kA, Order kB>
 void launch(const Queue& queue, const Product& p, unsigned grid) {
-  const auto kernel = &split_product_kernel<kA, kB>;
+  const auto kernel = &split_product_kernel<kA, kB, Turns::kWoven>;
   queue.allow_shared(reinterpret_cast<const void*>(kernel), kSharedBytes);
   queue.launch_shared(kernel, grid, split::kThreads, kSharedBytes, p);
 }
@@ -118,7 +118,7 @@ bool split_gemm(const Gemm& g) {
   const int64_t works = int64_t{p.tiles_m} * p.tiles_n * plan.parts * g.batch;
   if (works > kMost) return false;
   p.works = static_cast<int>(works);
-  const auto grid = static_cast<unsigned>(std::min<int64_t>(works, queue.multiprocessors()));
+  const auto grid = static_cast<unsigned>(works);
   const bool a_rows = a->order == Order::kRows, b_rows = b->order == Order::kRows;
   if (a_rows && b_rows) launch<Order::kRows, Order::kRows>(queue, p, grid);
   else if (a_rows) launch<Order::kRows, Order::kInner>(queue, p, grid);

@@ -48,6 +48,13 @@ __device__ __forceinline__ void await_products() {
 #endif
 }
 
+// Nothing that reads or writes the sums moves past here: the compiler does not know that the wait
+// for products is what makes them.
+__device__ __forceinline__ void hold(float (&sum)[64]) {
+#pragma unroll
+  for (int i = 0; i < 64; ++i) asm volatile("" : "+f"(sum[i])::"memory");
+}
+
 // d = left * right, plus d unless `fresh`. Element 4j + i of d belongs to columns 8j to 8j + 7, in
 // the places of an m16n8 result.
 __device__ __forceinline__ void multiply_group(float (&d)[64], const uint32_t (&left)[4],
