@@ -13,9 +13,14 @@ FabricTensor::FabricTensor(Group& group, Placement placement, Shards&& shards)
   impl_->group = &group;
   impl_->placement = placement;
   impl_->shards = std::move(shards);
+  refresh_sizes();
+}
+
+void FabricTensor::refresh_sizes() const {
+  const Placement placement = impl_->placement;
   impl_->sizes = impl_->shards[0].sizes();
   if (placement.is_shard())
-    for (int r = 1; r < group.size(); ++r)
+    for (int r = 1; r < group().size(); ++r)
       impl_->sizes[placement.dim()] += impl_->shards[r].sizes()[placement.dim()];
 }
 

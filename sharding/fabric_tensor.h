@@ -44,6 +44,8 @@ class FabricTensor {
   bool requires_grad() const;
   bool is_leaf() const;
   void set_requires_grad(bool requires_grad) const;
+  // After the memory of the shards was exchanged for that of another shape.
+  void refresh_sizes() const;
   // Undefined where no gradient has arrived. Of a leaf it is placed like the tensor (Replicate for
   // a Partial one), of a result that retains it as Note [Gradients of placements] says.
   FabricTensor grad() const;

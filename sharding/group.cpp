@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "collectives/registry.h"
 #include "device/backend.h"
 
 namespace vt::sharding {
@@ -22,7 +23,7 @@ Group& Group::of(const fabric::Mesh& mesh) {
 
 collectives::Communicator& Group::communicator() {
   std::lock_guard lock(mutex_);
-  if (!communicator_) communicator_ = std::make_unique<collectives::Communicator>(mesh_);
+  if (!communicator_) communicator_ = collectives::communicator(mesh_);
   return *communicator_;
 }
 

@@ -19,14 +19,14 @@ class Group {
   const fabric::Mesh& mesh() const { return mesh_; }
   int size() const { return mesh_.size(); }
   Device device(int rank) const { return mesh_.device(rank); }
-  collectives::Communicator& communicator();  // made at its first use
+  collectives::Communicator& communicator();  // the process's for this mesh
 
  private:
   explicit Group(const fabric::Mesh& mesh) : mesh_(mesh) {}
 
   fabric::Mesh mesh_;
   std::mutex mutex_;
-  std::unique_ptr<collectives::Communicator> communicator_;
+  std::shared_ptr<collectives::Communicator> communicator_;
 };
 
 // The current streams of all ranks' devices, noted at construction.

@@ -103,16 +103,33 @@ pyb::object size(const FabricTensor& t, std::optional<int64_t> dim) {
   return pyb::int_(t.sizes()[wrap_dim("size", *dim, t.dim())]);
 }
 
-// to(dtype), or to(mesh), as modules write it: y.to(x.device).
-FabricTensor converted(const FabricTensor& t, const pyb::object& target) {
-  if (is_dtype(target.ptr())) {
-    pyb::gil_scoped_release release;
-    return to_dtype(t, dtype_of(target.ptr()));
+// to(dtype), or to(mesh) as models write it: y.to(x.device).
+FabricTensor converted(const FabricTensor& t, const pyb::object& target, const pyb::object& device,
+                       const pyb::object& type, bool /*non_blocking*/) {
+  std::optional<DType> dtype;
+  for (const pyb::object& given : {target, device, type}) {
+    if (given.is_none()) continue;
+    if (is_dtype(given.ptr())) {
+      dtype = dtype_of(given.ptr());
+      continue;
+    }
+    const fabric::Mesh* const mesh = mesh_of(given.ptr());
+    VT_CHECK(
+        mesh && *mesh == t.group().mesh(), kType, "to: ", t,
+        " takes a dtype or its own mesh; full_tensor() and gather() give one device the whole");
   }
-  const fabric::Mesh* const mesh = mesh_of(target.ptr());
-  VT_CHECK(mesh && *mesh == t.group().mesh(), kType, "to: ", t,
-           " takes a dtype or its own mesh; full_tensor() and gather() give one device the whole");
-  return t;
+  if (!dtype || *dtype == t.dtype()) return t;
+  pyb::gil_scoped_release release;
+  return to_dtype(t, *dtype);
+}
+
+// `param.data = ...`: the leaves stay, their memory is exchanged.
+void set_data(const FabricTensor& t, const FabricTensor& data) {
+  VT_CHECK(data.defined() && &data.group() == &t.group() && data.placement() == t.placement(),
+           kRuntime, "data: of ", t, " must be placed like it, got ", data);
+  for (int r = 0; r < t.group().size(); ++r)
+    pyb::setattr(steal(wrap(t.shards()[r])), "data", steal(wrap(data.shards()[r])));
+  t.refresh_sizes();
 }
 
 FabricTensor deep_copy(const FabricTensor& t, const pyb::object&) {
@@ -176,6 +193,9 @@ void extend_type() {
           "is_leaf", [](const FabricTensor& t) { return t.is_leaf(); },
           "Whether no recorded operation made it.")
       .property(
+          "data", [](const FabricTensor& t) { return detach(t); }, &set_data,
+          "The same memory without history; assigning exchanges the memory.")
+      .property(
           "grad", [](const FabricTensor& t) { return t.grad(); },
           [](const FabricTensor& t, const FabricTensor& grad) { t.set_grad(grad); },
           "The accumulated gradient, or None; of a leaf placed as the leaf.");
@@ -205,7 +225,8 @@ void extend_type() {
               pyb::arg("gradient") = pyb::none(), pyb::arg("retain_graph") = false,
               pyb::arg("create_graph") = false, Free())
       .method("to", &converted, "Converted elements; of its own mesh the tensor itself.",
-              pyb::arg("target"))
+              pyb::arg("target") = pyb::none(), pyb::kw_only(), pyb::arg("device") = pyb::none(),
+              pyb::arg("dtype") = pyb::none(), pyb::arg("non_blocking") = false)
       .method("float", &converted_to<DType::kF32>, "As float32.", Free())
       .method("double", &converted_to<DType::kF64>, "As float64.", Free())
       .method("half", &converted_to<DType::kF16>, "As float16.", Free())

@@ -218,3 +218,22 @@ def test_gradients_asked_for(mesh):
             torch.autograd.grad((ours[0] * 2).sum(), [ours[1]])
         torch.autograd.backward([(ours[0] * 2).sum(), (ours[0] * 3).sum()])
         assert torch.equal(ours[0].grad.full_tensor().to("cpu"), torch.full((4, 8), 5.0))
+
+
+def test_a_distributed_module_is_cast(mesh):
+    torch.manual_seed(7)
+    model = fabric.distribute_module(MLP(), mesh, PLANS["MLP"])
+    x = fabric.distribute(torch.randn(4, 12), mesh, fabric.Replicate())
+    wide = model(x).full_tensor()
+    model(x).sum().backward()
+    weight = model.up.weight
+    assert model.to(torch.bfloat16) is model
+    assert model.up.weight is weight
+    assert (weight.dtype, weight.grad.dtype) == (torch.bfloat16, torch.bfloat16)
+    narrow = model(x.to(torch.bfloat16))
+    assert torch.allclose(narrow.full_tensor().float(), wide, rtol=0.1, atol=0.05)
+    model.zero_grad()
+    narrow.float().sum().backward()
+    assert weight.grad.placement == fabric.Shard(0)
+    with pytest.raises(TypeError, match="its own mesh"):
+        model.to("cpu")
