@@ -11,20 +11,16 @@ import pytest
 import vibetensor.torch as torch
 from vibetensor import fabric
 
-RANKS = 4
 
-
-def make(description, generator):
+def make(description):
+    """A tensor as a case describes it; numbers are leaves."""
     if description[:1] == ("index",):
         _, shape, below = description
         return torch.randint(below, shape)
     if description[:1] == ("mask",):
         return torch.rand(*description[1]) > 0.5
-    return (
-        torch.randn(*description, requires_grad=True)
-        if description
-        else torch.randn(1, requires_grad=False).reshape(()).requires_grad_()
-    )
+    values = torch.randn(*description) if description else torch.randn(1).reshape(())
+    return values.requires_grad_()
 
 
 def placements(tensor):
@@ -55,7 +51,7 @@ def place(tensor, mesh, placement):
 def test_operator_matches_one_device(name, mesh):
     torch.manual_seed(zlib.crc32(name.encode()))
     run, descriptions = cases.CASES[name]
-    inputs = [make(d, None) for d in descriptions]
+    inputs = [make(d) for d in descriptions]
     expected = run(*inputs)
     weight = torch.randn(*expected.shape) if expected.ndim else torch.ones(1).reshape(())
     weight = weight.to(expected.dtype)
