@@ -29,14 +29,16 @@ std::span<const Tensor> FabricTensor::inputs() const {
       !vt::is_leaf(impl_->shards[0]))
     return shards();
   std::lock_guard lock(impl_->mutex);
-  // An optimizer may have moved the leaves to other memory since.
+  // An optimizer may have moved the leaves to other memory since, and a captured step runs on
+  // streams of its own.
   const size_t n = shards().size();
-  bool current = impl_->entries != nullptr;
-  for (size_t r = 0; current && r < n; ++r)
-    current = (*impl_->entries)[r].data() == impl_->shards[r].data() &&
-              (*impl_->entries)[r].dtype() == impl_->shards[r].dtype();
-  if (!current) impl_->entries = std::make_unique<Shards>(enter_replicated(*this));
-  return {impl_->entries->data(), n};
+  bool current = impl_->entries && impl_->entries->streams.are_current();
+  for (size_t r = 0; current && r < n; ++r) {
+    const Tensor &entry = impl_->entries->shards[r], &leaf = impl_->shards[r];
+    current = entry.data() == leaf.data() && entry.dtype() == leaf.dtype();
+  }
+  if (!current) impl_->entries.reset(new Entries{enter_replicated(*this), GroupStreams(group())});
+  return {impl_->entries->shards.data(), n};
 }
 
 bool FabricTensor::requires_grad() const {

@@ -53,6 +53,10 @@ class FabricTensor {
   void retain_grad() const;
 
  private:
+  struct Entries {
+    Shards shards;
+    GroupStreams streams;  // that their gradients are summed on
+  };
   struct Impl : RefCounted<Impl>, Pooled<Impl> {
     static void destroy(Impl* impl) { delete impl; }
     Group* group;
@@ -60,7 +64,7 @@ class FabricTensor {
     Dims sizes;
     Shards shards;
     std::mutex mutex;
-    std::unique_ptr<Shards> entries;  // see inputs()
+    std::unique_ptr<Entries> entries;  // see inputs()
   };
   Ref<Impl> impl_;
 };

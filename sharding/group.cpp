@@ -33,6 +33,12 @@ GroupStreams::GroupStreams(const Group& group) {
     streams_.push_back(backend(device).current_stream(device.index));
 }
 
+bool GroupStreams::are_current() const {
+  return std::all_of(streams_.begin(), streams_.end(), [](const Stream& stream) {
+    return backend(stream.device).current_stream(stream.device.index) == stream;
+  });
+}
+
 GroupStreams::Use::Use(const GroupStreams& streams) {
   for (Stream stream : streams.streams_) {
     Backend& device = backend(stream.device);

@@ -33,6 +33,7 @@ class Group {
 class GroupStreams {
  public:
   explicit GroupStreams(const Group& group);
+  bool are_current() const;  // still, or again
   // While it lives, they are the current ones of the calling thread. Work before, in between and
   // after is in one order.
   class Use {

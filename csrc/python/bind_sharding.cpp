@@ -37,6 +37,11 @@ void bind_placement(pyb::module_& module) {
   pyb::class_<Placement>(module, "Placement",
                          "How a fabric tensor lies on its ranks: `Replicate()`, `Shard(dim)` or "
                          "`Partial(op)`.")
+      .def(pyb::init([](std::optional<int> dim, const std::optional<std::string>& op) {
+             if (dim) return Placement::shard(*dim);
+             return op ? Placement::partial(collectives::parse_reduce_op(*op)) : Placement();
+           }),
+           pyb::arg("dim") = pyb::none(), pyb::arg("op") = pyb::none())
       .def("is_replicate", &Placement::is_replicate)
       .def(
           "is_shard",
@@ -57,12 +62,8 @@ void bind_placement(pyb::module_& module) {
           "__eq__", [](Placement a, Placement b) { return a == b; }, pyb::is_operator())
       .def("__hash__", [](Placement p) { return std::hash<std::string>()(str(p)); })
       .def("__repr__", [](Placement p) { return str(p); });
-  module.def("Replicate", &Placement::replicate);
-  module.def("Shard", &Placement::shard, pyb::arg("dim"));
-  module.def(
-      "Partial",
-      [](const std::string& op) { return Placement::partial(collectives::parse_reduce_op(op)); },
-      pyb::arg("op") = "sum");
+  // The metaclass, for fabric.Shard and its like, of which C++ knows nothing.
+  module.attr("PlacementType") = pyb::type::handle_of(module.attr("Placement"));
 }
 
 // Adds methods and properties to the type, which pybind11 did not make.

@@ -247,3 +247,15 @@ def test_the_whole_on_one_device_carries_gradients(place, mesh):
         taken = whole_of(t * 2)
         (taken * weight.to(taken.device)).sum().backward()
         assert torch.allclose(whole(t.grad), 2 * weight)
+
+
+def test_placements_are_of_classes(mesh):
+    found = fabric.distribute(torch.ones(4), mesh, S(0)).placement
+    for placement in (found, S(0)):
+        assert isinstance(placement, fabric.Shard)
+        assert isinstance(placement, fabric.Placement)
+        assert not isinstance(placement, (fabric.Replicate, fabric.Partial))
+    assert found == S(0)
+    assert hash(found) == hash(S(0))
+    assert isinstance(P("max"), fabric.Partial)
+    assert not isinstance(3, fabric.Replicate)

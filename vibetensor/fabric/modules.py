@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vibetensor import _C
 from vibetensor._C import Mesh, Placement
+from vibetensor.fabric.tensors import Replicate, Shard
 
 if TYPE_CHECKING:
     from vibetensor.nn import Module
@@ -56,7 +57,7 @@ def distribute_module(
                 continue
             pattern = _pattern(plan, prefix, name)
             unused.discard(pattern or "")
-            placement = _placement(plan[pattern], owner, name) if pattern else _C.Replicate()
+            placement = _placement(plan[pattern], owner, name) if pattern else Replicate()
             if id(value) not in done:
                 done[id(value)] = _C.distribute(value, mesh, placement)
             owner.__dict__[name] = done[id(value)]
@@ -87,4 +88,4 @@ def _placement(value: Placement | str, owner: Module, name: str) -> Placement:
         )
     cuts = _EMBEDDING if hasattr(owner, "num_embeddings") else _LINEAR
     dim = cuts[value].get(name)
-    return _C.Replicate() if dim is None else _C.Shard(dim)
+    return Replicate() if dim is None else Shard(dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from vibetensor import _C
 from vibetensor._C import FabricTensor, Mesh, Placement
@@ -20,21 +21,40 @@ __all__ = [
 ]
 
 
-def Replicate() -> Placement:
+class _Kind(_C.PlacementType):
+    """Sees what C++ gives, which is a plain Placement, as one of the classes below."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Placement) and cls.fits(instance)
+
+    def fits(cls, placement: Placement) -> bool:
+        """Is the placement of this class?"""
+        raise NotImplementedError
+
+
+class Replicate(Placement, metaclass=_Kind):
     """Every rank has the whole tensor."""
-    return _C.Replicate()
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    fits = staticmethod(Placement.is_replicate)
 
 
-def Shard(dim: int) -> Placement:
+class Shard(Placement, metaclass=_Kind):
     """The tensor is cut along a dimension: ceil(size / ranks) for each rank, less at the end.
 
     Args:
         dim: the dimension; a negative one counts from the last.
     """
-    return _C.Shard(dim)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim=dim)
+
+    fits = staticmethod(Placement.is_shard)
 
 
-def Partial(op: str = "sum") -> Placement:
+class Partial(Placement, metaclass=_Kind):
     """The tensor is the reduction of what the ranks have, elementwise.
 
     Operators make sums: a product over a cut dimension gives each rank a term. They are added up
@@ -46,7 +66,11 @@ def Partial(op: str = "sum") -> Placement:
     Raises:
         ValueError: another op.
     """
-    return _C.Partial(op)
+
+    def __init__(self, op: str = "sum") -> None:
+        super().__init__(op=op)
+
+    fits = staticmethod(Placement.is_partial)
 
 
 def distribute(tensor: _C.Tensor, mesh: Mesh, placement: Placement) -> FabricTensor:
