@@ -73,13 +73,13 @@ def trial(ranks: Sequence[_C.device], *, whole: bool) -> str:
     nothing.
     """
     devices = gpus(ranks)
-    communicator = _C.Communicator(_C.Mesh(list(ranks)), timeout=_SECONDS)
-    tensors = [
-        _C.ops.full((_COUNT,), float(rank + 1), dtype=_C.float32, device=device)
-        for rank, device in enumerate(ranks)
-    ]
     work = CUDAGraph(devices, whole=whole)
     try:
+        communicator = _C.Communicator(_C.Mesh(list(ranks)), timeout=_SECONDS)
+        tensors = [
+            _C.ops.full((_COUNT,), float(rank + 1), dtype=_C.float32, device=device)
+            for rank, device in enumerate(ranks)
+        ]
         with graph(work):
             for _ in range(_CALLS):
                 communicator.all_reduce(tensors)
