@@ -282,4 +282,9 @@ def test_kernels_launched_early_change_no_bits(names: list[str]) -> None:
                         for rank, t in enumerate(before):
                             t.add_(0.25 * rank)
                 plain.all_reduce(before, "max")
+            for comm, mine in ((early, tensors), (plain, before)):  # eager calls, work in between
+                for _ in range(100):
+                    for rank, t in enumerate(mine):
+                        t.mul_(0.75).add_(0.25 * rank)
+                    comm.all_reduce(mine, "avg")
             assert [bits(t) for t in tensors] == [bits(t) for t in before]
