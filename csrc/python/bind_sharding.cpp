@@ -144,6 +144,21 @@ FabricTensor converted_to(const FabricTensor& t) {
   return to_dtype(t, kType);
 }
 
+// All values on the first rank's device, without history.
+pyb::object whole(const FabricTensor& t) {
+  Tensor result;
+  {
+    pyb::gil_scoped_release release;
+    result = gather_to(detach(t), 0);
+  }
+  return steal(wrap(std::move(result)));
+}
+
+template <PyObject* (*kConvert)(PyObject*)>
+pyb::object as_number(const FabricTensor& t) {
+  return steal(kConvert(whole(t).ptr()));
+}
+
 std::string repr(const FabricTensor& t) {
   std::string text = str("FabricTensor(", t);
   if (t.requires_grad()) text += t.is_leaf() ? ", requires_grad=True" : ", grad_fn";
@@ -254,16 +269,27 @@ void extend_type() {
           },
           "The local tensors that collect gradients, for optimizers.")
       .method(
-          "item",
-          [](const FabricTensor& t) {
-            Tensor whole;
-            {
-              pyb::gil_scoped_release release;
-              whole = gather_to(detach(t), 0);
-            }
-            return steal(PyObject_CallMethod(steal(wrap(whole)).ptr(), "item", nullptr));
-          },
+          "item", [](const FabricTensor& t) { return whole(t).attr("item")(); },
           "The value of a tensor of one element.")
+      .method(
+          "tolist", [](const FabricTensor& t) { return whole(t).attr("tolist")(); },
+          "The values of the whole tensor as nested lists.")
+      .method("__float__", &as_number<PyNumber_Float>, "The value of a tensor of one element.")
+      .method("__int__", &as_number<PyNumber_Long>, "The value of a tensor of one element.")
+      .method(
+          "__bool__",
+          [](const FabricTensor& t) { return checked(PyObject_IsTrue(whole(t).ptr())) != 0; },
+          "Is a tensor of one element not zero?")
+      .method(
+          "__format__",
+          [](const pyb::object& self, const std::string& form) {
+            const FabricTensor& t = unwrap_fabric(self.ptr());
+            const bool number = t.dim() == 0 && !form.empty();
+            return pyb::module_::import("builtins")
+                .attr("format")(number ? whole(t).attr("item")() : pyb::object(pyb::repr(self)),
+                                form);
+          },
+          "A 0-d tensor as its number.")
       .method("__deepcopy__", &deep_copy, "A leaf with memory of its own.", pyb::arg("memo"))
       .method("__repr__", &repr, "What it is; not its values.");
 }

@@ -259,3 +259,14 @@ def test_placements_are_of_classes(mesh):
     assert hash(found) == hash(S(0))
     assert isinstance(P("max"), fabric.Partial)
     assert not isinstance(3, fabric.Replicate)
+
+
+def test_values_as_python_has_them(mesh):
+    t = fabric.distribute(torch.arange(6.0).reshape(2, 3), mesh, S(1))
+    assert t.tolist() == [[0, 1, 2], [3, 4, 5]]
+    total = t.sum()
+    assert (float(total), int(total), bool(total), f"{total:.2f}") == (15.0, 15, True, "15.00")
+    assert f"{t}" == repr(t)
+    for convert in (float, bool):
+        with pytest.raises((RuntimeError, ValueError)):
+            convert(t)
