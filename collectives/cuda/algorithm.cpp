@@ -29,6 +29,7 @@ constexpr AlgorithmEntry kAlgorithms[] = {
     parts::packets_of(Kind::kBroadcast),
     parts::lines_of(Kind::kBroadcast),
     parts::kScratchBroadcast,
+    parts::kOneShotBroadcast,
     direct::kBroadcast,
     parts::packets_of(Kind::kReduce),
     parts::lines_of(Kind::kReduce),

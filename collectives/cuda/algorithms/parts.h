@@ -131,6 +131,9 @@ constexpr AlgorithmEntry scratch_of(Kind kind) {
 // A pair needs no slices (direct::kBroadcast), so nothing has to be staged.
 inline constexpr AlgorithmEntry kScratchBroadcast{Kind::kBroadcast, Algorithm::kPush,
                                                   pair_without_reach, move_by_scratch, each_move};
+// The root stores everything into all outputs, without slices.
+inline constexpr AlgorithmEntry kOneShotBroadcast{Kind::kBroadcast, Algorithm::kOneShot, on_request,
+                                                  move, each_move};
 inline constexpr AlgorithmEntry kCopyEngineAllGather{Kind::kAllGather,
                                                      Algorithm::kCopyEngine,
                                                      on_request,
