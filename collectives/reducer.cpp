@@ -7,6 +7,7 @@
 
 #include "autograd/engine.h"
 #include "autograd/variable.h"
+#include "base/env.h"
 #include "base/error.h"
 #include "device/backend.h"
 #include "device/capture.h"
@@ -33,8 +34,9 @@ std::vector<ArenaLayout> layouts(const std::vector<GradientArena>& arenas) {
 }  // namespace
 
 GradientReducer::GradientReducer(const fabric::Mesh& mesh,
-                                 std::vector<std::vector<GradientArena>> arenas, BucketSizes sizes)
-    : comm_(mesh) {
+                                 std::vector<std::vector<GradientArena>> arenas, BucketSizes sizes,
+                                 int max_blocks)
+    : comm_(mesh, {.timeout_seconds = env::fabric_timeout_seconds(), .max_blocks = max_blocks}) {
   VT_CHECK(arenas.size() == static_cast<size_t>(mesh.size()), kValue, "reducer: the mesh ", mesh,
            " has ", mesh.size(), " ranks, got arenas of ", arenas.size());
   check_alike(arenas);

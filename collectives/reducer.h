@@ -26,8 +26,10 @@ struct GradientArena {
 class GradientReducer {
  public:
   // arenas[rank][i]: laid out alike for all ranks; RuntimeError that names both ranks otherwise.
+  // max_blocks: how much of a GPU a reduction may take from backward; 0: as much as makes the
+  // reduction itself fastest.
   GradientReducer(const fabric::Mesh& mesh, std::vector<std::vector<GradientArena>> arenas,
-                  BucketSizes sizes);
+                  BucketSizes sizes, int max_blocks = 0);
   ~GradientReducer();
 
   // One loss a rank: adds weights[r] times its gradient to the gradients of replica r. Unless

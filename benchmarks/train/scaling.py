@@ -23,14 +23,15 @@ from benchmarks.train.cases import CASES, Case
 WAYS = ("captured", "graph a GPU", "eager")
 
 
-def trainer_of(case: Case, names: list[str], way: str) -> Any:
+def trainer_of(case: Case, names: list[str], way: str, reduce_blocks: int) -> Any:
     """A warm trainer over the ranks and the batch for all of them, from page-locked memory."""
     import vibetensor.torch as torch
     from vibetensor import fabric, graph_trial
     from vibetensor.parallel import DataParallel, Trainer
 
     torch.manual_seed(0)
-    model = DataParallel(case.model(loops._module()), fabric.mesh(names))
+    mesh = fabric.mesh(names)
+    model = DataParallel(case.model(loops._module()), mesh, reduce_blocks=reduce_blocks)
     trainer = Trainer(
         model, torch.optim.AdamW(model.parameters(), lr=case.lr), models.loss,
         precision=case.precision, clip=1.0, capture=way != "eager",
@@ -66,16 +67,18 @@ def seconds(trainer: Any, batch: Any, steps: int) -> float:
 
 def main() -> int:
     """Runs cases on meshes."""
+    from vibetensor.cli.provenance import provenance
+    from vibetensor.parallel import replicas
+
     parser = argparse.ArgumentParser(prog="benchmarks.train.scaling", description=__doc__)
     parser.add_argument("cases", nargs="*", help="parts of names of CUDA cases")
     parser.add_argument("--meshes", nargs="*", default=["cuda:0", "cuda:0,cuda:1"])
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=["captured"])
+    parser.add_argument("--reduce-blocks", type=int, nargs="*", default=[replicas.REDUCE_BLOCKS])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="of a round")
     parser.add_argument("--out", type=Path, help="file for the result and facts about the machine")
     arguments = parser.parse_args()
-    from vibetensor.cli.provenance import provenance
-
     rows = []
     for case in CASES:
         if case.device != "cuda" or case.ranks > 1:
@@ -87,31 +90,34 @@ def main() -> int:
         for row in found:
             print(json.dumps(row), flush=True)
     if arguments.out:
-        result = {"benchmark": "train scaling", **provenance(), "rows": rows}
+        head = {"benchmark": "train scaling"}
+        result = {**head, **provenance(), "rows": rows}
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 
 def _run(case: Case, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    sides = {}
-    for mesh in arguments.meshes:
-        for way in arguments.ways:
-            sides[mesh, way] = trainer_of(case, mesh.split(","), way)
-    times: dict[tuple[str, str], list[float]] = {side: [] for side in sides}
+    sides = {
+        (mesh, way, blocks): trainer_of(case, mesh.split(","), way, blocks)
+        for mesh in arguments.meshes
+        for way in arguments.ways
+        for blocks in arguments.reduce_blocks
+    }
+    times: dict[tuple[str, str, int], list[float]] = {side: [] for side in sides}
     for _ in range(arguments.rounds):
         for side, (trainer, batch) in sides.items():
             times[side].append(seconds(trainer, batch, arguments.steps))
-    first = statistics.median(times[arguments.meshes[0], arguments.ways[0]])
+    first = statistics.median(next(iter(times.values())))
     alone = len(arguments.meshes[0].split(","))
     rows = []
-    for (mesh, way), each in times.items():
+    for (mesh, way, blocks), each in times.items():
         ranks = len(mesh.split(","))
         middle = statistics.median(each)
-        trainer = sides[mesh, way][0]
+        trainer = sides[mesh, way, blocks][0]
         rows.append(
             {
-                "case": case.name, "mesh": mesh, "way": way, "ms": round(middle * 1e3, 4),
-                "ms_all": [round(t * 1e3, 4) for t in each],
+                "case": case.name, "mesh": mesh, "way": way, "reduce_blocks": blocks,
+                "ms": round(middle * 1e3, 4), "ms_all": [round(t * 1e3, 4) for t in each],
                 "units_per_s": round(case.units[0] * ranks / middle),
                 "scaling": round(first / middle * ranks / alone, 4),
                 "replays": trainer.replays, "early_buckets": trainer.model.early_buckets,

@@ -16,10 +16,13 @@ using ArenaParts = std::tuple<Tensor, std::vector<Tensor>, std::vector<int64_t>,
 
 std::unique_ptr<GradientReducer> make_reducer(const std::vector<Device>& ranks,
                                               std::vector<std::vector<ArenaParts>> parts,
-                                              int64_t first_bucket_bytes, int64_t bucket_bytes) {
+                                              int64_t first_bucket_bytes, int64_t bucket_bytes,
+                                              int max_blocks) {
   VT_CHECK(first_bucket_bytes > 0 && bucket_bytes > 0, kValue,
            "reducer: bucket sizes must be positive, got ", first_bucket_bytes, " and ",
            bucket_bytes, " bytes");
+  VT_CHECK(max_blocks >= 0, kValue, "reducer: the number of blocks must not be negative, got ",
+           max_blocks);
   std::vector<std::vector<GradientArena>> arenas;
   for (auto& of_rank : parts) {
     auto& list = arenas.emplace_back();
@@ -28,7 +31,8 @@ std::unique_ptr<GradientReducer> make_reducer(const std::vector<Device>& ranks,
   }
   pyb::gil_scoped_release release;
   return std::make_unique<GradientReducer>(fabric::Mesh(ranks), std::move(arenas),
-                                           BucketSizes{first_bucket_bytes, bucket_bytes});
+                                           BucketSizes{first_bucket_bytes, bucket_bytes},
+                                           max_blocks);
 }
 
 constexpr const char* kReducerDoc =
@@ -40,6 +44,8 @@ Args:
         parameters bound to places in it, where each place starts, and the number of each parameter
         in the model.
     first_bucket_bytes, bucket_bytes: how much is reduced as one.
+    max_blocks: how much of a GPU a reduction may take from backward; 0 for as much as makes the
+        reduction itself fastest.
 
 Raises:
     RuntimeError: the ranks' arenas are not laid out alike.
@@ -50,7 +56,7 @@ Raises:
 void bind_parallel(pyb::module_& module) {
   pyb::class_<GradientReducer>(module, "GradientReducer", kReducerDoc)
       .def(pyb::init(&make_reducer), pyb::arg("devices"), pyb::arg("arenas"), pyb::kw_only(),
-           pyb::arg("first_bucket_bytes"), pyb::arg("bucket_bytes"))
+           pyb::arg("first_bucket_bytes"), pyb::arg("bucket_bytes"), pyb::arg("max_blocks") = 0)
       .def(
           "backward",
           [](GradientReducer& reducer, const std::vector<Tensor>& losses,

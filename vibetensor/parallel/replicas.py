@@ -17,6 +17,7 @@ Tensor = _C.Tensor
 
 BUCKET_BYTES = 32 << 20
 FIRST_BUCKET_BYTES = 1 << 20
+REDUCE_BLOCKS = 0
 
 
 class DataParallel:
@@ -31,6 +32,8 @@ class DataParallel:
         mesh: the ranks, by default `fabric.mesh()`: every GPU, or else every CPU device.
         bucket_bytes: how much gradient is reduced as one.
         first_bucket_bytes: the same for the first bucket, so that reducing starts early.
+        reduce_blocks: how many blocks of a GPU a reduction may take from backward, which runs at
+            the same time; 0 for as many as make the reduction itself fastest.
 
     Raises:
         ValueError: models of different ranks have different parameters, or their number is not that
@@ -44,12 +47,14 @@ class DataParallel:
         *,
         bucket_bytes: int = BUCKET_BYTES,
         first_bucket_bytes: int = FIRST_BUCKET_BYTES,
+        reduce_blocks: int = REDUCE_BLOCKS,
     ) -> None:
         self.mesh = fabric.mesh() if mesh is None else mesh
         self.devices: list[_C.device] = list(self.mesh.devices)
-        self._bucket_sizes = {
+        self._reducing = {
             "bucket_bytes": bucket_bytes,
             "first_bucket_bytes": first_bucket_bytes,
+            "max_blocks": reduce_blocks,
         }
         self.replicas = _replicas(module, self.devices)
         self.module = self.replicas[0]
@@ -105,7 +110,7 @@ class DataParallel:
                 ]
                 for arenas in self.arenas
             ],
-            **self._bucket_sizes,
+            **self._reducing,
         )
 
     @property
