@@ -41,6 +41,20 @@ __device__ inline bool wait(const Barrier& barrier, int phase, const volatile in
   return true;
 }
 
+// Whether all adding threads say yes: some may see a tile come where others already see `stop`, and
+// who goes on alone would wait for ever at their next barrier.
+__device__ inline bool agree(bool here) {
+  uint32_t all;
+  __syncwarp();
+  asm volatile(
+      "{ .reg .pred p, q; setp.ne.u32 p, %1, 0;"
+      " barrier.cta.red.and.pred q, 1, %2, p; selp.u32 %0, 1, 0, q; }"
+      : "=r"(all)
+      : "r"(static_cast<uint32_t>(here)), "n"(kSumThreads)
+      : "memory");
+  return all != 0;
+}
+
 // All but the last kLeft groups of bulk stores of this thread are where they go.
 template <int kLeft>
 __device__ inline void bulk_wait_complete() {
@@ -103,7 +117,7 @@ class Chain {
     if (rank_ == 0) return;  // its input is the partial sum
     for (int k = 0; k < mine_; ++k) {
       const int stage = k % args_.stages;
-      if (!wait(barriers_.full[stage], k / args_.stages & 1, stop_)) return;
+      if (!agree(wait(barriers_.full[stage], k / args_.stages & 1, stop_))) return;
       // own: (kElements) of T; sums: (kElements) of T from rank 0, of Acc from the others
       auto own = cute::make_tensor(cute::make_smem_ptr(reinterpret_cast<uint4*>(own_stage(stage))),
                                    cute::make_layout(cute::Int<kElements / kPerWord>{}));
