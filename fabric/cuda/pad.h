@@ -44,7 +44,7 @@ enum class Phase : uint16_t { kStart, kEnd, kPacket, kChunk, kSpace };
 // Host memory that all kernels of a communicator can see.
 struct FaultBoard {
   volatile uint32_t abort;  // not 0: every waiting block leaves at once
-  volatile uint32_t any;    // not 0: there are records
+  volatile uint32_t any;    // not 0: there are records; every waiting block leaves, too
   alignas(16) FaultRecord records[kMaxCudaRanks][kMaxBlocks];
 };
 

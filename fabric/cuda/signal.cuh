@@ -43,8 +43,13 @@ __device__ inline uint64_t now_ns() {
   return t;
 }
 
-// The clock and the abort word of one wait, looked at every 256th poll: both cost far more than a
+// The clock and the fault board of one wait, looked at every 256th poll: both cost far more than a
 // poll of a flag.
+// Note [One deadline a failure]
+// When one rank has given up, all that is queued is lost, and its kernels leave as soon as they
+// have to wait: behind a stuck peer the host waits for one deadline, not for one a queued kernel.
+// Only who was late himself, or had waited more than half as long, leaves a record: a rank that
+// comes too late waits for nobody, and must be named.
 class Deadline {
  public:
   __device__ Deadline(const Clique& clique, Phase phase, int peer)
@@ -57,7 +62,8 @@ class Deadline {
     const uint64_t now = now_ns();
     if (start_ == 0) start_ = now;
     const bool late = now - start_ > clique_.timeout_ns;
-    if (late) {
+    const bool failed = clique_.board->any != 0;
+    if (late || (failed && now - start_ > clique_.timeout_ns / 2)) {
       const uint32_t what = static_cast<uint32_t>(phase_) |
                             static_cast<uint32_t>(clique_.kind) << 8 | blockIdx.x << 16 |
                             static_cast<uint32_t>(peer) << 24;
@@ -70,7 +76,7 @@ class Deadline {
       __threadfence_system();
       clique_.board->any = 1;
     }
-    return late || clique_.board->abort != 0;
+    return late || failed || clique_.board->abort != 0;
   }
 
  private:
