@@ -90,9 +90,9 @@ FabricTensor indexed(const FabricTensor& t, PyObject* key) {
         result = sharding::slice(result, dim, start, std::max(start, stop), step);
       ++dim;
     } else {
-      VT_CHECK(PyIndex_Check(index) && !PyBool_Check(index), kType, "index: ", t,
-               " takes integers, slices, None and an ellipsis, not ", Py_TYPE(index)->tp_name,
-               "; index_select and masked_fill take tensors");
+      VT_CHECK(PyIndex_Check(index) && !PyBool_Check(index) && !is_tensor(index), kType,
+               "index: ", t, " takes integers, slices, None and an ellipsis, not ",
+               Py_TYPE(index)->tp_name, "; index_select and masked_fill take tensors");
       result = sharding::select(result, dim, integer_of(index));
     }
   }
@@ -180,6 +180,10 @@ PyObject* wrap_everywhere(const Tensor& t, const fabric::Mesh& mesh) {
     result = sharding::distribute(t, sharding::Group::of(mesh), {});
   }
   return wrap(std::move(result));
+}
+
+bool is_operand(PyObject* object) {
+  return is_fabric_tensor(object) || is_tensor(object) || is_number(object);
 }
 
 PyObject* refuse_mixed(const char* op, PyObject* x, PyObject* y) {

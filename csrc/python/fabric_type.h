@@ -48,6 +48,8 @@ std::optional<Device> no_other_mesh(const Arguments& a, int i, const Signature& 
 // A new tensor of the first rank's device as a replicated one.
 PyObject* wrap_everywhere(const Tensor& t, const fabric::Mesh& mesh);
 
+// Can it stand beside a fabric tensor, or be refused by name?
+bool is_operand(PyObject* object);
 // The TypeError of an operator between a tensor of one device and one of the fabric; null.
 PyObject* refuse_mixed(const char* op, PyObject* x, PyObject* y);
 

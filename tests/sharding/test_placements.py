@@ -270,3 +270,15 @@ def test_values_as_python_has_them(mesh):
     for convert in (float, bool):
         with pytest.raises((RuntimeError, ValueError)):
             convert(t)
+
+
+def test_what_is_no_operand(mesh):
+    t = fabric.distribute(torch.ones(4), mesh, S(0))
+    assert (t == None) is False  # noqa: E711
+    assert (t != "text") is True
+    with pytest.raises(TypeError, match="unsupported operand"):
+        t + "text"
+    with pytest.raises(TypeError, match="index_select"):
+        t[torch.tensor([0, 1])]
+    with pytest.raises(TypeError, match="one device"):
+        torch.allclose(t, t)

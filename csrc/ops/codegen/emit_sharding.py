@@ -256,6 +256,7 @@ def slots_cpp(table: Table) -> str:
                 f"PyObject* fabric_slot_{kind}(PyObject* x, PyObject* y{ternary}) {{\n"
                 "  PyObject* const given[] = {x, y};\n  [[maybe_unused]] PyObject* const exchanged[] = {y, x};\n"
                 f'  if (is_tensor(x)) return refuse_mixed("{op.python_name}", x, y);\n'
+                "  if (!is_operand(x) || !is_operand(y)) Py_RETURN_NOTIMPLEMENTED;\n"
                 f"  if (is_fabric_tensor(x)) return function_{op.python_name}(nullptr, given, 2, nullptr);\n  {other}\n}}"
             )
         if kind in SLOTS:
