@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import vibetensor
 import vibetensor.torch as torch
 from vibetensor import fabric
 from vibetensor.examples import gpt
@@ -237,3 +239,28 @@ def test_a_distributed_module_is_cast(mesh):
     assert weight.grad.placement == fabric.Shard(0)
     with pytest.raises(TypeError, match="its own mesh"):
         model.to("cpu")
+
+
+def test_threads_train_models_of_their_own():
+    vibetensor.set_cpu_devices(4)
+    mesh = fabric.mesh([f"cpu:{i}" for i in range(4)])
+
+    def losses(number):
+        model = copy.deepcopy(models[number])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        found = []
+        for _ in range(10):
+            optimizer.zero_grad()
+            x = fabric.distribute(inputs[number], mesh, fabric.Shard(0))
+            loss = (model(x) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    torch.manual_seed(8)
+    models = [fabric.distribute_module(MLP(), mesh, plan) for plan in (None, PLANS["MLP"]) * 2]
+    inputs = [torch.randn(8, 12) for _ in models]
+    expected = [losses(i) for i in range(len(models))]
+    with ThreadPoolExecutor(len(models)) as pool:
+        assert list(pool.map(losses, range(len(models)))) == expected
