@@ -45,8 +45,12 @@ Communicator::Communicator(const fabric::Mesh& mesh, const Options& options)
       kept_(mesh.size()) {
   group_.calls.resize(mesh.size());
   group_.marks.resize(mesh.size(), nullptr);
-  VT_CHECK(options.timeout_seconds > 0, kValue, "communicator: the timeout must be positive, got ",
+  constexpr double kLongest = 1e8;  // seconds; what clocks can count
+  VT_CHECK(options.timeout_seconds > 0 && options.timeout_seconds <= kLongest, kValue,
+           "communicator: the timeout must be positive and at most ", kLongest, " s, got ",
            options.timeout_seconds, " s");
+  VT_CHECK(options.max_blocks >= 0, kValue,
+           "communicator: max_blocks must be 0 (as many as pay) or more, got ", options.max_blocks);
   VT_CHECK(options.threads % 32 == 0 && options.threads >= 0 && options.threads <= 1024, kValue,
            "communicator: threads must be a multiple of 32 up to 1024, or 0, got ",
            options.threads);

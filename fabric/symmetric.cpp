@@ -84,10 +84,7 @@ bool SymmetricMemory::reachable_from(Device device) const {
 
 std::vector<Tensor> symmetric_zeros(const Mesh& mesh, const Dims& sizes, DType dtype,
                                     Backing backing) {
-  const int64_t numel = sizes.product();
-  VT_CHECK(std::all_of(sizes.begin(), sizes.end(), [](int64_t s) { return s >= 0; }), kRuntime,
-           "symmetric_zeros: sizes may not be negative, got ", sizes);
-  const size_t bytes = static_cast<size_t>(numel) * item_size(dtype);
+  const size_t bytes = bytes_of("symmetric_zeros", sizes, dtype);
   const auto memory = SymmetricMemory::create(mesh, bytes, backing);
   std::vector<Tensor> tensors;
   for (int r = 0; r < mesh.size(); ++r) {

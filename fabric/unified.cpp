@@ -111,9 +111,7 @@ const char* name(Advice advice) {
 
 Tensor unified_empty(const Dims& sizes, DType dtype, Device device) {
   check_device(device);
-  VT_CHECK(std::all_of(sizes.begin(), sizes.end(), [](int64_t s) { return s >= 0; }), kRuntime,
-           "unified_empty: sizes may not be negative, got ", sizes);
-  const size_t bytes = std::max<size_t>(static_cast<size_t>(sizes.product()) * item_size(dtype), 1);
+  const size_t bytes = std::max<size_t>(bytes_of("unified_empty", sizes, dtype), 1);
   reserve(device, bytes);
   void* data = nullptr;
   try {

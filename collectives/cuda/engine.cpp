@@ -98,7 +98,13 @@ class CudaEngine final : public Engine {
     if (!site_.streams().capturing()) site_.reset();  // a unit in a capture has not run
   }
 
-  void check_replay() override { check(); }
+  void check_replay() override {
+    check();
+    VT_CHECK(
+        !site_.aborted(), kFabric,
+        "the communicator of a captured collective was aborted, and its kernels would leave at "
+        "once; reset() makes it usable again");
+  }
   void before_replay() override { site_.streams().before_replay(); }
   void after_replay() override { site_.streams().after_replay(); }
 

@@ -21,6 +21,7 @@ class FaultMemory {
   // Who waited for whom, in which unit and for how long; of the unit that failed first.
   std::string sentence(const fabric::Mesh& mesh) const;
   void abort() { board_->abort = 1; }
+  bool aborted() const { return board_->abort != 0; }
   void clear();
 
  private:

@@ -42,6 +42,7 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
   if (alike) measured_ = measured_for(mesh, gpu);
   early_launch_ = options.early_launch;
   for (int r = 0; r < ranks(); ++r) {
+    half_.push_back(false);
     processors_.push_back(cuda::multiprocessors(device_index(r)));
     early_launch_ &= cuda::properties(device_index(r)).compute_major >= 9;
   }
@@ -98,12 +99,17 @@ void Site::launch(const void* kernel, int rank, int blocks, int threads, const v
   DeviceGuard guard(device_index(rank));
   VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(threads), parameters, shared_bytes,
                            streams_[rank]));
+  half_[rank] = false;
 }
 
 void Site::launch_early(const void* kernel, int rank, int blocks, int threads,
                         const void* args) const {
-  if (!early_launch_ || 2 * blocks > most_blocks(threads))
-    return launch(kernel, rank, blocks, threads, args);
+  const bool half = 2 * blocks <= most_blocks(threads);
+  if (!early_launch_ || !half || !half_[rank]) {
+    launch(kernel, rank, blocks, threads, args);
+    half_[rank] = half;
+    return;
+  }
   void* parameters[] = {const_cast<void*>(args)};
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;

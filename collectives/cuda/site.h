@@ -73,8 +73,8 @@ class Site {
   void launch(const void* kernel, int rank, int blocks, int threads, const void* args,
               size_t shared_bytes = 0) const;
   // The same for a kernel that begins with fabric::follow_previous_kernel(): it is on the device
-  // before the one before it on the stream has ended, where there is room for both, and waits
-  // there.
+  // before the one before it on the stream has ended, and waits there. Only where both take half of
+  // the rank's share of the device at most, so that a late rank still finds room.
   void launch_early(const void* kernel, int rank, int blocks, int threads, const void* args) const;
   // On the rank's stream, from and to memory of its device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
@@ -87,6 +87,7 @@ class Site {
   bool any_fault() const { return faults_.any(); }
   std::string fault_sentence() const { return faults_.sentence(mesh_); }
   void abort() { faults_.abort(); }  // whoever waits in a kernel leaves
+  bool aborted() const { return faults_.aborted(); }
   // Stops waiting kernels, and makes pads and mailboxes as they were at the start.
   void reset();
 
@@ -97,8 +98,9 @@ class Site {
   std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
   size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
   Kind kind_ = Kind::kBarrier;
-  bool early_launch_ = false;    // asked for, and all devices know it
-  std::vector<int> processors_;  // by rank: multiprocessors of its device
+  bool early_launch_ = false;       // asked for, and all devices know it
+  mutable std::vector<bool> half_;  // by rank: the last kernel took half of its share at most
+  std::vector<int> processors_;     // by rank: multiprocessors of its device
   std::shared_ptr<fabric::SymmetricMemory> memory_;
   FaultMemory faults_;
   SideStreams side_;

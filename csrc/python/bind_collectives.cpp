@@ -131,9 +131,11 @@ pyb::object group_call(const Owner& comm, const Request& request, const Tensors&
 pyb::object in_place_call(const Owner& comm, const Request& request, const Tensors& tensors,
                           const std::optional<Tensors>& out, bool async_op) {
   if (async_op) return group_call(comm, request, tensors, out ? *out : tensors, true);
-  pyb::gil_scoped_release release;
-  comm->run(request, tensors, out ? *out : tensors);
-  return pyb::reinterpret_borrow<pyb::object>(Py_None);
+  {
+    pyb::gil_scoped_release release;
+    comm->run(request, tensors, out ? *out : tensors);
+  }
+  return pyb::none();
 }
 
 void bind_group_calls(pyb::class_<Communicator, Owner>& type) {

@@ -37,14 +37,18 @@ void TensorImpl::set_geometry(const Dims& sizes_in, const Dims& strides_in, int6
 int64_t Tensor::size(int64_t d) const { return sizes()[wrap_dim("size", d, dim())]; }
 int64_t Tensor::stride(int64_t d) const { return strides()[wrap_dim("stride", d, dim())]; }
 
-Tensor empty(const Dims& sizes, DType dtype, Device device) {
+size_t bytes_of(const char* op, const Dims& sizes, DType dtype) {
   int64_t numel = 1;
   for (int64_t s : sizes) {
-    VT_CHECK(s >= 0, kRuntime, "empty: sizes must not be negative, got ", sizes);
-    VT_CHECK(!__builtin_mul_overflow(numel, s, &numel) && numel < (int64_t{1} << 56), kRuntime,
-             "empty: a tensor of sizes ", sizes, " has too many elements");
+    VT_CHECK(s >= 0, kRuntime, op, ": sizes must not be negative, got ", sizes);
+    VT_CHECK(!__builtin_mul_overflow(numel, s, &numel) && numel < (int64_t{1} << 56), kRuntime, op,
+             ": a tensor of sizes ", sizes, " has too many elements");
   }
-  const size_t bytes = static_cast<size_t>(numel) * item_size(dtype);
+  return static_cast<size_t>(numel) * item_size(dtype);
+}
+
+Tensor empty(const Dims& sizes, DType dtype, Device device) {
+  const size_t bytes = bytes_of("empty", sizes, dtype);
   return Tensor(Ref<TensorImpl>::adopt(
       new TensorImpl(Storage::create(device, bytes), sizes, row_major_strides(sizes), 0, dtype)));
 }

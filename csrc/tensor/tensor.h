@@ -81,6 +81,8 @@ class Tensor {
   Ref<TensorImpl> impl_;
 };
 
+// The bytes of a dense tensor; an error that names `op` where sizes are negative or too large.
+size_t bytes_of(const char* op, const Dims& sizes, DType dtype);
 // Uninitialised and dense.
 Tensor empty(const Dims& sizes, DType dtype, Device device);
 Tensor empty_like(const Tensor& t);

@@ -201,6 +201,22 @@ def test_a_late_kernel_of_a_replay_is_reported_and_the_process_goes_on() -> None
     assert (np.array(tensors[0].cpu()) == 12.0).all()
 
 
+@pytest.mark.cuda
+def test_a_graph_of_an_aborted_communicator_is_not_replayed() -> None:
+    comm = collectives.Communicator(fabric.mesh(["cuda:0"] * 2), timeout=2.0)
+    tensors = [torch.full((1000,), float(r + 1), device="cuda") for r in range(2)]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        comm.all_reduce(tensors)
+    comm.abort()
+    with pytest.raises(_C.FabricError, match="aborted"):
+        graph.replay()
+    comm.reset()
+    graph.replay()
+    comm.synchronize()
+    assert (np.array(tensors[0].cpu()) == 3.0).all()
+
+
 @pytest.mark.cuda(devices=2)
 def test_a_graph_must_name_all_devices_of_its_collectives() -> None:
     names = ["cuda:0", "cuda:1"]

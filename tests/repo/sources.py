@@ -41,7 +41,9 @@ def with_suffix(*suffixes: str, under: tuple[str, ...] = ()) -> list[Path]:
 
 
 def native() -> list[Path]:
-    return with_suffix(".h", ".cpp", ".cu", ".cuh", under=("csrc", "fabric", "collectives", "sharding"))
+    return with_suffix(
+        ".h", ".cpp", ".cu", ".cuh", under=("csrc", "fabric", "collectives", "sharding")
+    )
 
 
 def text(path: Path) -> str:

@@ -50,9 +50,10 @@ class Run {
       if (everything()) continue;
       for (int r = 0; r < ranks(); ++r) give(r, c);
     }
-    if (everything()) return;
+    // Scratch memory is free again when the kernels of all ranks have read it.
     for (int r = 0; r < ranks(); ++r)
-      side().record(r, SideStreams::kEnded, side().lane(r, SideStreams::kBack));
+      side().record(r, SideStreams::kEnded,
+                    everything() ? main(r) : side().lane(r, SideStreams::kBack));
     for (int r = 0; r < ranks(); ++r)
       for (int p = 0; p < ranks(); ++p) side().wait(main(r), p, SideStreams::kEnded);
   }
