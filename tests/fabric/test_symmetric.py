@@ -92,7 +92,7 @@ def test_strict_does_not_go_through_the_host() -> None:
 
 def test_more_elements_than_there_are_addresses_are_refused() -> None:
     mesh = fabric.mesh("cpu:0", ranks=2)
-    with pytest.raises(RuntimeError, match="symmetric_zeros: .* too many elements"):
+    with pytest.raises(RuntimeError, match=r"symmetric_zeros: .* too many elements"):
         fabric.symmetric_zeros(mesh, [1 << 62], torch.float32)
-    with pytest.raises(RuntimeError, match="unified_empty: .* too many elements"):
+    with pytest.raises(RuntimeError, match=r"unified_empty: .* too many elements"):
         fabric.unified_zeros([1 << 62], dtype=torch.float32, device="cpu")
