@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
+#include "device/capture.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/mapping.h"
@@ -198,6 +200,44 @@ class HostSlots final : public SymmetricSlots {
   Mesh mesh_;
 };
 
+// Let go of while a graph was being captured: devices cannot be waited for then, and a peer's
+// kernel may still be at work on the memory.
+struct Dropped {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<SymmetricSlots>> slots;
+};
+
+Dropped& dropped() {
+  static auto* const instance = new Dropped;
+  return *instance;
+}
+
+void release_dropped() {
+  std::vector<std::unique_ptr<SymmetricSlots>> gone;  // goes after the lock
+  std::lock_guard lock(dropped().mutex);
+  gone.swap(dropped().slots);
+}
+
+// Releases the real slots when it goes or, during a capture, with the next that are made or go.
+class LastingSlots final : public SymmetricSlots {
+ public:
+  explicit LastingSlots(std::unique_ptr<SymmetricSlots> real) : real_(std::move(real)) {
+    slots = real_->slots;
+  }
+  ~LastingSlots() override {
+    if (!any_capture()) {
+      release_dropped();
+      return;
+    }
+    std::lock_guard lock(dropped().mutex);
+    dropped().slots.push_back(std::move(real_));
+  }
+  const char* kind() const override { return real_->kind(); }
+
+ private:
+  std::unique_ptr<SymmetricSlots> real_;
+};
+
 bool all_reach_each_other(const Mesh& mesh) {
   for (Device from : mesh.devices())
     for (Device to : mesh.devices())
@@ -205,10 +245,7 @@ bool all_reach_each_other(const Mesh& mesh) {
   return true;
 }
 
-}  // namespace
-
-std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh& mesh, size_t bytes,
-                                                     Backing backing) {
+std::unique_ptr<SymmetricSlots> make_slots(const Mesh& mesh, size_t bytes, Backing backing) {
   if (backing == Backing::kAuto && mode() == Mode::kBestEffort && !all_reach_each_other(mesh))
     backing = Backing::kHost;
   if (backing == Backing::kAuto || backing == Backing::kDirect)
@@ -219,6 +256,14 @@ std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh& mesh, size_t by
            " has no mapped memory; use the backing 'peer'");
   std::lock_guard lock(vt::cuda::launch_unit_mutex());
   return std::make_unique<MappedSlots>(mesh, bytes);
+}
+
+}  // namespace
+
+std::unique_ptr<SymmetricSlots> make_symmetric_slots(const Mesh& mesh, size_t bytes,
+                                                     Backing backing) {
+  if (!any_capture()) release_dropped();
+  return std::make_unique<LastingSlots>(make_slots(mesh, bytes, backing));
 }
 
 }  // namespace vt::fabric::cuda
