@@ -146,13 +146,58 @@ def test_algorithms_take_turns(devices: list[str]) -> None:
     """They share signal pads and scratch memory: one must leave them as the next expects them."""
     mesh = fabric.mesh(devices)
     chance = random.Random(5)
-    comms = [collectives.Communicator(mesh)]
+    comm = collectives.Communicator(mesh)
+    sizes = [3, 2000, 40_000, 400_000, 2_000_000, 8_000_000]
     for _ in range(60):
-        inputs = inputs_of(len(devices), chance.choice([3, 2000, 40_000, 400_000]), torch.float32)
+        count = chance.choices(sizes, [4, 4, 4, 4, 3, 1])[0]
+        inputs = inputs_of(len(devices), count, torch.float32)
         tensors = on(mesh, inputs, chance.random() < 0.5)
-        comms[0].all_reduce(tensors)
+        comm.all_reduce(tensors)
         wanted = wanted_bits(inputs, "sum")
         assert all(bits(t) == wanted for t in tensors)
+
+
+@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a != "auto"])
+@pytest.mark.parametrize("devices", [MESHES[0], MESHES[1], MESHES[4]])
+def test_kinds_take_turns_behind_a_slow_rank(devices: list[str], algorithm: str) -> None:
+    """Units of ordinary tensors follow each other through the same scratch memory while the last
+    rank is behind; nobody waits, and results are looked at when all is over."""
+    mesh = fabric.mesh(devices)
+    ranks, last = len(devices), len(devices) - 1
+    comm = collectives.Communicator(mesh, algorithm=algorithm)
+    count = 600 * 1024 * ranks
+    a, b = (torch.zeros(1 << 28, dtype=torch.uint8, device=mesh[last]) for _ in range(2))
+    busy = torch.cuda.Stream(mesh[last])
+    cases = []
+    for turn in range(4):
+        whole = inputs_of(ranks, count, torch.float32, salt=2 * turn)
+        part = inputs_of(ranks, count // ranks, torch.float32, salt=2 * turn + 1)
+        cases.append(([whole, on(mesh, whole, False)], [part, on(mesh, part, False)]))
+    for device in devices:
+        torch.cuda.synchronize(device)
+    made = []
+    for (_, whole), (_, part) in cases:
+        summed = [torch.empty_like(t) for t in whole]
+        scattered = [torch.empty_like(t) for t in part]
+        gathered = [torch.empty_like(t) for t in whole]
+        with torch.cuda.stream(busy):
+            for _ in range(20):
+                a.copy_(b)
+            works = [
+                comm.all_reduce(whole, out=summed, async_op=True),
+                comm.all_gather(part, out=gathered, async_op=True),
+                comm.reduce_scatter(whole, out=scattered, async_op=True),
+            ]
+        made.append((works, summed, gathered, scattered))
+    for works, *_ in made:
+        for work in works:
+            work.wait()
+    comm.synchronize()
+    for ((whole, _), (part, _)), (_, summed, gathered, scattered) in zip(cases, made, strict=True):
+        wanted = wanted_bits(whole, "sum")
+        assert all(bits(t) == wanted for t in summed)
+        assert b"".join(bits(t) for t in scattered) == wanted
+        assert all(bits(t) == b"".join(bits(p) for p in part) for t in gathered)
 
 
 @pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in ("auto", "copy_engine")])

@@ -28,8 +28,12 @@ def test_on_gpus(ranks: int, staged: bool) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("algorithm", ["packets", "lines", "two_shot", "push"])
-def test_on_gpus_by_one_algorithm(algorithm: str) -> None:
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["packets", "lines", "packets2", "one_shot", "two_shot", "push", "copy_engine", "ring"],
+)
+def test_on_gpus_by_one_algorithm(algorithm: str, ranks: int) -> None:
     count = torch.cuda.device_count()
-    mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(4)])
-    assert endurance.run(mesh, 400, 7, algorithm=algorithm) >= 400
+    mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(ranks)])
+    assert endurance.run(mesh, 200, 7, algorithm=algorithm) >= 200
