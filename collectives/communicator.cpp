@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <thread>
 
 #include "base/env.h"
 #include "base/error.h"
@@ -28,6 +29,8 @@ std::string list(const fabric::Mesh& mesh, uint32_t mask) {
 }
 
 constexpr auto kInterruptCheck = std::chrono::milliseconds(100);
+constexpr auto kSpin = std::chrono::milliseconds(50);
+constexpr auto kPoll = std::chrono::microseconds(100);
 std::atomic<void (*)()> g_interrupt_check{nullptr};
 
 }  // namespace
@@ -79,8 +82,12 @@ void Communicator::set_aborted() {
 void Communicator::abort() {
   aborted_ = true;
   engine_->abort();  // first: a thread that holds the lock may wait for a kernel
-  std::lock_guard lock(mutex_);
-  set_aborted();
+  {
+    std::lock_guard lock(mutex_);
+    set_aborted();
+  }
+  std::lock_guard lock(subgroups_mutex_);
+  for (auto& [ranks, group] : subgroups_) group->abort();
 }
 
 void Communicator::check_usable() {
@@ -277,12 +284,35 @@ void Communicator::check_rank(const char* what, int rank) const {
            " is out of range, the mesh has ", mesh_.size(), " ranks");
 }
 
+// Until what was started is done, or the communicator is broken. Asks instead of blocking, with the
+// lock given up in between, so that an interrupt is heard and abort() gets in.
+void Communicator::await_queue(std::unique_lock<std::mutex>& lock) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  auto heard = start;
+  while (!broken_) {
+    const bool started =
+        running_ || (!pending_.empty() && pending_.front().arrived == all_ranks(mesh_));
+    try {
+      if (!started && engine_->drained()) return;
+    } catch (const Error&) { return; }  // synchronize() finds it, too
+    const auto now = Clock::now();
+    if (!started && now - start < kSpin) {  // a wake-up would take longer than short units do
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+    } else {
+      progress_.wait_for(lock, kPoll);
+    }
+    if (now - heard < kInterruptCheck) continue;
+    heard = now;
+    hear_interrupt(lock);
+  }
+}
+
 void Communicator::synchronize() {
   std::unique_lock lock(mutex_);
-  progress_.wait(lock, [this] {
-    return broken_ ||
-           (!running_ && (pending_.empty() || pending_.front().arrived != all_ranks(mesh_)));
-  });
+  await_queue(lock);
   if (!broken_) {
     try {
       engine_->synchronize();

@@ -74,8 +74,8 @@ class Communicator {
   // with the same options, and kept.
   std::shared_ptr<Communicator> subgroup(std::span<const int> ranks);
 
-  // From any thread, while others wait: every wait ends with a FabricError, kernels that wait for a
-  // peer leave, and every call throws until reset().
+  // From any thread, while others wait, here and in the subgroups: every wait ends with a
+  // FabricError, kernels that wait for a peer leave, and every call throws until reset().
   void abort();
 
   // Blocks the host until all started units are done; throws if one of them failed.
@@ -109,6 +109,7 @@ class Communicator {
   bool is_done(int rank) const;
   void await(std::unique_lock<std::mutex>& lock, int rank);
   void hear_interrupt(std::unique_lock<std::mutex>& lock);
+  void await_queue(std::unique_lock<std::mutex>& lock);
   const Unit* incomplete(int rank) const;
   Communicator& pair(int rank, int other);
 

@@ -70,6 +70,8 @@ class Engine : public ReplayGuest, public std::enable_shared_from_this<Engine> {
   virtual std::unique_ptr<Completion> completion() { return nullptr; }
   // Throws FabricTimeoutError if a queued unit failed on a device since the last reset.
   virtual void check() {}
+  // Are the queued units done, failed ones included? Returns at once; errors are synchronize()'s.
+  virtual bool drained() { return true; }
   // Blocks until the queued units are done, then check().
   virtual void synchronize() {}
   // Has kernels that wait for a peer leave; from any thread, at any time.

@@ -87,6 +87,7 @@ class CudaEngine final : public Engine {
          "; its results are lost, and reset() makes the communicator usable again");
   }
 
+  bool drained() override { return site_.streams().drained(); }
   void synchronize() override {
     site_.streams().synchronize();
     check();

@@ -104,6 +104,7 @@ class NcclEngine final : public Engine {
   void* mark_arrival(int rank) override { return streams_.mark(rank); }
   void drop_mark(int, void* mark) override { RankStreams::drop(mark); }
   void join(int rank) override { streams_.join(rank); }
+  bool drained() override { return streams_.drained(); }
   void synchronize() override { streams_.synchronize(); }
   void reset() override {
     if (!streams_.capturing()) streams_.synchronize();

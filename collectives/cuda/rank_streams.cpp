@@ -137,6 +137,14 @@ std::unique_ptr<Completion> RankStreams::completion() const {
   return std::make_unique<RankEvents>(mesh_, streams_);
 }
 
+bool RankStreams::drained() const {
+  if (any_capture()) return true;  // the driver may refuse to be asked: synchronize() waits
+  if (last_ == Last::kReplay)
+    for (const cuda::Event* event : replayed_)
+      if (!cuda::query_event(*event)) return false;
+  return std::all_of(streams_.begin(), streams_.end(), cuda::query_stream);
+}
+
 void RankStreams::synchronize() const {
   if (last_ == Last::kReplay)
     for (const cuda::Event* event : replayed_) cuda::synchronize_event(*event);

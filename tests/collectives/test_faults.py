@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -179,6 +180,74 @@ def test_an_abort_in_the_middle(device: str) -> None:
     with pytest.raises(vibetensor.FabricError, match="aborted"):
         comm.barrier()
     comm.reset()
+    assert_works(comm)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_abort_reaches_pairs_and_subgroups(device: str) -> None:
+    comm = collectives.Communicator(mesh_of(device), timeout=30.0)
+    some = comm.subgroup([0, 2])
+    caught: list[BaseException] = []
+
+    def hang(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except vibetensor.FabricError as error:
+            caught.append(error)
+
+    def wait_in_subgroup() -> None:
+        some.arrive(1, torch.ones(3, device=some.mesh[1]))
+        some.wait(1)
+
+    tensor = torch.ones(3, device=comm.mesh[1])
+    calls: list[Callable[[], None]] = [lambda: comm.send(1, tensor, 0), wait_in_subgroup]
+    threads = [threading.Thread(target=hang, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    start = time.monotonic()
+    comm.abort()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - start < 5
+    assert len(caught) == 2 and all("aborted" in str(error) for error in caught)
+    comm.reset()
+    assert_works(comm)
+    rows = [torch.ones(3, device=d) for d in some.mesh.devices]
+    some.all_reduce(rows)
+    assert all((row.cpu().numpy() == 2).all() for row in rows)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("timeout", [0.1, 30.0])
+def test_synchronize_behind_a_busy_rank(timeout: float) -> None:
+    """Many calls wait for one deadline, not for one each; an interrupt ends a longer one."""
+    mesh = mesh_of("cuda")
+    comm, last = collectives.Communicator(mesh, timeout=timeout), RANKS - 1
+    assert_works(comm)
+    rows = [torch.ones(1 << 20, device=d) for d in mesh.devices]
+    a, b = (torch.zeros(1 << 31, dtype=torch.uint8, device=mesh[last]) for _ in range(2))
+    for device in mesh.devices:
+        torch.cuda.synchronize(device)
+    with torch.cuda.stream(torch.cuda.Stream(mesh[last])):
+        for _ in range(900):  # a second and more; as many as fit in the stream's queue
+            a.copy_(b)
+        comm.arrive(last, rows[last])
+    for rank in range(last):
+        comm.arrive(rank, rows[rank])
+    for _ in range(20):
+        for rank in range(RANKS):
+            comm.arrive(rank, rows[rank])
+    interrupted = timeout > 1
+    timer = threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT))
+    if interrupted:
+        timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt if interrupted else vibetensor.FabricTimeoutError):
+        comm.synchronize()
+    assert time.monotonic() - start < 5
+    comm.reset()
+    torch.cuda.synchronize(mesh[last])
     assert_works(comm)
 
 
