@@ -25,6 +25,7 @@ struct Measured {
 };
 
 // Replaces the table of the process; in the order of preference: the first row that fits counts.
+// ValueError, and the table stays, where a row asks for what no kernel can be.
 void set_measured(std::vector<Measured> rows);
 std::vector<Measured> measured();
 // The rows for a mesh of GPUs of this name.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vibetensor.torch as torch
-from vibetensor import cli, collectives, fabric, tuning
+from vibetensor import _C, cli, collectives, fabric, tuning
 
 
 def row(up_to: int, algorithm: str, gpu: str = "Some GPU", ranks: int = 2) -> tuning.Row:
@@ -54,6 +54,35 @@ def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
     file.write_text(text)
     with pytest.raises(ValueError, match="tuning: "):
         tuning.read(file)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ranks": "two"},
+        {"up_to": -1},
+        {"up_to": 2**70},
+        {"gpu": ["a", "list"]},
+        {"gpu": None},
+        {"threads": 100},
+        {"threads": 2048},
+        {"blocks": -1},
+        {"place": "beside"},
+        {"kind": "shuffle"},
+        {"algorithm": "magic"},
+    ],
+)
+def test_a_bad_table_of_the_user_is_left_aside(
+    wrong: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = {**row(1024, "packets"), **wrong}
+    with pytest.raises((ValueError, TypeError)):
+        _C.set_measured([bad])
+    file = tmp_path / "collectives.json"
+    file.write_text(json.dumps({"version": 1, "rows": [bad]}))
+    monkeypatch.setattr(tuning, "user_file", lambda: file)
+    with pytest.warns(RuntimeWarning, match="collectives.json is left aside"):
+        tuning.load()
 
 
 def test_tuning_wants_gpus(capsys: pytest.CaptureFixture[str]) -> None:

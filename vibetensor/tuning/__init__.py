@@ -10,6 +10,7 @@ Where no row fits, a rule built into the engine chooses.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -77,7 +78,8 @@ def write(file: Path, rows: list[Row]) -> None:
 def load() -> None:
     """Gives the engines the tables; those made from now on use them.
 
-    A user's table that cannot be read is left aside: it must not keep the library from starting.
+    A user's table that cannot be read or used is left aside with a warning: it must not keep the
+    library from starting.
     """
     rows = read(packaged_file())
     file = user_file()
@@ -86,7 +88,13 @@ def load() -> None:
             rows = merged(read(file), rows)
             _C.set_measured(rows)
             return
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            warnings.warn(
+                f"tuning: {file} is left aside, the packaged table is used: {error}; "
+                "repair or remove it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             rows = read(packaged_file())
     _C.set_measured(rows)
 
