@@ -188,6 +188,10 @@ void Communicator::run_ready(std::unique_lock<std::mutex>& lock) {
     pending_.pop_front();
     ++first_;
     progress_.notify_all();
+    // Whoever owns the tensors' memory may have a lock of its own: not under ours.
+    lock.unlock();
+    unit.calls.clear();
+    lock.lock();
   }
   running_ = false;
   progress_.notify_all();
@@ -273,10 +277,11 @@ void Communicator::await(std::unique_lock<std::mutex>& lock, int rank) {
 
 void Communicator::wait(int rank) {
   check_rank("wait", rank);
+  std::vector<Tensor> finished;  // goes after the lock
   std::unique_lock lock(mutex_);
   await(lock, rank);
   engine_->join(rank);
-  kept_[rank].clear();
+  finished.swap(kept_[rank]);
 }
 
 void Communicator::check_rank(const char* what, int rank) const {
@@ -327,6 +332,8 @@ void Communicator::synchronize() {
 
 void Communicator::reset() {
   {
+    std::deque<Pending> dropped;  // these go after the lock
+    std::vector<std::vector<Tensor>> finished(mesh_.size());
     std::unique_lock lock(mutex_);
     progress_.wait(lock, [this] { return !running_; });
     for (Pending& unit : pending_) {
@@ -339,14 +346,14 @@ void Communicator::reset() {
       }
       drop_marks(unit);
     }
-    pending_.clear();
+    dropped.swap(pending_);
     first_ = *std::max_element(next_.begin(), next_.end());
     std::fill(next_.begin(), next_.end(), first_);
     std::fill(failures_.begin(), failures_.end(), nullptr);
     broken_ = nullptr;
     aborted_ = false;
     engine_->reset();
-    for (auto& tensors : kept_) tensors.clear();
+    finished.swap(kept_);
     progress_.notify_all();
   }
   std::lock_guard lock(subgroups_mutex_);

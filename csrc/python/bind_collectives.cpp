@@ -18,6 +18,18 @@ using Free = pyb::call_guard<pyb::gil_scoped_release>;
 using Tensors = std::vector<Tensor>;
 using Owner = std::shared_ptr<Communicator>;
 
+// Note [Waiting without the GIL]
+// Threads of a communicator drop tensors, some of whose memory belongs to Python and asks for the
+// GIL. Nobody who holds it may wait for them, or for a lock that they hold.
+void delete_without_gil(Communicator* comm) {
+  if (!PyGILState_Check()) {
+    delete comm;
+    return;
+  }
+  pyb::gil_scoped_release release;
+  delete comm;
+}
+
 Owner make_communicator(const fabric::Mesh& mesh, std::optional<double> timeout,
                         const std::string& algorithm, bool always_stage, int max_blocks,
                         int threads, size_t chunk_bytes, bool early_launch) {
@@ -29,22 +41,32 @@ Owner make_communicator(const fabric::Mesh& mesh, std::optional<double> timeout,
                         .chunk_bytes = chunk_bytes,
                         .early_launch = early_launch};
   pyb::gil_scoped_release release;
-  return std::make_shared<Communicator>(mesh, options);
+  return Owner(new Communicator(mesh, options), &delete_without_gil);
+}
+
+template <class T>
+T field(const pyb::dict& row, const char* name) {
+  try {
+    return row[name].cast<T>();
+  } catch (const pyb::cast_error&) {
+    fail(ErrorKind::kValue, "set_measured: a row has ", pyb::repr(row[name]).cast<std::string>(),
+         " as ", name);
+  }
 }
 
 Measured measured_row(const pyb::dict& row) {
   Measured result;
-  result.gpu = row["gpu"].cast<std::string>();
-  result.ranks = row["ranks"].cast<int>();
-  result.devices = row["devices"].cast<int>();
-  result.kind = parse_kind(row["kind"].cast<std::string>());
-  result.item_bytes = row["item_bytes"].cast<int>();
-  result.place = row["place"].cast<std::string>();
-  result.up_to = row["up_to"].cast<size_t>();
-  result.algorithm = parse_algorithm(row["algorithm"].cast<std::string>());
-  result.blocks = row["blocks"].cast<int>();
-  result.threads = row["threads"].cast<int>();
-  result.chunk_bytes = row["chunk_bytes"].cast<size_t>();
+  result.gpu = field<std::string>(row, "gpu");
+  result.ranks = field<int>(row, "ranks");
+  result.devices = field<int>(row, "devices");
+  result.kind = parse_kind(field<std::string>(row, "kind"));
+  result.item_bytes = field<int>(row, "item_bytes");
+  result.place = field<std::string>(row, "place");
+  result.up_to = field<size_t>(row, "up_to");
+  result.algorithm = parse_algorithm(field<std::string>(row, "algorithm"));
+  result.blocks = field<int>(row, "blocks");
+  result.threads = field<int>(row, "threads");
+  result.chunk_bytes = field<size_t>(row, "chunk_bytes");
   return result;
 }
 
@@ -58,7 +80,13 @@ void set_measured_rows(const std::vector<pyb::dict>& rows) {
 struct PyWork {
   Owner owner;
   Tensors result;
-  Work work;  // the first one to go: it uses the others
+  std::optional<Work> work;  // the first one to go: it uses the others
+
+  ~PyWork() {  // by Python, which holds the GIL
+    pyb::gil_scoped_release release;
+    work.reset();
+    owner.reset();
+  }
 };
 
 // The shape of what a kind makes of a tensor of this shape, along the first dimension.
@@ -289,14 +317,14 @@ void bind_collectives(pyb::module_& module) {
   });
   pyb::class_<PyWork>(module, "Work", "A group call that was started with async_op=True.")
       .def(
-          "is_completed", [](PyWork& w) { return w.work.is_completed(); }, Free(),
+          "is_completed", [](PyWork& w) { return w.work->is_completed(); }, Free(),
           "Is it done, on all ranks? A call that failed counts as done.")
       .def(
-          "wait", [](PyWork& w) { w.work.wait(); }, Free(),
+          "wait", [](PyWork& w) { w.work->wait(); }, Free(),
           "Orders later work on all devices after it (blocks on CPU devices); throws what went "
           "wrong.")
       .def(
-          "synchronize", [](PyWork& w) { w.work.synchronize(); }, Free(),
+          "synchronize", [](PyWork& w) { w.work->synchronize(); }, Free(),
           "wait(), and blocks until the devices are done too.")
       .def(
           "result", [](const PyWork& w) { return w.result; },
