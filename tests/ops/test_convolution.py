@@ -281,6 +281,20 @@ def test_products_of_matrices_agree_with_cudnn(dtype: str) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 2)])
+def test_many_terms(size: int, stride: int) -> None:
+    torch.manual_seed(8)
+    x = torch.randn(64, 128, 32, 32, device="cuda")
+    w = torch.randn(128, 128, size, size, device="cuda")
+    options = {"stride": stride, "padding": size // 2}
+    actual = gradients(x, w, options)
+    wanted = gradients(x.double(), w.double(), options)
+    for one, other in zip(actual, wanted, strict=True):
+        error = np.abs(numbers(one) - numbers(other)).max()
+        assert error <= TOLERANCE["float32"] * np.abs(numbers(other)).max()
+
+
+@pytest.mark.cuda
 def test_tf32_only_where_allowed() -> None:
     torch.manual_seed(6)
     x = torch.randn(8, 64, 16, 16, device="cuda")
