@@ -26,7 +26,7 @@ class Run {
   Run(Site& site, const direct::Args& buffers, const void* kernel, size_t bytes, size_t item,
       const Plan& plan)
       : site_(site), buffers_(buffers), kernel_(kernel), bytes_(bytes), item_(item), plan_(plan) {
-    const size_t slice = everything() ? bytes : round_up((bytes + ranks() - 1) / ranks(), 16);
+    const size_t slice = round_up((bytes + ranks() - 1) / ranks(), 16);
     const size_t most = site.scratch_bytes() / (kDepth * std::max(ranks() - 1, 1)) / 16 * 16;
     const size_t wanted = plan.chunk ? plan.chunk : std::max(slice / kChunksWanted, kLeastChunk);
     chunk_ = std::clamp<size_t>(round_up(wanted, 16), 16, most);
@@ -39,33 +39,25 @@ class Run {
   void queue() {
     for (int r = 0; r < ranks(); ++r) side().record(r, SideStreams::kStarted, main(r));
     for (int r = 0; r < ranks(); ++r)
-      for (int p = 0; p < ranks(); ++p) {
+      for (int p = 0; p < ranks(); ++p)
         side().wait(side().lane(r, SideStreams::kOut), p, SideStreams::kStarted);
-        if (everything() && chunks_ > 1)
-          side().wait(side().lane(r, SideStreams::kBack), p, SideStreams::kStarted);
-      }
     for (int c = 0; c < chunks_; ++c) {
       for (int r = 0; r < ranks(); ++r) send(r, c);
       for (int r = 0; r < ranks(); ++r) reduce(r, c);
-      if (everything()) continue;
       for (int r = 0; r < ranks(); ++r) give(r, c);
     }
     // Scratch memory is free again when the kernels of all ranks have read it.
     for (int r = 0; r < ranks(); ++r)
-      side().record(r, SideStreams::kEnded,
-                    everything() ? main(r) : side().lane(r, SideStreams::kBack));
+      side().record(r, SideStreams::kEnded, side().lane(r, SideStreams::kBack));
     for (int r = 0; r < ranks(); ++r)
       for (int p = 0; p < ranks(); ++p) side().wait(main(r), p, SideStreams::kEnded);
   }
 
  private:
   int ranks() const { return site_.ranks(); }
-  // Two ranks send each other everything, and both add it up: see push.cuh.
-  bool everything() const { return ranks() == 2; }
   SideStreams& side() const { return site_.side(); }
   Stream main(int rank) const { return site_.streams().at(rank); }
   Range chunk(int slice, int c) const {
-    if (everything()) slice = 0;
     const size_t begin = std::min(slice * slice_ + c * chunk_, bytes_);
     return {begin, std::min({begin + chunk_, (slice + 1) * slice_, bytes_})};
   }
@@ -81,9 +73,7 @@ class Run {
   }
 
   void send(int r, int c) const {
-    // Two streams that take turns leave no gap between one copy and the next.
-    const Stream out =
-        side().lane(r, everything() && c % 2 == 1 ? SideStreams::kBack : SideStreams::kOut);
+    const Stream out = side().lane(r, SideStreams::kOut);
     for (int k = 1; k < ranks(); ++k) {
       const int p = (r + k) % ranks();
       if (c >= kDepth) side().wait(out, p, SideStreams::kReduced + c % kDepth);
@@ -96,7 +86,7 @@ class Run {
 
   void reduce(int r, int c) const {
     for (int p = 0; p < ranks(); ++p)
-      if (p != r || everything()) side().wait(main(r), p, SideStreams::kSent + c % kDepth);
+      if (p != r) side().wait(main(r), p, SideStreams::kSent + c % kDepth);
     const Range range = chunk(r, c);
     if (range.bytes() > 0) {
       Args args{};
@@ -144,17 +134,11 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
 
 void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
 
-bool suits(const Site& site, const Unit& unit) {
-  return site.spread() && unit.bytes() >= 256 << 20;
-}
+// Pushing was faster at every size measured; this leaves the multiprocessors to others.
+bool suits(const Site&, const Unit&) { return false; }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
   const void* const function = kernel(unit.dtype, unit.call().op, site.ranks());
-  if (site.ranks() == 2) {
-    Run(site, direct::own_buffers(unit), function, unit.bytes(), item_size(unit.dtype), plan)
-        .queue();
-    return;
-  }
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
     Run(site, buffers, function, bytes, item_size(unit.dtype), plan).queue();
   });

@@ -11,16 +11,6 @@ constexpr size_t kBytesPerBlock = 16 << 10;  // of a rank's slice
 
 }  // namespace
 
-Args own_buffers(const Unit& unit) {
-  Args args{};
-  args.average = unit.call().op == ReduceOp::kAvg;
-  for (int r = 0; r < unit.ranks(); ++r) {
-    args.in[r] = unit.calls[r].input.data();
-    args.out[r] = unit.calls[r].output.data();
-  }
-  return args;
-}
-
 void launch(const Site& site, const void* kernel, Args args, int blocks, int threads) {
   for (int r = 0; r < site.ranks(); ++r) {
     args.clique = site.clique(r);

@@ -43,9 +43,6 @@ void for_each_piece(Site& site, const Unit& unit, const RunPiece& run_piece) {
   }
 }
 
-// The tensors as they are, for algorithms in which no rank touches another's.
-Args own_buffers(const Unit& unit);
-
 // One kernel a rank that takes Args.
 void launch(const Site& site, const void* kernel, Args args, int blocks, int threads);
 

@@ -8,40 +8,34 @@
 namespace vt::collectives::gpu::push {
 namespace {
 
-constexpr int kThreads = 512;
-constexpr size_t kChunk = 64 << 10, kLeastChunk = 8 << 10;  // bytes
-
-constexpr size_t kSlotBytes = 64 << 10;  // of the mailbox of two ranks
+constexpr int kThreads = 1024;
+constexpr size_t kChunk = 128 << 10, kLeastChunk = 8 << 10;  // bytes
 
 bool begins_at_a_word(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 void run_piece(Site& site, const Unit& unit, const direct::Args& buffers, size_t bytes,
                const Plan& plan) {
   const size_t ranks = site.ranks();
-  const bool everything = ranks == 2;
   const void* const function = kernel(unit.dtype, unit.call().op, site.ranks());
   const int threads = plan.threads ? plan.threads : kThreads;
   const int most = std::min(site.most_blocks(threads), plan.blocks ? plan.blocks : kMaxBlocks);
-  const size_t slice = everything ? bytes : (bytes + ranks - 1) / ranks;
+  const size_t slice = (bytes + ranks - 1) / ranks;
   // As large as pays, but so that all blocks get some, and that the slots fit their memory.
   size_t chunk = plan.chunk ? plan.chunk : std::clamp(slice / most, kLeastChunk, kChunk);
-  chunk = std::min(chunk,
-                   everything ? kSlotBytes : site.scratch_bytes() / (most * kSlots * (ranks - 1)));
+  chunk = std::min(chunk, site.scratch_bytes() / (most * kSlots * (ranks - 1)));
   chunk = std::max<size_t>(chunk / 16 * 16, 16);
   Args args{};
   args.buffers = buffers;
   args.buffers.count = static_cast<int64_t>(bytes / item_size(unit.dtype));
-  args.slot_bytes = static_cast<int64_t>(everything ? kSlotBytes : chunk);
+  args.slot_bytes = static_cast<int64_t>(chunk);
   args.words = static_cast<int64_t>((bytes + 15) / 16);
   args.chunk = static_cast<int64_t>(chunk / 16);
   args.aligned = true;
-  const size_t number = number_of(*find_algorithm(Kind::kAllReduce, Algorithm::kPush));
   for (int r = 0; r < site.ranks(); ++r) {
-    args.slots[r] = everything ? site.mailbox<char>(r, number) : site.scratch<char>(r);
+    args.slots[r] = site.scratch<char>(r);
     args.aligned &= begins_at_a_word(buffers.in[r]) && begins_at_a_word(buffers.out[r]);
   }
-  const int64_t slice_words =
-      everything ? args.words : (args.words + site.ranks() - 1) / site.ranks();
+  const int64_t slice_words = (args.words + site.ranks() - 1) / site.ranks();
   const int64_t chunks = (slice_words + args.chunk - 1) / args.chunk;
   const int blocks = static_cast<int>(std::min<int64_t>(chunks, most));
   for (int r = 0; r < site.ranks(); ++r) {
@@ -58,20 +52,12 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
 
 void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
 
-size_t mailbox(const Mesh& mesh) {
-  return mesh.size() == 2 ? kMaxBlocks * static_cast<size_t>(kSlots) * kSlotBytes : 0;
-}
-
-bool suits(const Site& site, const Unit& unit) {
-  return site.spread() && unit.bytes() >= (site.ranks() == 2 ? 4u : 16u) << 20;
-}
+bool suits(const Site& site, const Unit& unit) { return site.spread() && unit.bytes() >= 32 << 20; }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
-  if (site.ranks() > 2)
-    return direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
-      run_piece(site, unit, buffers, bytes, plan);
-    });
-  run_piece(site, unit, direct::own_buffers(unit), unit.bytes(), plan);
+  direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
+    run_piece(site, unit, buffers, bytes, plan);
+  });
 }
 
 }  // namespace vt::collectives::gpu::push

@@ -1,8 +1,6 @@
 // Push pipeline for large all-reduces: each rank reduces one slice. The parts of it are stored into
 // its memory by the others, chunk by chunk, and it stores the results into their outputs: only
-// stores cross the links, which then carry more than they do for loads. Two ranks send each other
-// everything and both reduce all of it: that is no more than one half there and the other half
-// back, and nobody waits for results.
+// stores cross the links, which then carry more than they do for loads.
 #pragma once
 #include "collectives/cuda/algorithms/push.h"
 #include "collectives/cuda/vector.cuh"
@@ -16,10 +14,6 @@ namespace vt::collectives::gpu::push {
 // has had chunk k-1 of every peer, and a peer sends that after it has reduced its chunk k-3: with
 // four slots the place of k-3 is free, and no word has to come back. A peer's output may be
 // written because the peer has sent its own part of that chunk, which it has read to do so.
-//
-// Two ranks need no barrier at the end either: nobody writes another's output, their slots are of
-// one size and serve nothing else, and the argument above holds from one kernel to the next, for
-// chunks are counted on.
 
 template <class T, class Op, int kLanes>
 class Pipeline {
@@ -28,7 +22,6 @@ class Pipeline {
     whole_ = args.aligned ? args.buffers.count * static_cast<int64_t>(sizeof(T)) / 16 : 0;
   }
 
-  __device__ bool everything() const { return ranks() == 2; }
   __device__ int64_t slice_begin(int slice) const { return args_.words * slice / ranks(); }
 
   __device__ void send(int64_t number, int slot) const {
@@ -59,7 +52,6 @@ class Pipeline {
     const int64_t step = blockDim.x;
     const T* const in = static_cast<const T*>(args_.buffers.in[rank()]);
     const char* const parts = place(rank(), slot, 0);
-    const int receivers = everything() ? 1 : ranks();  // the first of them is this rank
     int64_t i = range.begin + threadIdx.x;
     for (; i + (kUnroll - 1) * step < min(range.end, whole_); i += kUnroll * step) {
       uint4 words[kUnroll][kLanes];
@@ -73,7 +65,7 @@ class Pipeline {
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
         const uint4 result = combine(words[u]);
-        for (int k = 0; k < receivers; ++k)
+        for (int k = 0; k < ranks(); ++k)
           store16(static_cast<uint4*>(args_.buffers.out[next(k)]) + i + u * step, result);
       }
     }
@@ -85,7 +77,7 @@ class Pipeline {
           words[p] = p == rank() ? load_word<uint4, T>(in, i, args_.buffers.count)
                                  : load16(part(parts, p) + (i - range.begin) * 16);
       const uint4 result = combine(words);
-      for (int k = 0; k < receivers; ++k)
+      for (int k = 0; k < ranks(); ++k)
         store_word<uint4, T>(args_.buffers.out[next(k)], i, args_.buffers.count, result);
     }
   }
@@ -100,10 +92,6 @@ class Pipeline {
     return rank() + k < ranks() ? rank() + k : rank() + k - ranks();
   }
   __device__ Range chunk_of(int slice, int64_t number) const {
-    if (everything()) {
-      const int64_t begin = number * args_.chunk;
-      return {begin, min(begin + args_.chunk, args_.words)};
-    }
     const int64_t begin = slice_begin(slice) + number * args_.chunk;
     return {begin, min(begin + args_.chunk, slice_begin(slice + 1))};
   }
@@ -137,7 +125,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   fabric::Pad& pad = *clique.pads[rank];
   const uint32_t before = pad.chunk_epoch[blockIdx.x].value;
   const uint32_t passed = pad.barrier_epoch[blockIdx.x].value;
-  const int64_t slice = pipeline.everything() ? args.words : (args.words + ranks - 1) / ranks;
+  const int64_t slice = (args.words + ranks - 1) / ranks;
   const int64_t chunks = (slice + args.chunk - 1) / args.chunk;
   const int mine = static_cast<int>((chunks - blockIdx.x + gridDim.x - 1) / gridDim.x);
   const int peer = threadIdx.x;
@@ -159,11 +147,11 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
     if (!__syncthreads_and(here)) return;
     pipeline.reduce(blockIdx.x + int64_t{k} * gridDim.x, (before + k) % kSlots);
   }
-  if (!pipeline.everything()) {
-    if (!fabric::meet(clique, passed + 1, fabric::Phase::kEnd)) return;
-    if (threadIdx.x == 0) pad.barrier_epoch[blockIdx.x].value = passed + 1;
+  if (!fabric::meet(clique, passed + 1, fabric::Phase::kEnd)) return;
+  if (threadIdx.x == 0) {
+    pad.barrier_epoch[blockIdx.x].value = passed + 1;
+    pad.chunk_epoch[blockIdx.x].value = before + mine;
   }
-  if (threadIdx.x == 0) pad.chunk_epoch[blockIdx.x].value = before + mine;
   fabric::count_kernel(clique);
 }
 

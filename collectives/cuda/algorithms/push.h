@@ -23,9 +23,8 @@ const void* integer_kernel(DType dtype, ReduceOp op, int ranks);
 bool suits(const Site& site, const Unit& unit);
 void run(Site& site, const Unit& unit, const Plan& plan);
 void for_each_kernel(void (*f)(const void* kernel));
-size_t mailbox(const Mesh& mesh);
 
 inline constexpr AlgorithmEntry kAllReduce{Kind::kAllReduce, Algorithm::kPush, suits, run,
-                                           for_each_kernel,  mailbox};
+                                           for_each_kernel};
 
 }  // namespace vt::collectives::gpu::push
