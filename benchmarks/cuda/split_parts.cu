@@ -55,9 +55,9 @@ struct Buffers {
   unsigned* worst;
 };
 
-template <Order kA, Order kB, Turns kTurns>
+template <Order kA, Order kB>
 float microseconds(const Buffers& data, int m, int n, int k, int parts, float* error) {
-  const auto kernel = &split_product_kernel<kA, kB, kTurns>;
+  const auto kernel = &split_product_kernel<kA, kB>;
   CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                              cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
   Product p{};
@@ -100,16 +100,14 @@ float microseconds(const Buffers& data, int m, int n, int k, int parts, float* e
   return best;
 }
 
-template <Turns kTurns>
-void measure(const char* name, const char* order, const Buffers& data, int m, int n, int k,
-             int parts) {
+void measure(const char* order, const Buffers& data, int m, int n, int k, int parts) {
   float us = 0, error = 0;
   if (!std::strcmp(order, "rr"))
-    us = microseconds<Order::kRows, Order::kRows, kTurns>(data, m, n, k, parts, &error);
+    us = microseconds<Order::kRows, Order::kRows>(data, m, n, k, parts, &error);
   else if (!std::strcmp(order, "nr"))
-    us = microseconds<Order::kInner, Order::kRows, kTurns>(data, m, n, k, parts, &error);
-  else us = microseconds<Order::kInner, Order::kInner, kTurns>(data, m, n, k, parts, &error);
-  std::printf(" %s %.1f us (%.0f TF, %.1f)", name, us, 2e-6 * m * n * k / us, error);
+    us = microseconds<Order::kInner, Order::kRows>(data, m, n, k, parts, &error);
+  else us = microseconds<Order::kInner, Order::kInner>(data, m, n, k, parts, &error);
+  std::printf(" %.1f us (%.0f TF, %.1f)", us, 2e-6 * m * n * k / us, error);
 }
 
 }  // namespace
@@ -131,9 +129,7 @@ int main() {
     for (int parts : {1, std::min(132 / tiles, k / 128)}) {
       if (parts < 1) continue;
       std::printf("%6d %6d %6d %s parts %3d |", m, n, k, order, parts);
-      measure<Turns::kTogether>("together", order, data, m, n, k, parts);
-      measure<Turns::kWoven>("woven", order, data, m, n, k, parts);
-      measure<Turns::kApart>("apart", order, data, m, n, k, parts);
+      measure(order, data, m, n, k, parts);
       std::printf("\n");
       std::fflush(stdout);
       if (132 / tiles <= 1) break;

@@ -131,22 +131,10 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
   }
 }
 
-// How a block's two groups of warps share the time of the tensor cores.
-enum class Turns {
-  kTogether,  // products first, then numbers are split for the next step
-  kWoven,     // split while products are being handed over
-  kApart,     // the second group splits first: see Note [Two groups of warps]
-};
-
-// Note [Two groups of warps]: a warp that has given the tensor cores work waits until they take it,
-// so they would idle while both groups split numbers and add sums. Between two barriers the first
-// group therefore starts its products and then splits the next step; the second one adds up what
-// its products of the step before have become, splits, and then starts its products, which go on
-// past the barrier. A stage of pieces is written again two barriers after its products began, when
-// both groups have waited for them.
-template <Order kA, Order kB, Turns kTurns, int kGroup>
-__device__ __forceinline__ void multiply_tile(const Product& p, float4* shared) {
-  constexpr bool kLate = kTurns == Turns::kApart && kGroup == 1;
+template <Order kA, Order kB>
+__global__ void __launch_bounds__(kThreads, 1)
+    split_product_kernel(const __grid_constant__ Product p) {
+  extern __shared__ __align__(128) float4 shared[];
   char* const pieces = reinterpret_cast<char*>(shared + kAhead * 2 * kTileLines);
   const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(pieces));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -175,39 +163,23 @@ __device__ __forceinline__ void multiply_tile(const Product& p, float4* shared) 
   LeftPieces even[kSixteens], odd[kSixteens];
   float total[64] = {}, sum[64] = {};
   int now_stage = 0, next_stage = kStageBytes;
-  const auto add = [&] {
+  const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens]) {
+    await_copies<kAhead - 2>();
+    publish_operands();
+    __syncthreads();  // this step's pieces are there, and the next step's numbers
+    // A warp waits while the tensor cores take its products, so the next step is split in between.
+    start_products(sum, now, stages + now_stage, [&](int i) {
+      if (i == 0) copy();
+      if (i == 1) split_left_share<kA>(next[0], from, 0, warp, g, t);
+      if (i == 2) split_left_share<kA>(next[1], from, 1, warp, g, t);
+      if (i == 3) split_right_share<kB>(pieces + next_stage, from + kTileLines);
+    });
+    advance(from);
     await_products();
     hold(sum);
 #pragma unroll
     for (int i = 0; i < 64; ++i) total[i] += sum[i];
     hold(sum);
-  };
-  const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens]) {
-    const auto split_left = [&](int h) { split_left_share<kA>(next[h], from, h, warp, g, t); };
-    const auto split_right = [&] {
-      split_right_share<kB>(pieces + next_stage, from + kTileLines);
-      advance(from);
-    };
-    await_copies<kAhead - 2>();
-    publish_operands();
-    __syncthreads();  // this step's pieces are there, and the next step's numbers
-    if constexpr (kLate) add();
-    if constexpr (kTurns != Turns::kWoven) {
-      if constexpr (!kLate) start_products(sum, now, stages + now_stage, [](int) {});
-      copy();
-      split_left(0);
-      split_left(1);
-      split_right();
-      if constexpr (kLate) start_products(sum, now, stages + now_stage, [](int) {});
-    } else {
-      start_products(sum, now, stages + now_stage, [&](int i) {
-        if (i == 0) copy();
-        if (i == 1) split_left(0);
-        if (i == 2) split_left(1);
-        if (i == 3) split_right();
-      });
-    }
-    if constexpr (!kLate) add();
     now_stage = next_stage;
     next_stage = next_stage == (kStages - 1) * kStageBytes ? 0 : next_stage + kStageBytes;
   };
@@ -224,22 +196,9 @@ __device__ __forceinline__ void multiply_tile(const Product& p, float4* shared) 
     step(even, odd);
     step(odd, even);
   }
-  if constexpr (kLate) add();
   await_copies<0>();
   __syncthreads();  // nobody reads or writes a step any more
   store_tile<kA, kB>(p, work, total, reinterpret_cast<float*>(shared), warp, lane);
-}
-
-template <Order kA, Order kB, Turns kTurns>
-__global__ void __launch_bounds__(kThreads, 1)
-    split_product_kernel(const __grid_constant__ Product p) {
-  extern __shared__ __align__(128) float4 shared[];
-  if constexpr (kTurns == Turns::kApart) {
-    if (threadIdx.x < kThreads / 2) multiply_tile<kA, kB, kTurns, 0>(p, shared);
-    else multiply_tile<kA, kB, kTurns, 1>(p, shared);
-  } else {
-    multiply_tile<kA, kB, kTurns, 0>(p, shared);
-  }
 }
 
 }  // namespace vt::cuda::split

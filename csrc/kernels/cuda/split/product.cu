@@ -51,7 +51,7 @@ std::optional<Operand> operand(const GemmMatrix& x, int64_t row_stride, int64_t 
 
 template <Order kA, Order kB>
 void launch(const Queue& queue, const Product& p, unsigned grid) {
-  const auto kernel = &split_product_kernel<kA, kB, Turns::kWoven>;
+  const auto kernel = &split_product_kernel<kA, kB>;
   queue.allow_shared(reinterpret_cast<const void*>(kernel), kSharedBytes);
   queue.launch_shared(kernel, grid, split::kThreads, kSharedBytes, p);
 }
