@@ -334,7 +334,7 @@ void bind_collectives(pyb::module_& module) {
   type.def(pyb::init(&make_communicator), pyb::arg("mesh"), pyb::kw_only(),
            pyb::arg("timeout") = pyb::none(), pyb::arg("algorithm") = "auto",
            pyb::arg("always_stage") = false, pyb::arg("max_blocks") = 0, pyb::arg("threads") = 0,
-           pyb::arg("chunk_bytes") = 0, pyb::arg("early_launch") = true)
+           pyb::arg("chunk_bytes") = 0, pyb::arg("early_launch") = false)
       .def_property_readonly("mesh", &Communicator::mesh)
       .def_property_readonly("timeout",
                              [](const Communicator& c) { return c.options().timeout_seconds; })
