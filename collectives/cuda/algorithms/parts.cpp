@@ -244,13 +244,12 @@ void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
   }
 }
 
-// Whoever reduces loads from all. What only the root wants is reduced in slices, one a rank, unless
-// there is only one other: its slice would go over the link that the root loads from.
+// Whoever reduces loads from all. What only the root wants is reduced in slices, one a rank.
 void reduce(Site& site, const Unit& unit, const Plan& plan) {
   if (!reachable(site, unit)) return reduce_by_scratch(site, unit, plan);
   const void* const kernel = reduce_kernel(unit.dtype, unit.call().op, site.ranks());
   const int ranks = site.ranks();
-  const bool sliced = unit.call().kind == Kind::kReduce && ranks > 2;
+  const bool sliced = unit.call().kind == Kind::kReduce;
   // Slices begin at whole words, in elements.
   const int64_t unit_of = sliced ? 16 / static_cast<int64_t>(item_size(unit.dtype)) : 1;
   const int64_t slice =
