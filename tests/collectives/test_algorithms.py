@@ -43,7 +43,8 @@ def inputs_of(ranks: int, count: int, dtype: torch.dtype, salt: int = 0) -> list
 
 def bits(tensor: torch.Tensor) -> bytes:
     host = tensor.cpu()
-    return (host.view(torch.int8) if host.dtype is torch.bfloat16 else host).numpy().tobytes()
+    # NumPy has no bfloat16; as float32 every value keeps bits of its own.
+    return (host.float() if host.dtype is torch.bfloat16 else host).numpy().tobytes()
 
 
 def wanted_bits(inputs: list[torch.Tensor], op: str) -> bytes:
