@@ -305,7 +305,8 @@ Args:
     max_blocks: the largest grid of a rank's kernel; 0 for as many as pay.
     threads: of a block, a multiple of 32 up to 1024; 0 for as many as pay.
     chunk_bytes: what moves as one piece in pipelines; 0 for what pays.
-    early_launch: short kernels come to the device while the one before them still runs.
+    early_launch: short kernels come to the device while the one before them still runs. For two
+        ranks only: with more, replays of graphs among other calls were seen to go wrong.
 )";
 
 }  // namespace

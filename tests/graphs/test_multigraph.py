@@ -270,7 +270,7 @@ def test_seconds_in_a_graph() -> None:
     assert 1e-7 < sorted(times)[5] < 1e-3
 
 
-@pytest.mark.parametrize("names", MESHES)
+@pytest.mark.parametrize("names", [MESHES[0], MESHES[3]])
 def test_kernels_launched_early_change_no_bits(names: list[str]) -> None:
     mesh = fabric.mesh(names)
     for algorithm in ("packets", "lines", "packets2", "one_shot"):
