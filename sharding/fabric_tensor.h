@@ -31,6 +31,9 @@ class FabricTensor {
   int64_t numel() const { return impl_->sizes.product(); }
   DType dtype() const { return impl_->shards[0].dtype(); }
   bool same(const FabricTensor& other) const { return impl_ == other.impl_; }
+  // A view of a tensor that had to be moved for it: what is written to it is not written there.
+  bool is_apart() const { return impl_->apart; }
+  void set_apart() const { impl_->apart = true; }
 
   // What the ranks hold. Of a replicated leaf these are the leaves that collect gradients: compute
   // with inputs() instead.
@@ -61,6 +64,7 @@ class FabricTensor {
     static void destroy(Impl* impl) { delete impl; }
     Group* group;
     Placement placement;
+    bool apart = false;
     Dims sizes;
     Shards shards;
     std::mutex mutex;

@@ -85,6 +85,25 @@ class BroughtList {
   std::vector<FabricTensor> tensors_;
 };
 
+// Results of a view operator. Those of an input that was moved, or is apart itself, are apart from
+// the tensor that the caller views.
+inline FabricTensor viewed(const Inputs& in, const Plan& plan, FabricTensor result) {
+  if (in[0]->is_apart() || !(plan.inputs[0] == in[0]->placement())) result.set_apart();
+  return result;
+}
+// An error where in[0] is apart from the tensor that it was to change.
+inline void check_in_place(const Inputs& in) {
+  VT_CHECK(!in[0]->is_apart(), kNotImplemented, in.op, ": ", *in[0],
+           " cannot be changed in place: it is a view for which the tensor had to be moved between "
+           "ranks, and that would not change with it; reshard(Replicate()) before viewing, or "
+           "compute a new tensor");
+}
+inline std::vector<FabricTensor> viewed(const Inputs& in, const Plan& plan,
+                                        std::vector<FabricTensor> results) {
+  for (FabricTensor& each : results) each = viewed(in, plan, each);
+  return results;
+}
+
 // Runs an operator on every rank, in the order of the ranks: `local(rank)` gives a tensor, a tuple
 // or a list of them. On GPUs this only queues.
 template <class F>

@@ -136,6 +136,8 @@ Plan view(const Inputs& in, const Dims& given) {
   int64_t known = 1;
   int open = -1;
   for (int d = 0; d < sizes.size(); ++d) {
+    VT_CHECK(sizes[d] != -1 || open < 0, kRuntime, in.op, ": only one dimension can be -1, got ",
+             given);
     if (sizes[d] == -1) open = d;
     else known *= sizes[d];
   }

@@ -107,9 +107,10 @@ Plan attention(const Inputs& in, double dropout) {
   if (cut < 0) return plan;
   plan.output = Placement::shard(cut);
   for (size_t i = 0; i < in.size(); ++i) {
-    const bool mask_is_shared =
-        i == 3 && (!in[i]->defined() || in[i]->dim() != in[0]->dim() || in[i]->sizes()[cut] == 1);
-    if (!mask_is_shared) plan.inputs[i] = plan.output;
+    if (!in[i]->defined()) continue;
+    const int at = cut - (in[0]->dim() - in[i]->dim());  // a mask may have fewer dimensions
+    const bool is_shared = i == 3 && (at < 0 || in[i]->sizes()[at] == 1);
+    if (!is_shared) plan.inputs[i] = Placement::shard(at);
   }
   return plan;
 }

@@ -27,7 +27,8 @@ void set_view_base(const Tensor& view, const Tensor& base) {
 bool is_held_by(const Tensor& t, uint32_t handles) {
   const Variable* v = variable(t);
   const bool viewed = v && v->base.defined();
-  return t.impl()->use_count() == handles && t.storage().use_count() == (viewed ? 2 : 1) &&
+  return !t.storage().wrapped() && t.impl()->use_count() == handles &&
+         t.storage().use_count() == (viewed ? 2 : 1) &&
          (!viewed || v->base.impl()->use_count() == 1);
 }
 

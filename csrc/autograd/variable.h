@@ -40,7 +40,8 @@ void check_inplace(const char* op, const Tensor& t);
 // differentiable.
 void set_view_base(const Tensor& view, const Tensor& base);
 
-// Are these `handles` on t all that reaches its memory, apart from what t itself is a view of?
+// Are these `handles` on t all that reaches its memory, apart from what t itself is a view of? Not
+// so for memory that somebody else owns, as a NumPy array.
 bool is_held_by(const Tensor& t, uint32_t handles);
 
 Ref<Node> grad_fn(const Tensor& t);   // null for a leaf

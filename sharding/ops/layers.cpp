@@ -35,8 +35,8 @@ FabricTensor embedding(const FabricTensor& input, const FabricTensor& weight) {
       return zeros(sizes, rows.dtype(), rows.device());
     }
     const Window window(index, range);
-    return vt::mul(vt::embedding(window.index, rows),
-                   to_dtype(vt::unsqueeze(window.inside, -1), rows.dtype()));
+    return vt::where(vt::unsqueeze(window.inside, -1), vt::embedding(window.index, rows),
+                     Scalar(0));
   });
 }
 

@@ -77,6 +77,11 @@ FabricTensor reduced(const FabricTensor& rows, std::string_view reduction) {
   return reduction == "sum" ? sum(rows, {}, false, {}) : mean(rows, {}, false, {});
 }
 
+// Sums over ranks of 16-bit terms would overflow or lose what one kernel keeps in float32.
+bool is_too_narrow(const FabricTensor& input, const FabricTensor& target) {
+  return is_half(input.dtype()) && (input.placement().is_shard() || target.placement().is_shard());
+}
+
 void check_reduction(const char* op, std::string_view reduction) {
   VT_CHECK(reduction == "mean" || reduction == "sum" || reduction == "none", kValue, op, ": '",
            reduction, "' is not a valid value for reduction; use 'mean', 'sum' or 'none'");
@@ -88,6 +93,10 @@ FabricTensor cross_entropy(const FabricTensor& input, const FabricTensor& target
                            int64_t ignore_index, std::string_view reduction,
                            double label_smoothing) {
   check_reduction("cross_entropy", reduction);
+  if (is_too_narrow(input, target))
+    return to_dtype(cross_entropy(to_dtype(input, DType::kF32), target, ignore_index, reduction,
+                                  label_smoothing),
+                    input.dtype());
   if (input.placement().is_shard(1) && input.dim() == 2 && label_smoothing == 0 &&
       !target.placement().is_shard() && input.sizes()[1] % input.group().size() == 0) {
     const FabricTensor rows = over_classes(input, target, ignore_index);
@@ -103,6 +112,9 @@ FabricTensor cross_entropy(const FabricTensor& input, const FabricTensor& target
 FabricTensor nll_loss(const FabricTensor& input, const FabricTensor& target, int64_t ignore_index,
                       std::string_view reduction) {
   check_reduction("nll_loss", reduction);
+  if (is_too_narrow(input, target))
+    return to_dtype(nll_loss(to_dtype(input, DType::kF32), target, ignore_index, reduction),
+                    input.dtype());
   return over_batch("nll_loss", input, target, ignore_index, reduction,
                     [&](const Tensor& x, const Tensor& y, std::string_view how) {
                       return vt::nll_loss(x, y, ignore_index, how);

@@ -30,9 +30,13 @@ FabricTensor norm(const FabricTensor& self) {
     const auto locals = whole.inputs();
     return run(self.group(), {}, [&](int rank) { return vt::norm(locals[rank]); });
   }
+  // The square of a 16-bit norm may not be a number of its type.
+  const DType wide = is_half(self.dtype()) ? DType::kF32 : self.dtype();
   const auto locals = self.inputs();
-  return sqrt(run(self.group(), Placement::partial(),
-                  [&](int rank) { return vt::square(vt::norm(locals[rank])); }));
+  const FabricTensor squares = run(self.group(), Placement::partial(), [&](int rank) {
+    return vt::square(to_dtype(vt::norm(locals[rank]), wide));
+  });
+  return to_dtype(sqrt(squares), self.dtype());
 }
 
 FabricTensor addmm(const FabricTensor& self, const FabricTensor& mat1, const FabricTensor& mat2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as pt
 from operator_cases import to_ours, to_torch
@@ -183,6 +184,18 @@ def test_logits_that_nobody_holds_become_their_gradient(
     if held == "graph":
         loss.backward()
         close(mine.grad, 2 * exact.grad, "float32")
+
+
+def test_memory_of_numpy_is_not_written() -> None:
+    rows = np.random.default_rng(0).standard_normal((8, 5)).astype(np.float32)
+    before = rows.copy()
+
+    def loss() -> Any:
+        logits = vt.from_numpy(rows).requires_grad_()
+        return F.cross_entropy(logits, vt.zeros(8, dtype=vt.int64), reduction="none").sum()
+
+    loss().backward()
+    assert np.array_equal(rows, before)
 
 
 @places

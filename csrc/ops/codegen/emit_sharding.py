@@ -129,11 +129,12 @@ def _body(op: Op, expression: str, call: str, *, inplace: bool) -> str:
             lines.append(f"const Brought {target}(in, plan, {i});")
     passed = ", ".join(str(local.get(p.name, brought.get(p.name, p.name))) for p in op.parameters)
     if inplace:
+        lines.append("check_in_place(in);")
         lines.append(f"for (int rank = 0; rank < group.size(); ++rank) {call}({passed});")
     else:
-        lines.append(
-            f"return run(group, plan.output, [&]([[maybe_unused]] int rank) {{ return {call}({passed}); }});"
-        )
+        result = f"run(group, plan.output, [&]([[maybe_unused]] int rank) {{ return {call}({passed}); }})"
+        views = op.entry.get("view")
+        lines.append(f"return viewed(in, plan, {result});" if views else f"return {result};")
     return "\n".join(f"  {line}" for line in lines)
 
 
