@@ -40,7 +40,7 @@ class RankStreams {
   void end();                 // what join() waits for from now on
   void join(int rank) const;  // the calling thread's later work waits for the last unit
   std::unique_ptr<Completion> completion() const;  // of the last unit
-  bool drained() const;  // would synchronize() return at once?
+  bool drained() const;                            // would synchronize() return at once?
   void synchronize() const;
   bool capturing() const;  // is the last unit part of a capture that goes on?
 
