@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "python/generated.h"
+#include "python/number_slots.h"
 #include "sharding/ops.h"
 #include "sharding/redistribute.h"
 
@@ -214,28 +215,7 @@ void add_fabric_tensor_type(PyObject* module) {
   };
   PyNumberMethods number{};
   fill_fabric_number_slots(number);
-  const auto add = [&](int id, auto* function) {
-    if (function) slots.push_back({id, reinterpret_cast<void*>(function)});
-  };
-  add(Py_nb_add, number.nb_add);
-  add(Py_nb_subtract, number.nb_subtract);
-  add(Py_nb_multiply, number.nb_multiply);
-  add(Py_nb_true_divide, number.nb_true_divide);
-  add(Py_nb_floor_divide, number.nb_floor_divide);
-  add(Py_nb_remainder, number.nb_remainder);
-  add(Py_nb_power, number.nb_power);
-  add(Py_nb_matrix_multiply, number.nb_matrix_multiply);
-  add(Py_nb_and, number.nb_and);
-  add(Py_nb_or, number.nb_or);
-  add(Py_nb_xor, number.nb_xor);
-  add(Py_nb_negative, number.nb_negative);
-  add(Py_nb_absolute, number.nb_absolute);
-  add(Py_nb_invert, number.nb_invert);
-  add(Py_nb_inplace_add, number.nb_inplace_add);
-  add(Py_nb_inplace_subtract, number.nb_inplace_subtract);
-  add(Py_nb_inplace_multiply, number.nb_inplace_multiply);
-  add(Py_nb_inplace_true_divide, number.nb_inplace_true_divide);
-  add(Py_nb_inplace_power, number.nb_inplace_power);
+  add_arithmetic(slots, number);
   slots.push_back({0, nullptr});
   PyType_Spec spec = {"vibetensor._C.FabricTensor", sizeof(PyFabricTensor), 0, Py_TPFLAGS_DEFAULT,
                       slots.data()};

@@ -66,7 +66,7 @@ def test_operator(case: Case, variant: str, mesh: fabric.Mesh) -> None:
     copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
     try:
         expected = flat_results(case.ours(ours, case.kwargs))
-    except Exception:  # what one device refuses
+    except (IndexError, RuntimeError, TypeError, ValueError):  # what one device refuses
         pytest.skip("one device refuses this")
     weights = [
         torch.randn(*r.shape).to(r.dtype) if r.dtype == torch.float32 and r.ndim else None
