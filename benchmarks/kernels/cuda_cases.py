@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ class Case:
     """`call(module, *tensors)` on inputs made by `make(module)`.
 
     `moved` and `moved_step` are the fewest bytes of forward, and of forward and backward (0: there
-    is no backward). `formula` is the same in the words of a user of eager PyTorch.
+    is no backward). `formula` is the same in the words of a user of eager PyTorch. Where there is a
+    `build`, build(module, formula or not) makes the whole call.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Case:
     moved: float
     moved_step: float = 0
     formula: Callable[..., Any] | None = None
+    build: Callable[[Any, bool], Callable[[], Any]] | None = None
 
 
 def normal(m: Any, *sizes: int, dtype: str, grad: bool = True) -> Any:
@@ -291,4 +294,47 @@ def pointwise() -> Iterator[Case]:
                lambda m, a: m.exp(a), 8e7)  # fmt: skip
 
 
-FAMILIES = (norms, softmaxes, activations, lookups, reductions, pointwise)
+def orders() -> Iterator[Case]:
+    """Sorts and the largest elements of rows; values and positions are written."""
+    for *sizes, dtype in (
+        (32768, 256, "float32"),
+        (8192, 1024, "float32"),
+        (8192, 1024, "bfloat16"),
+        (512, 32768, "float32"),
+        (10_000_000, "float32"),
+    ):
+        size, count = "x".join(map(str, sizes)), math.prod(sizes)
+
+        def make(m: Any, sizes: Any = sizes, dtype: str = dtype) -> list[Any]:
+            return [normal(m, *sizes, dtype=dtype, grad=False)]
+
+        moved = count * (2 * _ITEM[dtype] + 8)
+        yield Case("sort", size, dtype, make, lambda m, x: m.sort(x)[0], moved)
+
+    def logits(m: Any) -> list[Any]:
+        return [normal(m, 8192, 32768, dtype="bfloat16", grad=False)]
+
+    yield Case("topk 50", "8192x32768", "bfloat16", logits,
+               lambda m, x: m.topk(x, 50)[0], 8192 * (32768 * 2 + 50 * 10))  # fmt: skip
+
+
+def optimizers() -> Iterator[Case]:
+    """A step of AdamW over the parameters of a GPT-2; the formula is PyTorch's foreach."""
+    layer = [(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)]
+    shapes = [(50304, 768), (1024, 768), *(layer + [(768,)] * 4) * 12, (768,), (768,)]
+
+    def build(m: Any, formula: bool) -> Callable[[], Any]:
+        parameters = [normal(m, *sizes, dtype="float32") for sizes in shapes]
+        for parameter in parameters:
+            parameter.grad = normal(m, *parameter.shape, dtype="float32", grad=False)
+        way = {} if m is ours else {"foreach": True} if formula else {"fused": True}
+        return m.optim.AdamW(parameters, lr=1e-4, **way).step
+
+    count = sum(map(math.prod, shapes))
+    yield Case("adamw", f"{count / 1e6:.0f}M", "float32", lambda m: [], build, 28 * count,
+               formula=lambda m: None, build=build)  # fmt: skip
+
+
+FAMILIES = (
+    norms, softmaxes, activations, lookups, reductions, pointwise, orders, optimizers,
+)  # fmt: skip
