@@ -32,6 +32,7 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
 
     Args:
         obj: tensors, str, int, float, bool and None in dicts (keys str or int), lists and tuples.
+            Fabric tensors are written whole, and load as tensors on the CPU.
         f: a path; the file under it is replaced only when the new one is safe on disk.
 
     Raises:
@@ -127,6 +128,7 @@ class _Packer:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[tuple[Any, ...], str] = {}
+        self._wholes: dict[tuple[int, ...], tuple[_C.FabricTensor, Tensor]] = {}
 
     def pack(self, obj: Any, path: str) -> Any:
         """The JSON for `obj`, which lies at `path` of the whole."""
@@ -134,6 +136,8 @@ class _Packer:
             return obj
         if isinstance(obj, Tensor):
             return self._tensor(obj, path or "tensor")
+        if isinstance(obj, _C.FabricTensor):
+            return self._tensor(self._whole(obj), path or "tensor")
         if isinstance(obj, dict):
             for key in obj:
                 if not isinstance(key, (str, int)) or isinstance(key, bool):
@@ -148,6 +152,16 @@ class _Packer:
             f"save: {_at(path)} is a {type(obj).__name__}; a checkpoint holds tensors, numbers, "
             "strings, None, dicts, lists and tuples. Of a module, save its state_dict()"
         )
+
+    def _whole(self, tensor: _C.FabricTensor) -> Tensor:
+        """All values on the CPU: the file says nothing of the mesh."""
+        key = tuple(leaf.data_ptr() for leaf in tensor._leaves())
+        if key not in self._wholes:
+            whole = tensor.detach().full_tensor().to("cpu")
+            if tensor.requires_grad and tensor.is_leaf:
+                whole = whole.clone().requires_grad_()
+            self._wholes[key] = (tensor, whole)
+        return self._wholes[key][1]
 
     def _tensor(self, tensor: Tensor, path: str) -> dict[str, Any]:
         # A tensor that appears twice (tied weights) is stored once.

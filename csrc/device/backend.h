@@ -103,6 +103,9 @@ class Backend {
   virtual void synchronize_stream(Stream stream) = 0;
   virtual void synchronize(int index) = 0;
 
+  // Throws the error, if any, that a kernel met and only left a note of; waiting does so too.
+  virtual void check_faults(int /*index*/) {}
+
   // A blocking one lets the waiting host thread sleep; another makes it spin, which is quicker.
   virtual void* create_event(int index, bool timing, bool blocking = false) = 0;
   virtual void destroy_event(void* event) = 0;

@@ -93,6 +93,14 @@ struct SgdConfig {
   const void* live = nullptr;
 };
 
+// The part of a dimension of `size` that is at hand. Indices lie in [0, size); with classes they
+// are targets of a cross-entropy, and may also be `ignored`: that one does not count.
+struct IndexWindow {
+  int64_t start, length, size;
+  bool classes;
+  int64_t ignored;
+};
+
 // The activation of a gated unit.
 enum class GateKind : uint8_t { kSilu, kGelu, kGeluTanh };
 

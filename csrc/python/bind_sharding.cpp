@@ -154,9 +154,38 @@ pyb::object whole(const FabricTensor& t) {
   return steal(wrap(std::move(result)));
 }
 
+// What `convert` reads of the values. An index out of range that kernels of any rank met is raised
+// here, once.
+template <class F>
+auto read(const FabricTensor& t, F&& convert) {
+  std::optional<decltype(convert(pyb::object()))> result;
+  std::exception_ptr failure;
+  const auto attempt = [&](auto&& f) {
+    try {
+      f();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  attempt([&] { result = convert(whole(t)); });
+  for (int rank = 0; rank < t.group().size(); ++rank)
+    attempt([device = t.group().device(rank)] { backend(device).check_faults(device.index); });
+  if (failure) std::rethrow_exception(failure);
+  return *std::move(result);
+}
+
 template <PyObject* (*kConvert)(PyObject*)>
 pyb::object as_number(const FabricTensor& t) {
-  return steal(kConvert(whole(t).ptr()));
+  return read(t, [](const pyb::object& all) { return steal(kConvert(all.ptr())); });
+}
+pyb::object item(const FabricTensor& t) {
+  return read(t, [](const pyb::object& all) -> pyb::object { return all.attr("item")(); });
+}
+pyb::object tolist(const FabricTensor& t) {
+  return read(t, [](const pyb::object& all) -> pyb::object { return all.attr("tolist")(); });
+}
+bool is_true(const FabricTensor& t) {
+  return read(t, [](const pyb::object& all) { return checked(PyObject_IsTrue(all.ptr())) != 0; });
 }
 
 std::string repr(const FabricTensor& t) {
@@ -268,26 +297,18 @@ void extend_type() {
             return std::vector<Tensor>(t.shards().begin(), t.shards().end());
           },
           "The local tensors that collect gradients, for optimizers.")
-      .method(
-          "item", [](const FabricTensor& t) { return whole(t).attr("item")(); },
-          "The value of a tensor of one element.")
-      .method(
-          "tolist", [](const FabricTensor& t) { return whole(t).attr("tolist")(); },
-          "The values of the whole tensor as nested lists.")
+      .method("item", &item, "The value of a tensor of one element.")
+      .method("tolist", &tolist, "The values of the whole tensor as nested lists.")
       .method("__float__", &as_number<PyNumber_Float>, "The value of a tensor of one element.")
       .method("__int__", &as_number<PyNumber_Long>, "The value of a tensor of one element.")
-      .method(
-          "__bool__",
-          [](const FabricTensor& t) { return checked(PyObject_IsTrue(whole(t).ptr())) != 0; },
-          "Is a tensor of one element not zero?")
+      .method("__bool__", &is_true, "Is a tensor of one element not zero?")
       .method(
           "__format__",
           [](const pyb::object& self, const std::string& form) {
             const FabricTensor& t = unwrap_fabric(self.ptr());
             const bool number = t.dim() == 0 && !form.empty();
             return pyb::module_::import("builtins")
-                .attr("format")(number ? whole(t).attr("item")() : pyb::object(pyb::repr(self)),
-                                form);
+                .attr("format")(number ? item(t) : pyb::object(pyb::repr(self)), form);
           },
           "A 0-d tensor as its number.")
       .method("__deepcopy__", &deep_copy, "A leaf with memory of its own.", pyb::arg("memo"))

@@ -3,7 +3,6 @@
 
 #include "ops/ops.h"
 #include "sharding/ops.h"
-#include "sharding/ops/window.h"
 #include "sharding/rules.h"
 
 namespace vt::sharding {
@@ -34,9 +33,9 @@ FabricTensor embedding(const FabricTensor& input, const FabricTensor& weight) {
       sizes.push_back(rows.sizes()[1]);
       return zeros(sizes, rows.dtype(), rows.device());
     }
-    const Window window(index, range);
-    return vt::where(vt::unsqueeze(window.inside, -1), vt::embedding(window.index, rows),
-                     Scalar(0));
+    const auto [place, inside, counted] =
+        vt::shard_index(index, range.start, range.length, weight.sizes()[0], {});
+    return vt::where(vt::unsqueeze(inside, -1), vt::embedding(place, rows), Scalar(0));
   });
 }
 

@@ -2,7 +2,6 @@
 #include "autograd/grad_mode.h"
 #include "ops/ops.h"
 #include "sharding/ops.h"
-#include "sharding/ops/window.h"
 #include "sharding/rules.h"
 
 namespace vt::sharding {
@@ -53,7 +52,17 @@ FabricTensor over_classes(const FabricTensor& input, const FabricTensor& target,
                           int64_t ignore_index) {
   Group& group = input.group();
   const FabricTensor index = redistribute(target, {});
-  const auto logits = input.inputs(), targets = index.shards();
+  const auto logits = input.inputs(), targets = index.inputs();
+  const int64_t classes = input.sizes()[1];
+  // Before anything moves, as an index out of range is an error.
+  Shards place, inside;
+  const FabricTensor counts = run(group, Placement::replicate(), [&](int rank) {
+    const Range range = shard_range(classes, group.size(), rank);
+    Tensor counted;
+    std::tie(place[rank], inside[rank], counted) =
+        vt::shard_index(targets[rank], range.start, range.length, classes, ignore_index);
+    return counted;
+  });
   FabricTensor largest;
   {
     const GradMode unrecorded(false);
@@ -64,12 +73,10 @@ FabricTensor over_classes(const FabricTensor& input, const FabricTensor& target,
   const FabricTensor total =
       add(log(sum(exp(sub(input, largest, 1)), Dims{1}, false, {})), squeeze_dim(largest, 1), 1);
   const FabricTensor picked = run(group, Placement::partial(), [&](int rank) {
-    const Window window(targets[rank], shard_range(input.sizes()[1], group.size(), rank));
-    const Tensor found =
-        vt::squeeze_dim(vt::gather(logits[rank], 1, vt::unsqueeze(window.index, 1)), 1);
-    return vt::where(window.inside, found, Scalar(0));
+    const Tensor found = vt::gather(logits[rank], 1, vt::unsqueeze(place[rank], 1));
+    return vt::where(inside[rank], vt::squeeze_dim(found, 1), Scalar(0));
   });
-  return where(ne(index, Scalar(ignore_index)), sub(total, picked, 1), Scalar(0));
+  return where(counts, sub(total, picked, 1), Scalar(0));
 }
 
 FabricTensor reduced(const FabricTensor& rows, std::string_view reduction) {
@@ -98,7 +105,9 @@ FabricTensor cross_entropy(const FabricTensor& input, const FabricTensor& target
                                   label_smoothing),
                     input.dtype());
   if (input.placement().is_shard(1) && input.dim() == 2 && label_smoothing == 0 &&
-      !target.placement().is_shard() && input.sizes()[1] % input.group().size() == 0) {
+      !target.placement().is_shard() && target.sizes() == Dims{input.sizes()[0]} &&
+      target.dtype() == DType::kI64 && input.sizes()[1] > 0 &&
+      input.sizes()[1] % input.group().size() == 0) {
     const FabricTensor rows = over_classes(input, target, ignore_index);
     if (reduction != "mean") return reduced(rows, reduction);
     return true_divide(sum(rows, {}, false, {}), counted(target, ignore_index, rows.dtype()));

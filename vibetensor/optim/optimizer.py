@@ -11,6 +11,7 @@ from vibetensor.autograd import enable_grad, no_grad
 from vibetensor.optim.arena import Arena, kind_of
 from vibetensor.optim.block import Block, Piece
 from vibetensor.optim.captured import CapturedStep
+from vibetensor.optim.whole import Wholes
 
 Tensor = _C.Tensor
 
@@ -39,6 +40,7 @@ class Optimizer:
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
+        self._wholes = Wholes()
         self._blocks: dict[int, list[Block]] = {}  # by index of the group
         self._loaded: dict[
             int, dict[str, Any]
@@ -59,7 +61,8 @@ class Optimizer:
         group = dict(param_group)
         params = group["params"]
         single = isinstance(params, (Tensor, _C.FabricTensor))
-        params = [leaf for param in ([params] if single else params) for leaf in _leaves(param)]
+        given = [params] if single else params
+        params = [leaf for param in given for leaf in self._wholes.leaves(param)]
         seen = {id(param) for other in self.param_groups for param in other["params"]}
         for param in params:
             if not isinstance(param, Tensor):
@@ -201,6 +204,7 @@ class Optimizer:
             for group in self.param_groups
         ]
         other._blocks, other._loaded = {}, {}
+        other._wholes = Wholes()
         return other
 
     def set_masters(self, values: Mapping[int, Tensor]) -> None:
@@ -279,17 +283,30 @@ class Optimizer:
         return dict(sorted(out.items()))
 
     def state_dict(self) -> dict[str, Any]:
-        """`{"state": {index: {...}}, "param_groups": [...]}`, as torch lays it out."""
+        """`{"state": {index: {...}}, "param_groups": [...]}`, as torch lays it out.
+
+        State of a fabric tensor is fabric tensors that lie as it does.
+        """
+        by_leaf = self._state_by_index()
+        state: dict[int, dict[str, Any]] = {}
         groups = []
-        count = 0
+        count = base = 0
         for group in self.param_groups:
-            indices = list(range(count, count + len(group["params"])))
-            count += len(indices)
-            groups.append({**group, "params": indices})
-        return {"state": self._state_by_index(), "param_groups": groups}
+            leaves = group["params"]
+            spans = self._wholes.spans(leaves)
+            for i, (start, end) in enumerate(spans, count):
+                own = [by_leaf.get(base + k) for k in range(start, end)]
+                joined = self._wholes.joined(leaves[start:end], own)
+                if joined is not None:
+                    state[i] = joined
+            groups.append({**group, "params": list(range(count, count + len(spans)))})
+            count += len(spans)
+            base += len(leaves)
+        return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the options and a copy of the state that `state_dict()` gave.
+        """Takes the options and a copy of the state that `state_dict()` gave, of an optimizer whose
+        parameters lie on this mesh, another one, or one device.
 
         Raises:
             ValueError: other groups, other counts of parameters, or state of another shape.
@@ -297,20 +314,23 @@ class Optimizer:
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
+        loaded: dict[int, dict[str, Any]] = {}
+        count = base = 0
         for mine, theirs in zip(self.param_groups, groups, strict=True):
-            if len(mine["params"]) != len(theirs["params"]):
+            leaves = mine["params"]
+            spans = self._wholes.spans(leaves)
+            if len(spans) != len(theirs["params"]):
                 raise ValueError(
                     "loaded state dict contains a parameter group that doesn't match the size of "
-                    f"optimizer's group ({len(theirs['params'])} and {len(mine['params'])})"
+                    f"optimizer's group ({len(theirs['params'])} and {len(spans)})"
                 )
-        order = [index for group in groups for index in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        loaded: dict[int, dict[str, Any]] = {}
-        for i, (key, param) in enumerate(zip(order, params, strict=True)):
-            if key in state_dict["state"]:
-                state = state_dict["state"][key]
-                _check_state(i, param, state)
-                loaded[i] = {name: _copied(value) for name, value in state.items()}
+            for i, ((start, _), key) in enumerate(zip(spans, theirs["params"], strict=True)):
+                state = state_dict["state"].get(key)
+                if state is not None:
+                    _check_state(count + i, self._wholes.shape(leaves[start]), state)
+                    loaded.update(enumerate(self._wholes.cut(leaves[start], state), base + start))
+            count += len(spans)
+            base += len(leaves)
         for mine, theirs in zip(self.param_groups, groups, strict=True):
             mine.update((name, value) for name, value in theirs.items() if name != "params")
         self._loaded = loaded
@@ -325,22 +345,11 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _leaves(param: Any) -> list[Any]:
-    """A parameter given alone, or as a (name, parameter) pair; of a fabric tensor what each rank
-    holds of it, whose updates make up its update.
-    """
-    bare = param[1] if isinstance(param, tuple) and len(param) == 2 else param
-    return bare._leaves() if isinstance(bare, _C.FabricTensor) else [bare]
-
-
-def _copied(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
-
-
-def _check_state(i: int, param: Tensor, state: dict[str, Any]) -> None:
+def _check_state(i: int, shape: list[int], state: dict[str, Any]) -> None:
     for name, value in state.items():
-        if isinstance(value, Tensor) and value.ndim > 0 and value.shape != param.shape:
+        found = list(value.shape) if isinstance(value, (Tensor, _C.FabricTensor)) else []
+        if found and found != shape:
             raise ValueError(
-                f"loaded state '{name}' of parameter {i} has shape {list(value.shape)}, the "
-                f"parameter has {list(param.shape)}"
+                f"loaded state '{name}' of parameter {i} has shape {found}, the parameter has "
+                f"{shape}"
             )

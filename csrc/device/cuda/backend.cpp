@@ -111,6 +111,8 @@ class CudaBackend final : public Backend {
     cuda::check_faults(index);
   }
 
+  void check_faults(int index) override { cuda::check_faults(index); }
+
   void* create_event(int index, bool timing, bool blocking) override {
     return cuda::create_event(index, timing, blocking);
   }

@@ -46,6 +46,21 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+__global__ void __launch_bounds__(kThreads)
+    shard_index_kernel(int64_t* place, bool* inside, bool* counted, const int64_t* index,
+                       int64_t count, IndexWindow window, FaultNote* note) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int64_t at = index[i];
+  const bool counts =
+      !(window.classes && at == window.ignored) &&
+      in_range(note, window.classes ? "cross_entropy" : "index_select", at, window.size);
+  counted[i] = counts;
+  const int64_t local = at - window.start;
+  inside[i] = counts && local >= 0 && local < window.length;
+  place[i] = local < 0 ? 0 : local < window.length ? local : window.length - 1;
+}
+
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     gather_kernel(T* out, const T* x, const int64_t* index, int64_t count, WalkMap lines,
@@ -284,6 +299,14 @@ void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int d
                  out.data<U>(), x.data<U>(), index.data<int64_t>(), rows, picks, lines.n, units,
                  fault_note(queue.index()));
   });
+}
+
+void shard_index(const Tensor& place, const Tensor& inside, const Tensor& counted,
+                 const Tensor& index, const IndexWindow& window) {
+  const Queue queue("shard_index", index.device());
+  queue.launch(&shard_index_kernel, ceil_div(index.numel(), kThreads), kThreads,
+               place.data<int64_t>(), inside.data<bool>(), counted.data<bool>(),
+               index.data<int64_t>(), index.numel(), window, fault_note(queue.index()));
 }
 
 void index_add(const Tensor& out, const Tensor& src, const Tensor& index, int dim) {

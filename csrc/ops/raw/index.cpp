@@ -89,6 +89,19 @@ Tensor index_sum(const Tensor& source, int64_t dim, const Tensor& index_in, int6
   return out;
 }
 
+std::tuple<Tensor, Tensor, Tensor> shard_index(const Tensor& index_in, int64_t start,
+                                               int64_t length, int64_t size,
+                                               std::optional<int64_t> ignore_index) {
+  VT_CHECK(0 <= start && 0 < length && start + length <= size, kValue, "shard_index: [", start,
+           ", ", start + length, ") is no window on ", size, " indices");
+  const Tensor index = index_of("shard_index", index_in, index_in);
+  Tensor place = empty_like(index), inside = empty(index.sizes(), DType::kBool, index.device()),
+         counted = empty_like(inside);
+  const IndexWindow window{start, length, size, ignore_index.has_value(), ignore_index.value_or(0)};
+  if (index.numel() > 0) kernels(index.device()).shard_index(place, inside, counted, index, window);
+  return {place, inside, counted};
+}
+
 Tensor gather(const Tensor& self, int64_t dim, const Tensor& index_in) {
   const int d = wrap_dim("gather", dim, self.dim());
   const Tensor index = index_of("gather", self, index_in);

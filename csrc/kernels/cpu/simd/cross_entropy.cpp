@@ -1,4 +1,5 @@
 // Softmax cross-entropy of rows of logits with class indices, and its gradient.
+#include "kernels/cpu/simd/check_index.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/math.h"
 #include "kernels/structured_cpu.h"
@@ -29,10 +30,7 @@ void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& lo
                    const Tensor& target, int64_t ignore_index, double label_smoothing) {
   const int64_t rows = target.numel(), n = logits.sizes().back();
   const int64_t* classes = target.data<int64_t>();
-  for (int64_t r = 0; r < rows; ++r)
-    VT_CHECK((classes[r] >= 0 && classes[r] < n) || classes[r] == ignore_index, kIndex,
-             "cross_entropy: target ", classes[r], " at position ", r, " is out of bounds for ", n,
-             " classes");
+  check_classes(target, n, ignore_index);
   visit_float("cross_entropy", logits.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = compute_t<T>;

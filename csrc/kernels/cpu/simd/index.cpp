@@ -1,24 +1,12 @@
 // Picking and adding by index tensors. Every index is checked before anything is written.
 #include <cstring>
 
+#include "kernels/cpu/simd/check_index.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/structured_cpu.h"
 
 namespace vt::cpu::VT_ISA {
 namespace {
-
-// Indices lie in [0, n); no negative ones, as in PyTorch's functions of these names.
-void check_indices(const char* op, const Tensor& index, int64_t n, int dim) {
-  const int64_t* i = index.data<int64_t>();
-  const int64_t count = index.numel();
-  bool bad = false;
-  for (int64_t k = 0; k < count; ++k)
-    bad |= static_cast<uint64_t>(i[k]) >= static_cast<uint64_t>(n);
-  if (!bad) return;
-  for (int64_t k = 0; k < count; ++k)
-    VT_CHECK(i[k] >= 0 && i[k] < n, kIndex, op, ": index ", i[k],
-             " is out of bounds for dimension ", dim, " with size ", n);
-}
 
 template <class F>
 void visit_size(size_t size, F&& f) {
@@ -85,6 +73,19 @@ void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int d
       }
     });
   });
+}
+
+void shard_index(const Tensor& place, const Tensor& inside, const Tensor& counted,
+                 const Tensor& index, const IndexWindow& window) {
+  const int64_t* at = index.data<int64_t>();
+  if (window.classes) check_classes(index, window.size, window.ignored);
+  else check_indices("index_select", index, window.size, 0);
+  for (int64_t i = 0; i < index.numel(); ++i) {
+    const int64_t local = at[i] - window.start;
+    counted.data<bool>()[i] = !window.classes || at[i] != window.ignored;
+    inside.data<bool>()[i] = counted.data<bool>()[i] && local >= 0 && local < window.length;
+    place.data<int64_t>()[i] = std::clamp<int64_t>(local, 0, window.length - 1);
+  }
 }
 
 void index_add(const Tensor& out, const Tensor& src, const Tensor& index, int dim) {
