@@ -48,6 +48,10 @@ def assert_near(actual: Any, wanted: oracle.Tensor, dtype: str) -> None:
         (1, 2, 2, 40, 9, 20),
         (3, 1, 1, 1, 5, 64),
         (2, 2, 2, 300, 300, 64),
+        (2, 4, 4, 80, 80, 32),
+        (2, 2, 2, 128, 128, 64),
+        (1, 4, 2, 100, 128, 24),
+        (1, 4, 1, 128, 70, 40),
     ],
 )
 def test_forward_and_backward(

@@ -52,4 +52,14 @@ struct AttentionInputs {
         causal(a.causal) {}
 };
 
+// The sum or maximum over the four lanes that share a row of a product on tensor cores.
+__device__ __forceinline__ float row_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+__device__ __forceinline__ float row_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
 }  // namespace vt::cuda

@@ -91,16 +91,6 @@ __device__ __forceinline__ LeftPieces split_results(const float (&low)[4], const
   return result;
 }
 
-// The sum or maximum over the four lanes that share a row.
-__device__ __forceinline__ float row_sum(float x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-__device__ __forceinline__ float row_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
 // Stores 16 rows of results of products over tokens, times a factor for each half.
 template <int kWidth>
 __device__ __forceinline__ void store_rows(const Heads<float>& to, int batch, int head, int first,

@@ -1,28 +1,14 @@
-// Operands of tensor cores in three pieces, products of them within a warp, and copies to shared
-// memory. Note [Three pieces] says what the pieces are.
+// Operands of tensor cores in three pieces and products of them within a warp. Note [Three pieces]
+// says what the pieces are.
 #pragma once
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
+#include "kernels/cuda/async_copy.h"
 #include "kernels/split_float.h"
 
 namespace vt::cuda::split {
-
-// Copies 16 bytes in the background; zeros where there is nothing to read.
-__device__ __forceinline__ void copy_line(float4* to, const float* from, bool there) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  const int bytes = there ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void end_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int kPending>
-__device__ __forceinline__ void await_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 
 // Row and column operands of one m16n8k16 product, in three pieces.
 struct LeftPieces {
