@@ -12,18 +12,18 @@ F = torch.nn.functional
 
 
 def whole(t):
-    return t.full_tensor().float().numpy()
+    return t.full_tensor().float().cpu().numpy()
 
 
 def test_attention_takes_a_mask_of_fewer_dimensions(mesh):
-    q, mask = torch.randn(2, 4, 8, 4), torch.randn(4, 8, 8)
+    q, mask = torch.randn(2, 4, 8, 4).to(mesh[0]), torch.randn(4, 8, 8).to(mesh[0])
     wanted = F.scaled_dot_product_attention(q, q, q, mask)
     for placement in (fabric.Shard(0), fabric.Shard(1)):
         cut = fabric.distribute(q, mesh, placement)
         found = F.scaled_dot_product_attention(
             cut, cut, cut, fabric.distribute(mask, mesh, fabric.Replicate())
         )
-        np.testing.assert_allclose(whole(found), wanted.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(whole(found), wanted.cpu().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_norm_in_16_bits_does_not_overflow(mesh):
