@@ -12,12 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/pip install -v --no-deps --no-build-isolation -Cbuild-dir=$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sanitize dev lint format wheel clean
+.PHONY: help demo test sanitize sanitize-cuda dev lint format wheel clean
 
 help:
 	@echo "make demo      train a character model on all devices of this machine"
 	@echo "make test      build, then run the C++ and Python tests"
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
+	@echo "make sanitize-cuda  the CUDA tests under compute-sanitizer's memcheck and racecheck"
 	@echo "make dev       build and install for development, tests and linters included"
 	@echo "make lint      ruff, mypy, clang-format"
 	@echo "make format    let ruff and clang-format rewrite the sources"
@@ -42,6 +43,11 @@ $(BUILD)-asan $(BUILD)-tsan: $(VENV)/.installed-test
 	  -DVIBETENSOR_TESTS=ON -DVIBETENSOR_SANITIZE=$(SANITIZERS) -DPython_EXECUTABLE=$(abspath $(BIN))/python
 	$(BIN)/cmake --build $@ --target vibetensor_tests
 	$(BIN)/ctest --test-dir $@ --output-on-failure
+
+sanitize-cuda: $(VENV)/.installed-test
+	$(INSTALL) -Ccmake.define.VIBETENSOR_TESTS=OFF -e .
+	$(BIN)/python tools/sanitize.py --tool memcheck $(SANITIZE_ARGS)
+	$(BIN)/python tools/sanitize.py --tool racecheck $(SANITIZE_ARGS)
 
 dev: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(INSTALL) -Ccmake.define.VIBETENSOR_TESTS=ON -e .

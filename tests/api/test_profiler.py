@@ -202,6 +202,7 @@ def test_the_command_prints_a_table_and_writes_a_trace(tmp_path: Path, capsys: A
 
 
 @pytest.mark.cuda
+@pytest.mark.unsanitized("CUPTI and compute-sanitizer cannot watch one process")
 def test_kernels_and_copies_belong_to_operations() -> None:
     host = torch.ones(1 << 20).pin_memory()
     x = torch.ones(1024, 1024, device="cuda", requires_grad=True)
@@ -232,6 +233,7 @@ def test_kernels_and_copies_belong_to_operations() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.unsanitized("CUPTI and compute-sanitizer cannot watch one process")
 def test_the_trace_has_a_lane_a_stream(tmp_path: Path) -> None:
     x = torch.ones(1 << 20, device="cuda")
     side = torch.cuda.Stream()
@@ -251,6 +253,7 @@ def test_the_trace_has_a_lane_a_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.unsanitized("CUPTI and compute-sanitizer cannot watch one process")
 def test_a_second_profile_sees_only_its_own() -> None:
     x = torch.ones(100, device="cuda")
     for _ in range(2):

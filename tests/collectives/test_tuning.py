@@ -109,6 +109,7 @@ def test_the_engine_follows_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 @pytest.mark.cuda
+@pytest.mark.unsanitized("times kernels")
 def test_tuning_writes_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "collectives.json"
     monkeypatch.setattr(tuning, "user_file", lambda: file)

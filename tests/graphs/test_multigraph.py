@@ -162,6 +162,7 @@ def test_a_graph_keeps_its_communicator() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.unsanitized("a second of products would be minutes")
 def test_a_late_kernel_of_a_replay_is_reported_and_the_process_goes_on() -> None:
     names = ["cuda:0"] * 2
     comm = collectives.Communicator(fabric.mesh(names), timeout=0.1)

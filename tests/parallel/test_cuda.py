@@ -34,6 +34,7 @@ def on_pytorch(case: tasks.Case, *, autocast: bool = False) -> list[float]:
     )
 
 
+@pytest.mark.unsanitized("curves beside PyTorch's would be minutes")
 def test_any_number_of_ranks_on_one_gpu_gives_the_curve_of_pytorch(case: tasks.Case) -> None:
     batches = case.batches()
     theirs = on_pytorch(case)
@@ -43,6 +44,7 @@ def test_any_number_of_ranks_on_one_gpu_gives_the_curve_of_pytorch(case: tasks.C
 
 
 @pytest.mark.cuda(devices=2)
+@pytest.mark.unsanitized("curves beside PyTorch's would be minutes")
 def test_all_gpus(case: tasks.Case) -> None:
     batches = case.batches()
     one = tasks.curve(case, fabric.mesh("cuda:0"), batches)
@@ -51,6 +53,7 @@ def test_all_gpus(case: tasks.Case) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.unsanitized("curves beside PyTorch's would be minutes")
 def test_bfloat16_stays_near_autocast(case: tasks.Case, ranks: int) -> None:
     ours = tasks.curve(case, fabric.mesh("cuda:0", ranks=ranks), case.batches(), precision="bf16")
     theirs = on_pytorch(case, autocast=True)

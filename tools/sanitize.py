@@ -1,0 +1,253 @@
+"""Runs the CUDA tests under NVIDIA's compute-sanitizer, many processes at once.
+
+    python tools/sanitize.py --tool memcheck --jobs 12 --json memcheck.json
+    python tools/sanitize.py --tool racecheck --share 0.2 --seconds 100 tests/ops tests/fuse
+
+Tests marked `unsanitized` are left out, each with its reason. Ends with 1 where the sanitizer found
+something or a test failed, with 2 where nothing could be run. docs/sanitizers.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = {
+    # Calls that fail are part of tests; every return code is checked where it comes back.
+    "memcheck": ["--report-api-errors", "no"],
+    "racecheck": [],
+    "synccheck": [],
+    "initcheck": [],
+    "none": [],
+}
+# What a log says at the end; racecheck counts hazards.
+SUMMARY = re.compile(r"========= (?:ERROR|RACECHECK) SUMMARY: (\d+) (?:error|hazard)")
+# The first line of a finding: not indented, and not one of the sanitizer's own remarks.
+FINDING = re.compile(r"^========= ((?:Error|Warning|Invalid|Program|Barrier|Uninit|Misaligned).*)")
+
+
+@dataclass
+class Report:
+    """What all processes did."""
+
+    tests: dict[str, str] = field(default_factory=dict)  # outcome by name
+    seconds: dict[str, float] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)  # the end of a failure's text
+    ended: list[str] = field(default_factory=list)  # tests in which a process ended
+    findings: list[dict[str, str]] = field(default_factory=list)
+    counted: int = 0  # by the sanitizer's own summaries
+    no_summary: int = 0  # processes that were ended before it
+    suite: dict[str, Any] = field(default_factory=dict)
+
+
+class Worker:
+    """One process of pytest under the sanitizer."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path, number: int, turn: int) -> None:
+        self.number, self.turn = number, turn
+        self.log = folder / f"log-{number}-{turn}.txt"
+        name = f"{number}-{turn}"
+        command = [sys.executable, "-m", "pytest", "-p", "sanitizer_queue", "-q", "-s"]
+        command += ["-p", "no:cacheprovider", "-m", args.mark, "--timeout", str(args.test_seconds)]
+        command += ["--queue", str(folder), "--queue-worker", name, "--tb=short"]
+        command += ["--queue-share", str(args.share), "--queue-until", str(args.until)]
+        if args.tool != "none":
+            sanitizer = [args.sanitizer, "--tool", args.tool, "--target-processes", "all"]
+            sanitizer += ["--print-limit", "50", *TOOLS[args.tool], *args.option]
+            command = sanitizer + command
+        gpus = args.gpus.split(",")
+        # Kernels are patched when they are loaded: all of them at once would take minutes.
+        own = {"CUDA_MODULE_LOADING": "LAZY", "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+        paths = [str(ROOT / "tools"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        own["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        with self.log.open("w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [*command, *args.tests],
+                cwd=ROOT,
+                env={**os.environ, **own},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def run_all(args: argparse.Namespace, folder: Path) -> None:
+    """Keeps the processes going until the queue is empty or time is up."""
+    running = [Worker(args, folder, number, 0) for number in range(args.jobs)]
+    try:
+        while running and time.time() < args.until + args.grace:
+            time.sleep(0.2)
+            for worker in [w for w in running if w.process.poll() is not None]:
+                running.remove(worker)
+                # One that took its test with it is followed by another.
+                notes = lines(folder / f"results-{worker.number}-{worker.turn}.jsonl")
+                broken = (bool(notes) and "start" in notes[-1]) or worker.process.returncode < 0
+                broken = broken or any(n.get("outcome") == "failed" for n in notes[-2:])
+                if broken and worker.turn < 20 and time.time() < args.until - 5:
+                    running.append(Worker(args, folder, worker.number, worker.turn + 1))
+    finally:
+        for worker in running:
+            worker.end()
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file, without one that was cut off."""
+    found = []
+    for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            break
+    return found
+
+
+def read_all(folder: Path, tool: str) -> Report:
+    """Joins the lists and logs of all processes."""
+    report = Report()
+    for file in sorted(folder.glob("results-*.jsonl")):
+        last = None
+        for note in lines(file):
+            if "suite" in note:
+                report.suite = {k: note[k] for k in ("suite", "chosen", "left_out")}
+            elif "start" in note:
+                last = note["start"]
+            else:
+                name = note["test"]
+                last = None if name == last else last
+                if report.tests.get(name) != "failed":
+                    report.tests[name] = note["outcome"]
+                report.seconds[name] = report.seconds.get(name, 0.0) + note["seconds"]
+                if note["text"]:
+                    report.texts[name] = note["text"]
+        if last is not None:
+            report.ended.append(last)
+    for file in sorted(folder.glob("log-*.txt")):
+        test, done = "", False
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("@@ "):
+                test = line[3:]
+            elif found := SUMMARY.match(line):
+                report.counted += int(found[1])
+                done = True
+            elif found := FINDING.match(line):
+                report.findings.append({"during or after": test, "what": found[1]})
+        report.no_summary += not done and tool != "none"
+    return report
+
+
+def table(report: Report) -> str:
+    """A line a folder of tests: how many passed, failed and were skipped, and their seconds."""
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, outcome in report.tests.items():
+        folder = str(Path(name.split("::")[0]).parent)
+        for key in (folder, "all"):
+            rows[key][outcome] += 1
+            rows[key]["seconds"] += round(report.seconds[name])
+    head = ["passed", "failed", "skipped", "seconds"]
+    out = [f"{'':24}" + "".join(f"{title:>10}" for title in head)]
+    for key in sorted(rows, key=lambda key: (key == "all", key)):
+        out.append(f"{key:24}" + "".join(f"{rows[key][title]:>10}" for title in head))
+    return "\n".join(out)
+
+
+def provenance() -> dict[str, Any]:
+    """Where and from what this ran."""
+    sys.path.insert(0, str(ROOT))
+    from vibetensor.cli.provenance import provenance as found
+
+    return found()
+
+
+def main() -> int:
+    """Runs, prints a table and what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tests", nargs="*", default=["tests"], help="as for pytest")
+    parser.add_argument("--tool", choices=TOOLS, default="memcheck")
+    parser.add_argument("--jobs", type=int, default=8, help="processes (default 8)")
+    parser.add_argument("--gpus", default="0", help="they take turns on these, as in 0,1")
+    parser.add_argument("--share", type=float, default=1.0, help="of the cases of each test")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="no test starts after that")
+    parser.add_argument("--grace", type=float, default=15.0, help="seconds to end what has begun")
+    parser.add_argument("--test-seconds", type=int, default=60, help="limit of one test")
+    parser.add_argument("--mark", default="cuda", help="of pytest, which tests (default cuda)")
+    parser.add_argument("--option", action="append", default=[], help="one more for the sanitizer")
+    parser.add_argument("--logs", type=Path, help="keep what the processes printed there")
+    parser.add_argument("--json", type=Path, help="write the result there")
+    args = parser.parse_args()
+    args.sanitizer = shutil.which("compute-sanitizer") or shutil.which(
+        "compute-sanitizer", path="/usr/local/cuda/bin"
+    )
+    if args.tool != "none" and args.sanitizer is None:
+        print("compute-sanitizer is not installed; it is part of the CUDA toolkit", file=sys.stderr)
+        return 2
+    start = time.time()
+    args.until = start + args.seconds
+    with tempfile.TemporaryDirectory() as room:
+        folder = args.logs or Path(room)
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in [*folder.glob("results-*.jsonl"), *folder.glob("log-*.txt"), folder / "next"]:
+            old.unlink(missing_ok=True)
+        run_all(args, folder)
+        report = read_all(folder, args.tool)
+    failed = sorted(name for name, outcome in report.tests.items() if outcome == "failed")
+    for name in failed:
+        print(f"FAILED {name}\n    " + report.texts.get(name, "").strip().replace("\n", "\n    "))
+    for name in report.ended:
+        print(f"ENDED IN {name}")
+    for finding in report.findings[:60]:
+        print(f"FOUND {finding['what']} (during or after {finding['during or after']})")
+    print(table(report))
+    suite = report.suite or {"suite": 0, "chosen": 0, "left_out": {}}
+    for reason, count in suite["left_out"].items():
+        print(f"left out {count:5}  {reason}")
+    seconds = round(time.time() - start, 1)
+    print(
+        f"{args.tool}: {len(report.tests)} of {suite['chosen']} chosen of {suite['suite']} tests "
+        f"in {seconds} s by {args.jobs} processes, {len(failed)} failed, {len(report.ended)} cut "
+        f"off; {report.counted} findings, {report.no_summary} processes without a summary"
+    )
+    if args.json:
+        found = {
+            "tool": args.tool,
+            "share": args.share,
+            "jobs": args.jobs,
+            "seconds": seconds,
+            "options": TOOLS[args.tool] + args.option,
+            **suite,
+            "ran": len(report.tests),
+            "outcomes": Counter(report.tests.values()),
+            "findings": report.counted,
+            "found": report.findings[:200],
+            "processes_without_summary": report.no_summary,
+            "failed": failed,
+            "cut_off": report.ended,
+            "functions": sorted({name.split("[")[0] for name in report.tests}),
+            **provenance(),
+        }
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if not report.tests:
+        return 2
+    return 1 if failed or report.counted or report.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
