@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import endurance
+import endurance_quick
 import pytest
 
 import vibetensor
@@ -37,3 +38,26 @@ def test_on_gpus_by_one_algorithm(algorithm: str, ranks: int) -> None:
     count = torch.cuda.device_count()
     mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(ranks)])
     assert endurance.run(mesh, 200, 7, algorithm=algorithm) >= 200
+
+
+def test_the_quick_form_sees_one_wrong_number() -> None:
+    vibetensor.set_cpu_devices(16)
+    mesh = fabric.mesh([f"cpu:{rank}" for rank in range(4)])
+    assert endurance_quick.run(mesh, 1000)["calls"] >= 1000
+    lane = endurance_quick.Lane(mesh, 0)
+    for case in (case for cases in lane.cases.values() for case in cases):
+        if case.kind == "all_reduce" and case.wanted[0].numel():
+            case.wanted[0][-1] += 1
+            break
+    with pytest.raises(AssertionError, match=r"\d wrong numbers on cpu:0: .*all_reduce"):
+        for _ in range(100):
+            lane.batch()
+            lane.check()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_quick_form_on_gpus(ranks: int) -> None:
+    count = torch.cuda.device_count()
+    mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(ranks)])
+    assert endurance_quick.run(mesh, 2000, seconds=40)["calls"] > 0

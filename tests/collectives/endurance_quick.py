@@ -1,0 +1,284 @@
+"""The long random mixture of collectives, without a wait for the device behind each of them.
+
+    python tests/collectives/endurance_quick.py --device cuda:0 --ranks 4 --seconds 60 --json FILE
+
+Several threads draw batches of the cases of endurance.py, each with communicators of its own for
+all ranks and for some of them, on streams of their own or the default ones. All outputs of a rank
+in a batch are parts of one block, at any alignment, with a mark between and in them beforehand; the
+device compares the block with what numpy worked out, so that a number missed, or written beside its
+place, counts. The host reads those counts once for many batches. Another thread multiplies
+matrices, and takes and gives back memory of any size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import endurance
+
+import vibetensor.torch as torch
+from vibetensor import collectives, fabric
+
+MARK = -77.0  # no result
+WINDOW = 64  # batches between two looks at the counts
+
+
+class Lane:
+    """One thread's communicators, cases and streams, and what it has done."""
+
+    def __init__(self, mesh: fabric.Mesh, seed: int, **options: object) -> None:
+        self.chance = random.Random(seed)
+        self.made: Counter[str] = Counter()
+        self.windows: list[tuple[str, torch.Tensor]] = []
+        comm = collectives.Communicator(mesh, **options)
+        self.groups = [comm]
+        for _ in range(2 if len(mesh) > 2 else 0):
+            count = self.chance.randrange(2, len(mesh))
+            self.groups.append(comm.subgroup(self.chance.sample(range(len(mesh)), count)))
+        self.cases = {
+            id(group): [endurance.make_case(group, self.chance) for _ in range(40)]
+            for group in self.groups
+        }
+        self.devices = list(dict.fromkeys(mesh.devices))
+        self.marks = {str(d): torch.full((300_000,), MARK, device=d) for d in self.devices}
+        on_gpu = mesh[0].type == "cuda"
+        self.streams = [torch.cuda.Stream(d) for d in self.devices] if on_gpu else []
+        for device in self.devices if on_gpu else []:
+            torch.cuda.synchronize(device)
+
+    def batch(self) -> int:
+        """Makes one batch of calls, and queues its comparison; returns how many they were."""
+        chance, group = self.chance, self.chance.choice(self.groups)
+        batch = chance.choices(self.cases[id(group)], k=chance.randrange(1, 50))
+        style = chance.choices(["group", "fresh", "threads"], [8, 1, 1])[0]
+        with contextlib.ExitStack() as stack:
+            # A rank's thread has the default streams of its own.
+            for stream in self.streams if style != "threads" and chance.random() < 0.5 else []:
+                stack.enter_context(torch.cuda.stream(stream))
+            blocks = None
+            if style == "fresh":
+                outputs = [case.outputs() for case in batch]
+            else:
+                outputs, blocks, wanted = self._parts(batch)
+            if style == "threads":
+                endurance.by_rank_threads(batch, outputs, chance.randrange(1 << 30))
+            else:
+                self._call(batch, outputs)
+            if blocks is None:
+                blocks, wanted = self._joined(batch, outputs)
+            what = f"{style} calls of {group}: " + ", ".join(
+                f"{c.kind} {c.op} root {c.root} of {c.inputs[0].numel()}" for c in batch
+            )
+            for got, want in zip(blocks, wanted, strict=True):
+                self.windows.append((what, (got != want).sum()))
+        for case in batch:
+            self.made[case.kind] += 1
+        self.made[f"called: {style}"] += len(batch)
+        return len(batch)
+
+    def check(self) -> None:
+        """Reads the counts since the last look.
+
+        Raises:
+            AssertionError: a batch had wrong numbers; the message names its calls.
+        """
+        for device in self.devices:
+            mine = [(what, count) for what, count in self.windows if count.device == device]
+            for what, wrong in zip(
+                (what for what, _ in mine),
+                torch.stack([count for _, count in mine]).tolist() if mine else [],
+                strict=True,
+            ):
+                if wrong:
+                    raise AssertionError(f"{wrong} wrong numbers on {device}: {what}")
+        self.windows.clear()
+
+    def _parts(
+        self, batch: list[endurance.Case]
+    ) -> tuple[list[list[torch.Tensor | None]], list[torch.Tensor], list[torch.Tensor]]:
+        """Outputs as parts of a block a rank, those blocks, and what they must become."""
+        gaps = [self.chance.choice([0, 1, 2, 3, 4, 32, 511]) for _ in batch]
+        outputs: list[list[torch.Tensor | None]] = [[] for _ in batch]
+        blocks, wanted = [], []
+        for rank, device in enumerate(batch[0].group.mesh.devices):
+            mark = self.marks[str(device)]
+            starts, ends, places, end = [mark[:1]], [mark[:1]], [], 1
+            for case, gap in zip(batch, gaps, strict=True):
+                want = case.wanted[rank]
+                size = 0 if want is None else want.numel()
+                if size:
+                    starts.append(case.inputs[rank] if case.kind == "broadcast" else mark[:size])
+                    ends.append(want)
+                starts.append(mark[:gap])
+                ends.append(mark[:gap])
+                places.append((end, end + size))
+                end += size + gap
+            block = torch.cat(starts)
+            for case, output, (first, last) in zip(batch, outputs, places, strict=True):
+                none = case.wanted[rank] is None and case.kind != "broadcast"
+                output.append(None if none else block[first:last])
+            blocks.append(block)
+            wanted.append(torch.cat(ends))
+        return outputs, blocks, wanted
+
+    def _joined(
+        self, batch: list[endurance.Case], outputs: list[list[torch.Tensor | None]]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Outputs that have memory of their own, and what they must be, one behind another."""
+        blocks, wanted = [], []
+        for rank, device in enumerate(batch[0].group.mesh.devices):
+            pairs = [
+                (output[rank], case.wanted[rank])
+                for case, output in zip(batch, outputs, strict=True)
+                if case.wanted[rank] is not None
+            ]
+            one = self.marks[str(device)][:1]
+            blocks.append(torch.cat([one, *(got for got, _ in pairs)]))
+            wanted.append(torch.cat([one, *(want for _, want in pairs)]))
+        return blocks, wanted
+
+    def _call(self, batch: list[endurance.Case], outputs: list[list[torch.Tensor | None]]) -> None:
+        """Starts them in order, and has the streams wait for them in any order."""
+        works = []
+        for case, output in zip(batch, outputs, strict=True):
+            works.append(case.start(output))
+            if self.chance.random() < 0.5:
+                works.pop(self.chance.randrange(len(works))).wait()
+        for work in works:
+            work.wait()
+
+
+def compute(devices: list[object], stop: threading.Event, done: Counter[str]) -> None:
+    """Products of matrices and blocks of any size until told to stop; counts them."""
+    chance = random.Random(1)
+    while not stop.is_set():
+        device, size = chance.choice(devices), chance.randrange(1, 512)
+        ones = torch.ones(size, size, device=device)
+        product = ones @ ones
+        blocks = [torch.empty(chance.randrange(1, 1 << 20), device=device) for _ in range(4)]
+        blocks[0].zero_()
+        if float(product[-1, -1]) != size:
+            raise AssertionError("a matrix product beside the collectives is wrong")
+        done["products"] += 1
+        done["blocks taken and given back"] += 2 + len(blocks)
+        del product, blocks
+        time.sleep(0.0005)
+
+
+def run(
+    mesh: fabric.Mesh,
+    calls: int,
+    seconds: float = float("inf"),
+    seed: int = 0,
+    lanes: int = 2,
+    report: float = 0.0,
+) -> Counter[str]:
+    """Makes at least `calls` collectives or ends after `seconds`; returns what was made.
+
+    Args:
+        mesh: the ranks.
+        lanes: threads; every second one stages everything.
+        report: seconds between lines on stdout; 0 for none.
+
+    Raises:
+        AssertionError: numbers were wrong.
+    """
+    all_lanes = [Lane(mesh, seed * 100 + n, always_stage=n % 2 == 1) for n in range(lanes)]
+    stop, errors, done = threading.Event(), [], Counter()
+    start = time.monotonic()
+
+    def made() -> int:
+        return sum(lane.made[kind] for lane in all_lanes for kind in endurance.KINDS)
+
+    def guarded(work: object, *args: object) -> None:
+        try:
+            work(*args)
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    def lane_thread(lane: Lane) -> None:
+        while not stop.is_set():
+            for _ in range(WINDOW):
+                lane.batch()
+            lane.check()
+
+    workers = [threading.Thread(target=guarded, args=(lane_thread, lane)) for lane in all_lanes]
+    devices = list(dict.fromkeys(mesh.devices))
+    workers.append(threading.Thread(target=guarded, args=(compute, devices, stop, done)))
+    for worker in workers:
+        worker.start()
+    said = start
+    while not stop.wait(0.05):
+        now = time.monotonic()
+        if made() >= calls or now - start > seconds:
+            stop.set()
+        elif report and now - said > report:
+            said = now
+            held = endurance.memory(mesh) >> 20
+            print(f"{made()} calls in {now - start:.0f} s, nothing wrong, {held} MiB", flush=True)
+    for worker in workers:
+        worker.join()
+    if errors:
+        raise errors[0]
+    for lane in all_lanes:
+        lane.check()
+        for group in lane.groups:
+            group.synchronize()
+        done.update(lane.made)
+    done["calls"] = made()
+    return done
+
+
+def main() -> None:
+    """Runs a short warm-up and then the long form; prints and writes one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu, or as in cuda:0,1")
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="ends even so")
+    parser.add_argument("--lanes", type=int, default=2, help="threads with their own communicators")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write what was found to this file")
+    args = parser.parse_args()
+    if args.device == "cpu":
+        mesh = fabric.parse_devices(f"cpu:{args.ranks}")
+    else:
+        names = [str(d) for d in fabric.parse_devices(args.device).devices]
+        mesh = fabric.mesh([names[rank % len(names)] for rank in range(args.ranks)])
+    first = run(mesh, args.calls // 50, args.seconds / 10, args.seed + 1, args.lanes)
+    before, start = endurance.memory(mesh), time.monotonic()
+    found = run(mesh, args.calls - first["calls"], args.seconds, args.seed, args.lanes, 10.0)
+    seconds = time.monotonic() - start
+    found.update(first)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from vibetensor.cli.provenance import provenance
+
+    result = {
+        "case": "endurance",
+        "devices": args.device,
+        "ranks": args.ranks,
+        "threads": args.lanes,
+        "calls": found.pop("calls"),
+        "wrong": 0,
+        "seconds": round(seconds, 1),
+        "memory_mib": {"before": before >> 20, "after": endurance.memory(mesh) >> 20},
+        "counts": dict(sorted(found.items())),
+        "algorithms": {k: v["calls"] for k, v in sorted(fabric.stats()["collective"].items())},
+        **provenance(),
+    }
+    print(json.dumps({k: result[k] for k in list(result)[:8]}))
+    if args.json:
+        args.json.write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
