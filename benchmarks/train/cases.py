@@ -82,13 +82,13 @@ def _chargpt(device: str, precision: str, small: bool = False, ranks: int = 1) -
     )  # fmt: skip
 
 
-def _gpt2(batch: int) -> Case:
-    tokens = batch * 1024
+def _gpt2(name: str, batch: int, time: int) -> Case:
+    tokens = batch * time
     return Case(
-        f"gpt2-124m bf16 B{batch}", "cuda", "bf16",
-        lambda m: m.Transformer(50304, 1024, 768, 12, 12, tied=True),
-        _text(50257, batch, 1024), (tokens, "tokens"),
-        _transformer_flops(tokens, 1024, 768, 12, 50304),
+        name, "cuda", "bf16",
+        lambda m: m.Transformer(50304, time, 768, 12, 12, tied=True),
+        _text(50257, batch, time), (tokens, "tokens"),
+        _transformer_flops(tokens, time, 768, 12, 50304),
     )  # fmt: skip
 
 
@@ -137,5 +137,6 @@ CASES = (
     _vit("fp32"),
     _reversal(),
     _mlp(),
-    _gpt2(32),
+    _gpt2("gpt2-124m bf16 B32", 32, 1024),
+    _gpt2("gpt-2 of short texts bf16 B4", 4, 128),  # the same network, for many steps
 )

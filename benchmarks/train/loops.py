@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks.train.cases import Case
 
 OURS = ("eager", "captured", "fused")
-TORCH = ("torch eager", "torch compile", "torch reduce-overhead")
+TORCH = ("torch eager", "torch compile", "torch reduce-overhead", "torch graph")
+EAGER_STEPS = 8  # of "torch graph", before the step is captured
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,15 @@ class Loop:
     peak: Callable[[], int]
 
 
-def make(case: Case, mode: str, seed: int = 0) -> Loop:
-    """The loop of a case in one of the modes of `OURS` or `TORCH`, or "trainer"."""
+def make(case: Case, mode: str, seed: int = 0, wide: bool = False) -> Loop:
+    """The loop of a case in one of the modes of `OURS` or `TORCH`, or "trainer".
+
+    With `wide` the losses that are told are taken of float32 logits, as PyTorch's autocast does;
+    otherwise they have the dtype of the logits.
+    """
     if mode == "trainer":
         return _trainer(case)
-    return _ours(case, mode, seed) if mode in OURS else _theirs(case, mode, seed)
+    return _ours(case, mode, seed, wide) if mode in OURS else _theirs(case, mode, seed)
 
 
 def _loop(
@@ -79,7 +84,7 @@ def _trainer(case: Case) -> Loop:
     return _loop(lambda batch: trainer.step(batch).loss, batches, wait, cuda)
 
 
-def _ours(case: Case, mode: str, seed: int) -> Loop:
+def _ours(case: Case, mode: str, seed: int, wide: bool) -> Loop:
     """A plain loop on our runtime; bf16 keeps float32 masters in the optimizer."""
     import vibetensor
     import vibetensor.torch as torch
@@ -102,11 +107,14 @@ def _ours(case: Case, mode: str, seed: int) -> Loop:
         inputs = inputs.to(case.device, non_blocking=True)
         targets = targets.to(case.device, non_blocking=True)
         optimizer.zero_grad()
-        loss = models.loss(model(inputs), targets)
+        logits = model(inputs)
+        loss = models.loss(logits, targets)
+        told = models.loss(logits.detach().float(), targets) if wide else loss.detach()
+        del logits  # its memory may become the gradient's
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return loss.detach()
+        return told
 
     if mode != "eager":
         step = vibetensor.capture(step, fuse=mode == "fused")
@@ -120,14 +128,16 @@ def _theirs(case: Case, mode: str, seed: int) -> Loop:
     models = _module(twin=True)
     torch.manual_seed(seed)
     model = case.model(models).to(case.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=case.lr, fused=True)
+    graphed = mode == "torch graph"
+    optimizer = torch.optim.AdamW(model.parameters(), lr=case.lr, fused=True, capturable=graphed)
     cuda = case.device == "cuda"
     batches = [[torch.from_numpy(a) for a in batch] for batch in case.batches()]
     if cuda:
         batches = [[tensor.pin_memory() for tensor in batch] for batch in batches]
 
     def forward(inputs: Any, targets: Any) -> Any:
-        with torch.autocast(case.device, torch.bfloat16, enabled=case.precision == "bf16"):
+        wanted, cached = case.precision == "bf16", not graphed
+        with torch.autocast(case.device, torch.bfloat16, enabled=wanted, cache_enabled=cached):
             return models.loss(model(inputs), targets)
 
     if mode == "torch compile":
@@ -146,8 +156,36 @@ def _theirs(case: Case, mode: str, seed: int) -> Loop:
         optimizer.step()
         return loss.detach()
 
+    if graphed:
+        step = _graphed(torch, step, batches[0])
     wait = torch.cuda.synchronize if cuda else lambda: None
     return _loop(step, batches, wait, torch.cuda if cuda else None)
+
+
+def _graphed(torch: Any, step: Callable[[Any], Any], batch: Any) -> Callable[[Any], Any]:
+    """PyTorch's step as one CUDA graph, captured by hand after some eager steps."""
+    static = [tensor.to("cuda") for tensor in batch]
+    graph, side, made = torch.cuda.CUDAGraph(), torch.cuda.Stream(), 0
+    loss: Any = None
+
+    def run(batch: Any) -> Any:
+        nonlocal made, loss
+        made += 1
+        for target, source in zip(static, batch, strict=True):
+            target.copy_(source, non_blocking=True)
+        if made <= EAGER_STEPS:
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                found = step(static)
+            torch.cuda.current_stream().wait_stream(side)
+            return found
+        if loss is None:
+            with torch.cuda.graph(graph):
+                loss = step(static)
+        graph.replay()
+        return loss
+
+    return run
 
 
 def _module(twin: bool = False) -> ModuleType:
