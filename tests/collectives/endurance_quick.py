@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -259,7 +258,6 @@ def main() -> None:
     found = run(mesh, args.calls - first["calls"], args.seconds, args.seed, args.lanes, 10.0)
     seconds = time.monotonic() - start
     found.update(first)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from vibetensor.cli.provenance import provenance
 
     result = {

@@ -371,7 +371,6 @@ def main() -> int:
             replay = on_gpu and part <= SMALL[-1] and chance.random() < 0.1
             suite.run(case, algorithm or "threads", replay)
         print(f"{done} of {len(found)} combinations", flush=True)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from vibetensor.cli.provenance import provenance
 
     result = {

@@ -14,8 +14,6 @@ import json
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
-
 import tasks
 
 from vibetensor import fabric
