@@ -15,6 +15,7 @@
 #include "device/cuda/cupti_abi.h"
 #include "device/cuda/device.h"
 #include "device/cuda/driver.h"
+#include "device/cuda/graph.h"
 #include "device/vendor_library.h"
 
 namespace vt::profiler {
@@ -182,8 +183,10 @@ std::string readable(const std::string& mangled) {
   return result;
 }
 
-// Waits for every device that the process uses; asks the driver, so as not to start others.
-void synchronize_used_devices() {
+// Calls visit(index) for every device that the process uses; asks the driver, so as not to start
+// others.
+template <class Visit>
+void for_used_devices(Visit visit) {
   static const auto state = vt::cuda::driver_function_as<CUresult(CUdevice, unsigned*, int*)>(
       "cuDevicePrimaryCtxGetState", 12000);
   for (int index = 0; index < vt::cuda::count(); ++index) {
@@ -191,8 +194,26 @@ void synchronize_used_devices() {
     int active = 0;
     if (state(index, &flags, &active) != CUDA_SUCCESS || !active) continue;
     vt::cuda::DeviceGuard guard(index);
-    VT_CUDA(cudaDeviceSynchronize());
+    visit(index);
   }
+}
+
+void synchronize_used_devices() {
+  for_used_devices([](int) { VT_CUDA(cudaDeviceSynchronize()); });
+}
+
+// CUPTI takes memory of a device for its records with the first kernel that it sees there. That may
+// wait for the device, which then must not be busy with a kernel that waits for another device's:
+// so that first kernel is one that waits for nothing.
+void record_first_kernels() {
+  for_used_devices([](int index) {
+    uint64_t* word = nullptr;
+    VT_CUDA(cudaMalloc(reinterpret_cast<void**>(&word), sizeof(*word)));
+    const uint64_t zero = 0;
+    vt::cuda::write_words(index, word, &zero, 1);
+    VT_CUDA(cudaDeviceSynchronize());
+    VT_CUDA(cudaFree(word));
+  });
 }
 
 }  // namespace
@@ -207,6 +228,8 @@ void start_gpu_trace() {
   Collected& out = collected();
   try {
     for (Kind kind : kKinds) check("cuptiActivityEnable", cupti.enable(kind));
+    record_first_kernels();
+    check("cuptiActivityFlushAll", cupti.flush(1));  // those are not part of it either
   } catch (const Error&) {
     for (Kind kind : kKinds) (void)cupti.disable(kind);
     throw;
