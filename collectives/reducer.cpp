@@ -145,31 +145,42 @@ void GradientReducer::start_pass() {
 }
 
 // One job a device, which runs the ranks of that device in turn. While these are captured, one
-// after the other: the graph that the driver builds is not for several threads at once.
+// after the other and on this thread: the graph that the driver builds is not for several threads
+// at once, and a recording (fuse/) puts off what its own thread does.
 void GradientReducer::run_backward(std::span<const Tensor> losses, std::span<const Tensor> seeds) {
   const auto& devices = mesh().devices();
   std::vector<std::exception_ptr> failures(mesh().size());
   const int threads = std::max(1, num_threads() / static_cast<int>(devices.size()));
-  std::counting_semaphore<kMaxDevices> done(0);
-  const bool captured = active_capture(devices[0]) != nullptr;
-  for (size_t d = 0; d < devices.size(); ++d) {
-    const Device device = devices[d];
-    run_deferred();
-    const Stream stream = backend(device).current_stream(device.index);
-    workers_[d]->submit([&, device, stream] {
-      ThreadLimit limit(threads);
-      for (int rank = 0; rank < mesh().size(); ++rank) {
-        if (mesh().device(rank) != device) continue;
+  const auto run = [&](Device device) {
+    ThreadLimit limit(threads);
+    for (int rank = 0; rank < mesh().size(); ++rank) {
+      if (mesh().device(rank) != device) continue;
+      try {
+        vt::backward(losses.subspan(rank, 1), seeds.subspan(rank, 1), {});
+      } catch (...) { failures[rank] = std::current_exception(); }
+    }
+  };
+  if (active_capture(devices[0])) {
+    for (Device device : devices) run(device);
+  } else {
+    std::counting_semaphore<kMaxDevices> done(0);
+    for (size_t d = 0; d < devices.size(); ++d) {
+      const Device device = devices[d];
+      run_deferred();
+      const Stream stream = backend(device).current_stream(device.index);
+      workers_[d]->submit([&, device, stream] {
         try {
           if (device.is_cuda()) backend(device).set_current_stream(stream);
-          vt::backward(losses.subspan(rank, 1), seeds.subspan(rank, 1), {});
-        } catch (...) { failures[rank] = std::current_exception(); }
-      }
-      done.release();
-    });
-    if (captured) done.acquire();
+          run(device);
+        } catch (...) {
+          for (int rank = 0; rank < mesh().size(); ++rank)
+            if (mesh().device(rank) == device) failures[rank] = std::current_exception();
+        }
+        done.release();
+      });
+    }
+    for (size_t d = 0; d < devices.size(); ++d) done.acquire();
   }
-  for (size_t d = 0; d < devices.size() && !captured; ++d) done.acquire();
   for (const std::exception_ptr& failure : failures)
     if (failure) std::rethrow_exception(failure);
 }

@@ -128,6 +128,47 @@ def test_captured_ranks_have_the_bits_of_eager_ones(
         assert np.array_equal(a, b)
 
 
+# Passes that promise the bits of the eager step; the others round less often.
+EXACT = ["pointwise", "casts", "fills", "dead_work", "add_norm"]
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        pytest.param(["cuda:0"], marks=cuda),
+        pytest.param(["cuda:0"] * 2, marks=cuda),
+        pytest.param(["cuda:0", "cuda:1"], marks=pytest.mark.cuda(devices=2)),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fused_captured_ranks_have_the_bits_of_eager_ones(
+    devices: list[str], precision: str
+) -> None:
+    sizes = [16] * 6 + [13] * 3 + [16] * 5
+    options = {"mesh": fabric.mesh(devices), "precision": precision}
+    eager = run(sizes, capture=False, **options)
+    fused = run(sizes, capture=True, fuse=EXACT, **options)
+    assert fused[2] == 11
+    assert eager[0] == fused[0]
+    for a, b in zip(eager[1], fused[1], strict=True):
+        assert np.array_equal(a, b)
+
+
+@cuda
+def test_all_passes_find_work_in_forward_and_backward_of_a_trainer() -> None:
+    eager, fused = trainer(precision="bf16", capture=False), trainer(precision="bf16", fuse=True)
+    losses = [(eager.step(b).loss, fused.step(b).loss) for b in batches([8] * 8)]
+    np.testing.assert_allclose(*zip(*losses, strict=True), rtol=2e-2)
+    report = fused.fuse_report()
+    assert report is not None and report.failure == ""
+    assert report.rewrites["norm_backward_add"] > 0 and report.launched < report.recorded
+
+
+def test_a_wrong_pass_is_an_error_at_once() -> None:
+    with pytest.raises(ValueError, match="no pass named"):
+        trainer(fabric.parse_devices("cpu:1"), fuse=["pointwize"])
+
+
 @pytest.mark.cuda(devices=2)
 def test_a_batch_on_a_gpu_is_cut_over_captured_ranks() -> None:
     mesh = fabric.mesh(["cuda:0", "cuda:1"])

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from vibetensor import _C, replay
 from vibetensor.autograd import no_grad
 from vibetensor.captured import CapturedStep
+from vibetensor.fuse import Choice, Report, chosen
 from vibetensor.optim.lr_scheduler import LRScheduler
 from vibetensor.optim.optimizer import Optimizer
 from vibetensor.parallel import batch as batches
@@ -48,10 +49,14 @@ class Trainer:
         capture: replay the step as a CUDA graph once it is warm (see `vibetensor.capture`; the bits
             are those of an eager step): "auto" where that is possible, False never; True is an
             error where it is not possible.
+        fuse: let the step compiler join kernels of a captured step, of every rank's part: True, or
+            {name: False} to leave passes out (see `vibetensor.capture`). Steps that run eagerly
+            are not touched.
 
     Raises:
-        ValueError: an unknown precision, an optimizer over other parameters than the model's, or
-            capture=True with what cannot be captured.
+        ValueError: an unknown precision, an optimizer over other parameters than the model's, a
+            pass of the step compiler that does not exist, or capture=True with what cannot be
+            captured.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Trainer:
         accumulate: int = 1,
         scheduler: LRScheduler | None = None,
         capture: bool | str = "auto",
+        fuse: Choice = False,
     ) -> None:
         if capture not in (True, False, "auto"):
             raise ValueError(f"capture must be True, False or 'auto', got {capture!r}")
@@ -85,14 +91,19 @@ class Trainer:
         self._loss_scale = precisions.LossScale() if precision == "fp16" else None
         self._optimizers = _optimizers_by_rank(model, optimizer, self._dtype)
         _seed_devices(model.devices)
-        self._captured = self._make_captured(capture)
+        chosen(fuse)  # a wrong name is an error where nothing is captured, too
+        self._captured = self._make_captured(capture, fuse)
 
     @property
     def replays(self) -> int:
         """How many steps were replays of a graph."""
         return 0 if self._captured is None else self._captured.replays
 
-    def _make_captured(self, capture: bool | str) -> CapturedStep | None:
+    def fuse_report(self) -> Report | None:
+        """What the step compiler did in the last capture; None where there was none."""
+        return None if self._captured is None else self._captured.report()
+
+    def _make_captured(self, capture: bool | str, fuse: Choice) -> CapturedStep | None:
         if capture is False:
             return None
         reason = ""
@@ -102,7 +113,9 @@ class Trainer:
         elif self._loss_scale is not None:
             reason = "fp16 looks at the gradients on the host before each update; bf16 does not"
         if not reason:
-            return CapturedStep(self._device_step, devices=devices, strict=capture is True)
+            return CapturedStep(
+                self._device_step, devices=devices, fuse=fuse, strict=capture is True
+            )
         if capture is True:
             raise ValueError(f"Trainer: capture=True is not possible: {reason}")
         _log.info("steps run eagerly: %s", reason)
