@@ -21,6 +21,9 @@ constexpr const char* kSwitches[][2] = {
     {"VIBETENSOR_CUDA_ALLOCATOR",
      "segments (default), expandable (GPU memory in ranges of addresses that grow), or driver "
      "(cudaMallocAsync; no graph capture)"},
+    {"VIBETENSOR_EARLY_STARTS",
+     "on (default) or off: may kernels of a captured step be put on the GPU before the one before "
+     "them has ended"},
     {"VIBETENSOR_P2P", "auto (verify each GPU pair), off, or force (trust what the driver says)"},
     {"VIBETENSOR_FABRIC_TIMEOUT",
      "seconds a collective waits for a missing device before it fails (default 30)"},
@@ -80,6 +83,7 @@ std::string cache_folder() {
 std::string cuda_allocator() {
   return choice("VIBETENSOR_CUDA_ALLOCATOR", {"segments", "expandable", "driver"});
 }
+bool early_starts() { return choice("VIBETENSOR_EARLY_STARTS", {"on", "off"}) == "on"; }
 std::string cpu_isa() { return choice("VIBETENSOR_CPU_ISA", {"auto", "base", "avx2", "avx512"}); }
 
 }  // namespace vt::env

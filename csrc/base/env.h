@@ -26,6 +26,7 @@ std::string fabric_p2p();         // VIBETENSOR_P2P: "auto" (verify), "off", "fo
 std::string
 cache_folder();  // of this user: XDG_CACHE_HOME or ~/.cache, then vibetensor; "" if none
 std::string cuda_allocator();  // VIBETENSOR_CUDA_ALLOCATOR: "segments", "expandable", "driver"
+bool early_starts();           // VIBETENSOR_EARLY_STARTS: "on", "off"
 std::string cpu_isa();         // VIBETENSOR_CPU_ISA: "auto", "base", "avx2", "avx512"
 
 }  // namespace vt::env

@@ -30,6 +30,7 @@ struct Place {
 // kSixteens: the most keys, in sixteens; scores of a row with all of them are in registers.
 template <class T, int D, int kSixteens>
 __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const AttentionInputs<T> in) {
+  await_earlier();
   extern __shared__ uint4 memory[];
   const Place at(in.heads);
   const int rows = sixteens(in.queries) * 16, columns = sixteens(in.keys) * 16;
@@ -143,6 +144,7 @@ struct BackwardMemory {
 template <class T, int D, int kSixteens>
 __global__ void __launch_bounds__(kSixteens* kWarp, D == 32 && kSixteens <= 5 ? 4 : 2)
     gradients_kernel(const AttentionInputs<T> in) {
+  await_earlier();
   extern __shared__ uint4 memory[];
   constexpr int kLines = Tile<D>::kLines;
   const Place at(in.kv_heads);
@@ -263,9 +265,10 @@ template <class T>
 void launch(const Queue& queue, void (*kernel)(AttentionInputs<T>), const Attention& a,
             int64_t heads, int64_t tokens, int bytes) {
   if (bytes > 48 * 1024) queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
-  queue.launch_shared(kernel, static_cast<unsigned>(a.batch * heads),
-                      static_cast<unsigned>(sixteens(static_cast<int>(tokens)) * kWarp),
-                      static_cast<size_t>(bytes), AttentionInputs<T>(a, nullptr));
+  queue.launch_shared<Start::kEarly>(
+      kernel, static_cast<unsigned>(a.batch * heads),
+      static_cast<unsigned>(sixteens(static_cast<int>(tokens)) * kWarp), static_cast<size_t>(bytes),
+      AttentionInputs<T>(a, nullptr));
 }
 
 // f(type, width of the kernel)

@@ -44,6 +44,7 @@ struct Place {
 
 template <int D, int R>
 __global__ void __launch_bounds__(kBlockThreads, 2) attend_kernel(const Inputs in) {
+  await_earlier();
   constexpr int kChunk = 32;  // tokens between two looks at the maximum
   __shared__ TokenTile<D> ks, vs;
   const Place<R> at(in.heads);
@@ -176,6 +177,7 @@ __device__ __forceinline__ void gather(float (&sum)[R][D / 8][4], const float (&
 // dq, and delta = sum of dout * out of each row.
 template <int D, int R>
 __global__ void __launch_bounds__(kBlockThreads, 2) query_gradient_kernel(const Inputs in) {
+  await_earlier();
   __shared__ TokenTile<D> ks, vs;
   const Place<R> at(in.heads);
   const int kv = at.head / (in.heads / in.kv_heads);
@@ -242,6 +244,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2) query_gradient_kernel(const 
 // dk and dv, over the query heads that share the key head, in order.
 template <int D, int R>
 __global__ void __launch_bounds__(kBlockThreads, 2) key_gradient_kernel(const Inputs in) {
+  await_earlier();
   __shared__ TokenTile<D> qs, dos;
   __shared__ float shifts[kTokens], deltas[kTokens];
   const Place<R> at(in.kv_heads);
@@ -316,7 +319,7 @@ void launch(const Queue& queue, void (*kernel)(Inputs), const Attention& a, floa
   const int64_t warps = std::min<int64_t>(ceil_div(tokens, R * 16), kMostWarps);
   const dim3 grid(static_cast<unsigned>(a.batch * heads),
                   static_cast<unsigned>(ceil_div(tokens, warps * R * 16)));
-  queue.launch(kernel, grid, static_cast<unsigned>(warps * kWarp), Inputs(a, delta));
+  queue.launch_early(kernel, grid, static_cast<unsigned>(warps * kWarp), Inputs(a, delta));
 }
 
 template <int D>

@@ -14,6 +14,7 @@ struct alignas(kBytes) Raw {
 template <class R>
 __global__ void __launch_bounds__(kThreads)
     copy_strided_kernel(char* dst, const char* src, uint32_t numel, OffsetMap<2> map) {
+  await_earlier();
   const uint32_t element = blockIdx.x * kThreads + threadIdx.x;
   if (element >= numel) return;
   uint32_t at[2];
@@ -28,6 +29,7 @@ template <class R>
 __global__ void __launch_bounds__(kTile* kTileRows)
     transpose_kernel(R* dst, const R* src, int64_t rows, int64_t cols, int64_t dst_pitch,
                      int64_t src_pitch, int64_t dst_batch, int64_t src_batch) {
+  await_earlier();
   __shared__ alignas(16) char storage[kTile * (kTile + 1) * sizeof(R)];
   R(*tile)
   [kTile + 1] = reinterpret_cast<R(*)[kTile + 1]>(storage);  // one column more: no bank conflicts
@@ -50,6 +52,7 @@ __global__ void __launch_bounds__(kTile* kTileRows)
     transpose_pairs_kernel(uint16_t* dst, const uint16_t* src, int64_t rows, int64_t cols,
                            int64_t dst_pitch, int64_t src_pitch, int64_t dst_batch,
                            int64_t src_batch) {
+  await_earlier();
   __shared__ uint16_t tile[kPairTile][kPairTile + 1];
   dst += blockIdx.z * dst_batch;
   src += blockIdx.z * src_batch;
@@ -74,6 +77,7 @@ __global__ void __launch_bounds__(kTile* kTileRows)
 template <class To, class From>
 __global__ void __launch_bounds__(kThreads)
     convert_dense_kernel(To* dst, const From* src, int64_t numel) {
+  await_earlier();
   constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
   const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   if (begin + V <= numel) {
@@ -90,6 +94,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class To, class From>
 __global__ void __launch_bounds__(kThreads)
     convert_strided_kernel(char* dst, const char* src, uint32_t numel, OffsetMap<2> map) {
+  await_earlier();
   const uint32_t element = blockIdx.x * kThreads + threadIdx.x;
   if (element >= numel) return;
   uint32_t at[2];
@@ -153,16 +158,16 @@ bool transpose(const Queue& queue, const ElementwisePlan& plan, size_t item) {
   };
   const bool even = (rows | cols | dst_pitch | src_pitch | dst_batch | src_batch) % 2 == 0;
   if (item == 2 && even && is_aligned(plan.data[0], 4) && is_aligned(plan.data[1], 4)) {
-    queue.launch(&transpose_pairs_kernel, grid(kPairTile), dim3(kTile, kTileRows),
-                 reinterpret_cast<uint16_t*>(plan.data[0]),
-                 reinterpret_cast<const uint16_t*>(plan.data[1]), rows, cols, dst_pitch, src_pitch,
-                 dst_batch, src_batch);
+    queue.launch_early(&transpose_pairs_kernel, grid(kPairTile), dim3(kTile, kTileRows),
+                       reinterpret_cast<uint16_t*>(plan.data[0]),
+                       reinterpret_cast<const uint16_t*>(plan.data[1]), rows, cols, dst_pitch,
+                       src_pitch, dst_batch, src_batch);
     return true;
   }
   visit_raw(item, [&]<class R>(R) {
-    queue.launch(&transpose_kernel<R>, grid(kTile), dim3(kTile, kTileRows),
-                 reinterpret_cast<R*>(plan.data[0]), reinterpret_cast<const R*>(plan.data[1]), rows,
-                 cols, dst_pitch, src_pitch, dst_batch, src_batch);
+    queue.launch_early(&transpose_kernel<R>, grid(kTile), dim3(kTile, kTileRows),
+                       reinterpret_cast<R*>(plan.data[0]), reinterpret_cast<const R*>(plan.data[1]),
+                       rows, cols, dst_pitch, src_pitch, dst_batch, src_batch);
   });
   return true;
 }
@@ -176,8 +181,8 @@ void copy_same_type(const Queue& queue, const ElementwisePlan& plan, size_t item
   if (transpose(queue, plan, item)) return;
   for_each_32bit_piece(plan, [&](ElementwisePlan piece) {
     visit_raw(widen(piece, item), [&]<class R>(R) {
-      queue.launch(&copy_strided_kernel<R>, ceil_div(piece.numel, kThreads), kThreads,
-                   piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
+      queue.launch_early(&copy_strided_kernel<R>, ceil_div(piece.numel, kThreads), kThreads,
+                         piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
     });
   });
 }
@@ -186,9 +191,9 @@ template <class To, class From>
 void convert_plan(const Queue& queue, ElementwisePlan plan) {
   if (plan.dense && is_aligned(plan.data[0], 16) && is_aligned(plan.data[1], 16)) {
     constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
-    queue.launch(&convert_dense_kernel<To, From>, ceil_div(plan.numel, int64_t{kThreads} * V),
-                 kThreads, reinterpret_cast<To*>(plan.data[0]),
-                 reinterpret_cast<const From*>(plan.data[1]), plan.numel);
+    queue.launch_early(&convert_dense_kernel<To, From>, ceil_div(plan.numel, int64_t{kThreads} * V),
+                       kThreads, reinterpret_cast<To*>(plan.data[0]),
+                       reinterpret_cast<const From*>(plan.data[1]), plan.numel);
     return;
   }
   if (plan.dense) {
@@ -196,8 +201,8 @@ void convert_plan(const Queue& queue, ElementwisePlan plan) {
     flatten_dense(plan, items);
   }
   for_each_32bit_piece(plan, [&](const ElementwisePlan& piece) {
-    queue.launch(&convert_strided_kernel<To, From>, ceil_div(piece.numel, kThreads), kThreads,
-                 piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
+    queue.launch_early(&convert_strided_kernel<To, From>, ceil_div(piece.numel, kThreads), kThreads,
+                       piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
   });
 }
 

@@ -9,6 +9,7 @@ namespace {
 // element by element.
 template <class T>
 __global__ void __launch_bounds__(kThreads) fill_dense_kernel(T* data, T value, int64_t numel) {
+  await_earlier();
   constexpr int V = 16 / sizeof(T);
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const auto offset = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) % 16 / sizeof(T));
@@ -59,8 +60,8 @@ void fill(const Tensor& dst, Scalar value) {
     const T element = value.to<T>();
     if (plan.dense) {
       constexpr int V = 16 / sizeof(T);
-      queue.launch(&fill_dense_kernel<T>, ceil_div(plan.numel + V, int64_t{kThreads} * V), kThreads,
-                   reinterpret_cast<T*>(plan.data[0]), element, plan.numel);
+      queue.launch_early(&fill_dense_kernel<T>, ceil_div(plan.numel + V, int64_t{kThreads} * V),
+                         kThreads, reinterpret_cast<T*>(plan.data[0]), element, plan.numel);
       return;
     }
     for_each_32bit_piece(plan, [&](const ElementwisePlan& piece) {

@@ -26,6 +26,7 @@ template <class U>
 __global__ void __launch_bounds__(kThreads)
     index_select_kernel(U* out, const U* x, const int64_t* index, int64_t rows, int64_t picks,
                         int64_t n, int64_t units, FaultNote* note) {
+  await_earlier();
   const int64_t first = int64_t{blockIdx.x} * blockDim.y * kSelectRows + threadIdx.y;
   int64_t from[kSelectRows];  // -1: a row of zeros
 #pragma unroll
@@ -295,9 +296,9 @@ void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int d
   visit_unit(unit, [&]<class U>(U) {
     const auto units = static_cast<int64_t>(row_bytes / unit);
     const dim3 block = row_block(units);
-    queue.launch(&index_select_kernel<U>, ceil_div(rows, int64_t{block.y} * kSelectRows), block,
-                 out.data<U>(), x.data<U>(), index.data<int64_t>(), rows, picks, lines.n, units,
-                 fault_note(queue.index()));
+    queue.launch_early(&index_select_kernel<U>, ceil_div(rows, int64_t{block.y} * kSelectRows),
+                       block, out.data<U>(), x.data<U>(), index.data<int64_t>(), rows, picks,
+                       lines.n, units, fault_note(queue.index()));
   });
 }
 

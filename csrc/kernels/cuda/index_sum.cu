@@ -14,12 +14,13 @@
 namespace vt::cuda {
 namespace {
 
-constexpr int kPart = 64;  // elements of a run that one group of threads adds up
-constexpr int kBatch = 4;  // of them fetched together
+constexpr int kPart = 64;   // elements of a run that one group of threads adds up
+constexpr int kBatch = 16;  // of them fetched together
 
 __global__ void __launch_bounds__(kThreads)
     sum_keys_kernel(uint32_t* keys, const int64_t* index, int64_t count, int64_t n,
                     FaultNote* note) {
+  await_earlier();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int64_t at = index[i];
@@ -59,6 +60,7 @@ struct SumShape {
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads)
     sum_parts_kernel(T* out, const T* src, sum_t<T>* partial, Sorted sorted, SumShape shape) {
+  await_earlier();
   using A = sum_t<T>;
   const int64_t first = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   if (first >= sorted.picks) return;
@@ -108,6 +110,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     join_parts_kernel(T* out, const sum_t<T>* partial, Sorted sorted, SumShape shape) {
+  await_earlier();
   __shared__ int starts[kThreads / kPart + 2];
   __shared__ int found;
   const int64_t begin = int64_t{blockIdx.x} * kThreads, position = begin + threadIdx.x;
@@ -155,12 +158,12 @@ void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const So
     const T* from = src.data<T>() + done * sorted.picks * lines.inner;
     const dim3 grid(static_cast<unsigned>(ceil_div(sorted.picks, block.y)), outer);
     const auto kernel = packed ? &sum_parts_kernel<T, kVector> : &sum_parts_kernel<T, 1>;
-    queue.launch(kernel, grid, block, to, from, partial.get(), sorted,
-                 SumShape{lines.n, packs, slots});
+    queue.launch_early(kernel, grid, block, to, from, partial.get(), sorted,
+                       SumShape{lines.n, packs, slots});
     if (slots == 0) continue;
-    queue.launch(&join_parts_kernel<T>,
-                 dim3(static_cast<unsigned>(ceil_div(sorted.picks, kThreads)), outer), kThreads, to,
-                 partial.get(), sorted, SumShape{lines.n, lines.inner, slots});
+    queue.launch_early(&join_parts_kernel<T>,
+                       dim3(static_cast<unsigned>(ceil_div(sorted.picks, kThreads)), outer),
+                       kThreads, to, partial.get(), sorted, SumShape{lines.n, lines.inner, slots});
   }
 }
 
@@ -176,8 +179,8 @@ void index_sum(const Tensor& out, const Tensor& src, const Tensor& index, int di
   VT_CHECK(lines.n < std::numeric_limits<uint32_t>::max(), kRuntime, "index_add: dimension ", dim,
            " of ", out, " is larger than 2^32 - 2");
   RadixSort<uint32_t> sorter(queue, picks);
-  queue.launch(&sum_keys_kernel, ceil_div(picks, kThreads), kThreads, sorter.keys(),
-               index.data<int64_t>(), picks, lines.n, fault_note(queue.index()));
+  queue.launch_early(&sum_keys_kernel, ceil_div(picks, kThreads), kThreads, sorter.keys(),
+                     index.data<int64_t>(), picks, lines.n, fault_note(queue.index()));
   sorter.sort(std::bit_width(static_cast<uint64_t>(lines.n)), false);
   const Sorted sorted{sorter.keys(), sorter.positions(), picks, static_cast<uint32_t>(lines.n)};
   visit_dtype(out.dtype(),

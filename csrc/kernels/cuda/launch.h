@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "device/capture.h"
 #include "device/cuda/allocator.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
@@ -18,6 +19,25 @@ inline constexpr int kWarp = 32;
 inline constexpr int kThreads = 256;  // a block, unless a kernel says otherwise
 
 VT_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Note [Early starts]
+// In a captured step a kernel may be put on the device while the one before it in its stream still
+// runs: its blocks take the room that the last blocks of that one leave, and wait there, which
+// hides what a launch costs between two kernels. A kernel that is launched so begins, in every
+// thread, with await_earlier(), and touches memory only afterwards; then it ends after all that
+// came before it, as any other kernel does. VIBETENSOR_EARLY_STARTS=off has kernels start in turn.
+__device__ __forceinline__ void await_earlier() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The launch of a kernel that awaits what came earlier; an ordinary one where the device cannot
+// start kernels early, or should not.
+cudaError_t launch_awaiting(int index, const void* kernel, dim3 grid, dim3 block, void** arguments,
+                            size_t shared_bytes, cudaStream_t stream);
+
+// How a kernel may start: kEarly is for those that begin with await_earlier().
+enum class Start : bool { kInTurn, kEarly };
 
 // The device and the calling thread's stream of it, current for as long as this lives.
 class Queue {
@@ -38,11 +58,17 @@ class Queue {
               Arguments&&... arguments) const {
     launch_shared(kernel, grid, block, 0, std::forward<Arguments>(arguments)...);
   }
-  template <class... Parameters, class... Arguments>
+  template <Start kStart = Start::kInTurn, class... Parameters, class... Arguments>
   void launch_shared(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                      Arguments&&... arguments) const {
-    launch_copies(kernel, grid, block, shared_bytes,
-                  static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+    launch_copies<kStart>(kernel, grid, block, shared_bytes,
+                          static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+  }
+  // Note [Early starts]
+  template <class... Parameters, class... Arguments>
+  void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                    Arguments&&... arguments) const {
+    launch_shared<Start::kEarly>(kernel, grid, block, 0, std::forward<Arguments>(arguments)...);
   }
   // The most dynamic shared memory a block may have, once allow_shared() has asked for it.
   int64_t shared_limit() const {
@@ -56,20 +82,24 @@ class Queue {
                                  static_cast<int>(bytes)));
   }
   // `arguments` points to the kernel's parameters, in order.
+  template <Start kStart = Start::kInTurn>
   void launch_erased(const void* kernel, dim3 grid, dim3 block, void** arguments,
                      size_t shared_bytes = 0) const {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     const cudaError_t code =
-        cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_);
+        kStart == Start::kEarly && any_capture()
+            ? launch_awaiting(index_, kernel, grid, block, arguments, shared_bytes, stream_)
+            : cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_);
     if (VT_UNLIKELY(code != cudaSuccess)) fail_call(op_, code);
   }
 
  private:
-  template <class... Parameters>
+  template <Start kStart, class... Parameters>
   void launch_copies(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                      std::type_identity_t<Parameters>... copies) const {
     void* arguments[] = {static_cast<void*>(&copies)...};
-    launch_erased(reinterpret_cast<const void*>(kernel), grid, block, arguments, shared_bytes);
+    launch_erased<kStart>(reinterpret_cast<const void*>(kernel), grid, block, arguments,
+                          shared_bytes);
   }
 
   const char* op_;

@@ -48,6 +48,7 @@ __device__ __forceinline__ void walk(T* data, const Chunk& chunk, Vector&& vecto
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     list_squares_kernel(double* partial, const __grid_constant__ List list) {
+  await_earlier();
   using C = compute_t<T>;
   const Chunk chunk = chunk_of(list, blockIdx.x);
   C sum = 0;
@@ -70,6 +71,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class C>
 __global__ void __launch_bounds__(kThreads)
     list_norm_kernel(C* out, const double* partial, int64_t count) {
+  await_earlier();
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += partial[i];
   sum = block_sum<kThreads>(sum);
@@ -81,6 +83,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     list_clip_kernel(const __grid_constant__ List list, const compute_t<T>* norm,
                      compute_t<T> max_norm) {
+  await_earlier();
   using C = compute_t<T>;
   const C limit = max_norm / (*norm + C(1e-6));
   if (limit >= C(1)) return;  // not so for NaN, which must show
@@ -130,11 +133,11 @@ void norm_list(const Tensor& out, const std::vector<Tensor>& tensors) {
   const Scratch<double> partial(queue, chunks);
   visit_float("norm_list", tensors[0].dtype(), [&]<class T>(TypeTag<T>) {
     for_each_list(tensors, [&](const List& list, int64_t before) {
-      queue.launch(&list_squares_kernel<T>, list.first_chunk[list.count], kThreads,
-                   partial.get() + before, list);
+      queue.launch_early(&list_squares_kernel<T>, list.first_chunk[list.count], kThreads,
+                         partial.get() + before, list);
     });
-    queue.launch(&list_norm_kernel<compute_t<T>>, 1, kThreads, out.data<compute_t<T>>(),
-                 partial.get(), chunks);
+    queue.launch_early(&list_norm_kernel<compute_t<T>>, 1, kThreads, out.data<compute_t<T>>(),
+                       partial.get(), chunks);
   });
 }
 
@@ -142,8 +145,8 @@ void clip_list(const std::vector<Tensor>& tensors, const Tensor& norm, double ma
   const Queue queue("clip_list_", norm.device());
   visit_float("clip_list_", tensors[0].dtype(), [&]<class T>(TypeTag<T>) {
     for_each_list(tensors, [&](const List& list, int64_t) {
-      queue.launch(&list_clip_kernel<T>, list.first_chunk[list.count], kThreads, list,
-                   norm.data<compute_t<T>>(), max_norm);
+      queue.launch_early(&list_clip_kernel<T>, list.first_chunk[list.count], kThreads, list,
+                         norm.data<compute_t<T>>(), max_norm);
     });
   });
 }

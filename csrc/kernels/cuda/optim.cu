@@ -41,6 +41,7 @@ __global__ void __launch_bounds__(kThreads)
     update_kernel(T* param, const T* grad, compute_t<T>* state1, compute_t<T>* state2,
                   compute_t<T>* master, const float* grad_scale, int64_t n, Step eager,
                   const Step* live) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   if (begin >= n) return;
@@ -83,10 +84,11 @@ void update(const char* op, const Tensor& param, const Tensor& grad, const Tenso
       };
       constexpr TypeTag<T> kValue;
       constexpr TypeTag<C> kState;
-      queue.launch(&update_kernel<T, V, Step<C>>, ceil_div(end - begin, int64_t{kThreads} * V),
-                   kThreads, from(param, kValue), from(grad, kValue), from(state1, kState),
-                   from(state2, kState), from(master, kState), data_or_null<float>(grad_scale),
-                   end - begin, step, static_cast<const Step<C>*>(config.live));
+      queue.launch_early(
+          &update_kernel<T, V, Step<C>>, ceil_div(end - begin, int64_t{kThreads} * V), kThreads,
+          from(param, kValue), from(grad, kValue), from(state1, kState), from(state2, kState),
+          from(master, kState), data_or_null<float>(grad_scale), end - begin, step,
+          static_cast<const Step<C>*>(config.live));
     };
     constexpr int V = 16 / sizeof(C);
     const int64_t whole = aligned ? n / V * V : 0;
@@ -100,6 +102,7 @@ constexpr int64_t kSquaresChunk = 16384;  // elements a block: the sum depends o
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     squares_kernel(double* partial, const T* x, int64_t n, bool aligned) {
+  await_earlier();
   using C = compute_t<T>;
   constexpr int V = 16 / sizeof(T);
   const int64_t begin = blockIdx.x * kSquaresChunk,
@@ -126,6 +129,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class C>
 __global__ void __launch_bounds__(kThreads)
     squares_finish_kernel(C* out, const double* partial, int64_t count) {
+  await_earlier();
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += partial[i];
   sum = block_sum<kThreads>(sum);
@@ -151,10 +155,10 @@ void sum_of_squares(const Tensor& out, const Tensor& x) {
   const int64_t chunks = ceil_div(x.numel(), kSquaresChunk);
   const Scratch<double> partial(queue, chunks);
   visit_float("sum_of_squares", x.dtype(), [&]<class T>(TypeTag<T>) {
-    queue.launch(&squares_kernel<T>, chunks, kThreads, partial.get(), x.data<T>(), x.numel(),
-                 is_aligned(x.data(), 16));
-    queue.launch(&squares_finish_kernel<compute_t<T>>, 1, kThreads, out.data<compute_t<T>>(),
-                 partial.get(), chunks);
+    queue.launch_early(&squares_kernel<T>, chunks, kThreads, partial.get(), x.data<T>(), x.numel(),
+                       is_aligned(x.data(), 16));
+    queue.launch_early(&squares_finish_kernel<compute_t<T>>, 1, kThreads, out.data<compute_t<T>>(),
+                       partial.get(), chunks);
   });
 }
 

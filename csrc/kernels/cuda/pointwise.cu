@@ -55,8 +55,8 @@ void launch_strided(const Queue& queue, const PointwiseKernels& kernels,
   }
   auto packs = static_cast<uint32_t>(plan.numel / width);
   void* arguments[] = {&data, functor, &packs, &map, &repeated};
-  queue.launch_erased(packed ? kernels.strided_packs : kernels.strided, ceil_div(packs, kThreads),
-                      kThreads, arguments);
+  queue.launch_erased<Start::kEarly>(packed ? kernels.strided_packs : kernels.strided,
+                                     ceil_div(packs, kThreads), kThreads, arguments);
 }
 
 }  // namespace
@@ -81,8 +81,8 @@ void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& pl
       place(plan);
       int64_t numel = plan.numel;
       void* arguments[] = {&data, functor, &numel};
-      return queue.launch_erased(kernels.dense, ceil_div(numel, int64_t{kThreads} * kernels.vector),
-                                 kThreads, arguments);
+      return queue.launch_erased<Start::kEarly>(
+          kernels.dense, ceil_div(numel, int64_t{kThreads} * kernels.vector), kThreads, arguments);
     }
     strided = plan;
     flatten_dense(strided, inputs.item);

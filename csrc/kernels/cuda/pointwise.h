@@ -87,6 +87,7 @@ __device__ __forceinline__ auto apply(const typename Types::F& functor, std::ind
 template <template <class> class Functor, class T, size_t... I>
 __global__ void __launch_bounds__(kThreads)
     pointwise_dense_kernel(PointwiseData data, Functor<compute_t<T>> functor, int64_t numel) {
+  await_earlier();
   using Types = PointwiseTypes<Functor, sizeof...(I), T>;
   using Out = typename Types::Out;
   using C = typename Types::C;
@@ -112,6 +113,7 @@ template <template <class> class Functor, class T, int V, size_t... I>
 __global__ void __launch_bounds__(kThreads)
     pointwise_strided_kernel(PointwiseData data, Functor<compute_t<T>> functor, uint32_t packs,
                              PointwiseMap map, unsigned repeated) {
+  await_earlier();
   using Types = PointwiseTypes<Functor, sizeof...(I), T>;
   const uint32_t pack = blockIdx.x * kThreads + threadIdx.x;
   if (pack >= packs) return;

@@ -21,6 +21,7 @@ __device__ __forceinline__ int digit_of(K key, int shift) {
 template <class K>
 __global__ void __launch_bounds__(kThreads)
     count_digits_kernel(uint32_t* counts, const K* keys, int64_t count, int shift, int rounds) {
+  await_earlier();
   __shared__ uint32_t local[kDigits];
   local[threadIdx.x] = 0;
   __syncthreads();
@@ -40,6 +41,7 @@ __global__ void __launch_bounds__(kThreads)
     place_keys_kernel(K* out_keys, uint32_t* out_positions, const K* keys,
                       const uint32_t* positions, const uint32_t* starts, int64_t count, int shift,
                       int rounds) {
+  await_earlier();
   __shared__ uint32_t next[kDigits];
   __shared__ uint32_t warp_counts[kWarps][kDigits];
   const int warp = threadIdx.x / kWarp;
@@ -74,6 +76,7 @@ constexpr int kScanThreads = 1024, kScanItems = 8;
 // One block: the scans here are short (256 numbers for 4096 keys).
 __global__ void __launch_bounds__(kScanThreads)
     exclusive_scan_kernel(uint32_t* out, const uint32_t* in, int64_t count) {
+  await_earlier();
   __shared__ uint32_t warp_sums[kScanThreads / kWarp];
   __shared__ uint32_t tile_sum;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -128,7 +131,7 @@ int64_t tiles_of(int64_t count) { return ceil_div(count, int64_t{kThreads} * rou
 }  // namespace
 
 void exclusive_scan(const Queue& queue, uint32_t* out, const uint32_t* in, int64_t count) {
-  queue.launch(&exclusive_scan_kernel, 1, kScanThreads, out, in, count);
+  queue.launch_early(&exclusive_scan_kernel, 1, kScanThreads, out, in, count);
 }
 
 template <class K>
@@ -152,12 +155,12 @@ void RadixSort<K>::sort(int bits, bool numbered) {
   const int rounds = rounds_of(count_);
   uint32_t* digits = digit_memory_.get();
   for (int shift = 0; shift < bits; shift += kDigitBits, now_ ^= 1) {
-    queue_.launch(&count_digits_kernel<K>, tiles, kThreads, digits, keys_[now_], count_, shift,
-                  rounds);
+    queue_.launch_early(&count_digits_kernel<K>, tiles, kThreads, digits, keys_[now_], count_,
+                        shift, rounds);
     exclusive_scan(queue_, digits, digits, tiles * kDigits);
-    queue_.launch(&place_keys_kernel<K>, tiles, kThreads, keys_[now_ ^ 1], positions_[now_ ^ 1],
-                  keys_[now_], numbered || shift > 0 ? positions_[now_] : nullptr, digits, count_,
-                  shift, rounds);
+    queue_.launch_early(
+        &place_keys_kernel<K>, tiles, kThreads, keys_[now_ ^ 1], positions_[now_ ^ 1], keys_[now_],
+        numbered || shift > 0 ? positions_[now_] : nullptr, digits, count_, shift, rounds);
   }
 }
 

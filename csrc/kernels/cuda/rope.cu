@@ -25,6 +25,7 @@ struct RopeShape {
 template <class T, int kPairs, bool kInterleaved>
 __global__ void __launch_bounds__(kThreads)
     rope_kernel(T* out, const T* x, RopeShape shape, WalkMap x_heads, WalkMap out_heads) {
+  await_earlier();
   using C = compute_t<T>;
   const uint32_t unit = blockIdx.x * kThreads + threadIdx.x;
   if (unit >= shape.units) return;
@@ -126,8 +127,8 @@ void rope(const Tensor& out, const Tensor& x, const RopeConfig& config) {
       shape.sign = config.inverse ? -1 : 1;
       const dim3 grid(static_cast<unsigned>(ceil_div(units, kThreads)),
                       static_cast<unsigned>(ceil_div(shape.heads, shape.heads_together)));
-      queue.launch(&rope_kernel<T, kPairs, kInterleaved>, grid, kThreads, out.data<T>(),
-                   x.data<T>(), shape, WalkMap(x_heads), WalkMap(out_heads));
+      queue.launch_early(&rope_kernel<T, kPairs, kInterleaved>, grid, kThreads, out.data<T>(),
+                         x.data<T>(), shape, WalkMap(x_heads), WalkMap(out_heads));
     };
     const bool packed = packs_fit(x, V) && packs_fit(out, V);
     if (config.interleaved) {

@@ -1,5 +1,6 @@
 // The kernel that multiplies float32 matrices on tensor cores, each number in three pieces.
 #pragma once
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/split/load.h"
 #include "kernels/cuda/split/store.h"
 #include "kernels/cuda/split/wgmma.h"
@@ -134,6 +135,7 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
 template <Order kA, Order kB>
 __global__ void __launch_bounds__(kThreads, 1)
     split_product_kernel(const __grid_constant__ Product p) {
+  await_earlier();
   extern __shared__ __align__(128) float4 shared[];
   char* const pieces = reinterpret_cast<char*>(shared + kAhead * 2 * kTileLines);
   const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(pieces));

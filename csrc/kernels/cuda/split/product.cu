@@ -16,6 +16,7 @@ using namespace split;
 // Adds the parts of k in their order.
 __global__ void __launch_bounds__(256)
     add_parts_kernel(const float* sums, const Store store, int m, int n, int parts) {
+  await_earlier();
   const int fours = (n + 3) / 4;
   const int64_t at = int64_t{blockIdx.x} * 256 + threadIdx.x;
   if (at >= int64_t{m} * fours) return;
@@ -53,7 +54,7 @@ template <Order kA, Order kB>
 void launch(const Queue& queue, const Product& p, unsigned grid) {
   const auto kernel = &split_product_kernel<kA, kB>;
   queue.allow_shared(reinterpret_cast<const void*>(kernel), kSharedBytes);
-  queue.launch_shared(kernel, grid, split::kThreads, kSharedBytes, p);
+  queue.launch_shared<Start::kEarly>(kernel, grid, split::kThreads, kSharedBytes, p);
 }
 
 // Is the GPU of the architecture that the kernels are made for?
@@ -126,9 +127,10 @@ bool split_gemm(const Gemm& g) {
   else launch<Order::kInner, Order::kInner>(queue, p, grid);
   if (plan.parts > 1) {
     const int64_t fours = g.m * ceil_div(g.n, 4);
-    queue.launch(&add_parts_kernel,
-                 dim3(static_cast<unsigned>(ceil_div(fours, 256)), static_cast<unsigned>(g.batch)),
-                 256, sums.get(), p.store, p.m, p.n, p.parts);
+    queue.launch_early(
+        &add_parts_kernel,
+        dim3(static_cast<unsigned>(ceil_div(fours, 256)), static_cast<unsigned>(g.batch)), 256,
+        sums.get(), p.store, p.m, p.n, p.parts);
   }
   return true;
 }
