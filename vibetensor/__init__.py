@@ -14,9 +14,11 @@ from vibetensor._C import (
 )
 from vibetensor.captured import CapturedStep, capture
 from vibetensor.replay import StaleGraphError, on_replay
+from vibetensor.tuning import products
 
 _C.set_library_search_paths(_libraries.folders())
 tuning.load()
+products.load()
 
 __all__ = [
     "CapturedStep",

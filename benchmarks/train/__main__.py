@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train import loops
+from benchmarks.train import loops, products
 from benchmarks.train.cases import CASES, Case
 
 _PEAK_BF16 = 989.4e12  # dense FLOP/s of an H100 SXM or H200 by their datasheets
@@ -34,6 +34,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="turns that each side takes")
     parser.add_argument("--round-seconds", type=float, default=1.0, help="length of a turn")
     parser.add_argument("--out", type=Path, help="file for the result and facts about the machine")
+    parser.add_argument(
+        "--tune-products",
+        type=Path,
+        metavar="FILE",
+        help="time the matrix products of the steps instead, and write the best algorithms",
+    )
     arguments = parser.parse_args()
 
     import torch
@@ -44,11 +50,17 @@ def main() -> int:
     threads = arguments.threads or _C.get_num_threads()
     torch.set_num_threads(threads)
     _C.set_num_threads(threads)
+    chosen = [
+        case
+        for case in CASES
+        if case.device == arguments.device
+        and (not arguments.cases or any(part in case.name for part in arguments.cases))
+    ]
+    if arguments.tune_products:
+        products.tune(chosen, arguments.modes, arguments.tune_products)
+        return 0
     rows = []
-    for case in CASES:
-        chosen = not arguments.cases or any(part in case.name for part in arguments.cases)
-        if not chosen or case.device != arguments.device:
-            continue
+    for case in chosen:
         row = _row(case, arguments.modes or _modes(case), arguments.rounds, arguments.round_seconds)
         print(json.dumps(row), flush=True)
         rows.append(row)

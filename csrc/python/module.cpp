@@ -12,6 +12,7 @@
 #include "python/bind_profiler.h"
 #include "python/bind_runtime.h"
 #include "python/bind_sharding.h"
+#include "python/bind_tunable.h"
 #include "python/conversion.h"
 #include "python/fabric_type.h"
 #include "python/generated.h"
@@ -88,4 +89,5 @@ PYBIND11_MODULE(_C, module) {
   bind_collectives(module);
   bind_sharding(module);
   bind_parallel(module);
+  bind_tunable(module);
 }

@@ -1,6 +1,6 @@
 """`torch.cuda`: the GPUs of this process, their streams and memory. It imports without a GPU."""
 
-from vibetensor.cuda import memory, nvtx
+from vibetensor.cuda import memory, nvtx, tunable
 from vibetensor.cuda.devices import (
     can_device_access_peer,
     current_device,
@@ -89,4 +89,5 @@ __all__ = [
     "set_stream",
     "stream",
     "synchronize",
+    "tunable",
 ]

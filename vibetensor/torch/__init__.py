@@ -126,6 +126,7 @@ sys.modules.update(
             "cuda": cuda,
             "cuda.memory": cuda.memory,
             "cuda.nvtx": cuda.nvtx,
+            "cuda.tunable": cuda.tunable,
             "nn": nn,
             "nn.functional": nn.functional,
             "nn.init": nn.init,

@@ -1,312 +1,44 @@
-// Plans for matrix products: descriptors and the chosen algorithm, kept by shape.
+// Products through cuBLASLt: a plan of each thread for each shape that it has seen.
 #include "kernels/cuda/vendor/cublaslt.h"
 
-#include <algorithm>
-#include <bit>
-#include <cstring>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <unordered_map>
-#include <vector>
 
 #include "base/error.h"
 #include "device/capture.h"
-#include "device/cuda/allocator.h"
-#include "device/cuda/check.h"
 #include "device/cuda/device.h"
-#include "device/cuda/stream.h"
-#include "device/vendor_library.h"
-#include "kernels/cuda/vendor/cublaslt_abi.h"
-#include "kernels/settings.h"
+#include "kernels/cuda/vendor/product_plan.h"
+#include "kernels/cuda/vendor/product_tuning.h"
+#include "kernels/product_choices.h"
 
 namespace vt::cuda {
 namespace {
 
 using namespace cublaslt;
 
-constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 constexpr size_t kMaxPlans = 4096;  // a thread; more shapes than this start over
 
-struct Api {
-  VendorLibrary library{"cuBLASLt", {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas"};
-  CreateFn* create = library.function<CreateFn>("cublasLtCreate");
-  MatmulDescCreateFn* desc_create =
-      library.function<MatmulDescCreateFn>("cublasLtMatmulDescCreate");
-  MatmulDescDestroyFn* desc_destroy =
-      library.function<MatmulDescDestroyFn>("cublasLtMatmulDescDestroy");
-  MatmulDescSetFn* desc_set = library.function<MatmulDescSetFn>("cublasLtMatmulDescSetAttribute");
-  LayoutCreateFn* layout_create = library.function<LayoutCreateFn>("cublasLtMatrixLayoutCreate");
-  LayoutDestroyFn* layout_destroy =
-      library.function<LayoutDestroyFn>("cublasLtMatrixLayoutDestroy");
-  LayoutSetFn* layout_set = library.function<LayoutSetFn>("cublasLtMatrixLayoutSetAttribute");
-  PreferenceCreateFn* preference_create =
-      library.function<PreferenceCreateFn>("cublasLtMatmulPreferenceCreate");
-  PreferenceDestroyFn* preference_destroy =
-      library.function<PreferenceDestroyFn>("cublasLtMatmulPreferenceDestroy");
-  PreferenceSetFn* preference_set =
-      library.function<PreferenceSetFn>("cublasLtMatmulPreferenceSetAttribute");
-  HeuristicFn* heuristic = library.function<HeuristicFn>("cublasLtMatmulAlgoGetHeuristic");
-  MatmulFn* matmul = library.function<MatmulFn>("cublasLtMatmul");
+struct Plans {
+  uint64_t generation = 0;  // of the choices that they were made by
+  std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash> by_key;
 };
-
-const Api& api() {
-  static const auto* const instance =
-      new Api;  // a failed search is tried again at the next product
-  return *instance;
-}
-
-void check(Status status, const char* call) {
-  VT_CHECK(status == kSuccess, kRuntime, "matmul: ", call, " failed with cuBLAS status ", status);
-}
-
-Handle handle_of_device(int index) {
-  static std::once_flag once[kMaxDevices];
-  static Handle handles[kMaxDevices];
-  std::call_once(once[index], [&] { check(api().create(&handles[index]), "cublasLtCreate"); });
-  return handles[index];
-}
-
-// Scratch of one stream; products of a stream run one after the other, so they share it.
-void* workspace_of(int index, cudaStream_t stream) {
-  struct Entry {
-    int index;
-    cudaStream_t stream;
-    void* data;
-  };
-  static std::mutex mutex;
-  static auto* const entries = new std::vector<Entry>;
-  thread_local Entry t_last{-1, nullptr, nullptr};
-  if (t_last.index == index && t_last.stream == stream) return t_last.data;
-  std::lock_guard lock(mutex);
-  for (const Entry& entry : *entries)
-    if (entry.index == index && entry.stream == stream) return (t_last = entry).data;
-  entries->push_back({index, stream, allocate(index, kWorkspaceBytes)});
-  return (t_last = entries->back()).data;
-}
-
-// A matrix as cuBLASLt sees it: column-major, perhaps transposed. `rows` is what op() gives.
-struct Operand {
-  Operation operation;
-  int64_t ld;
-};
-
-// A column-major view of rows x cols elements at r * row_stride + c * column_stride.
-std::optional<Operand> as_column_major(int64_t rows, int64_t cols, int64_t row_stride,
-                                       int64_t column_stride) {
-  const bool plain = (row_stride == 1 || rows == 1) && (cols == 1 || column_stride >= rows);
-  const bool transposed = (column_stride == 1 || cols == 1) && (rows == 1 || row_stride >= cols);
-  const Operand as_plain{kNoTranspose, cols == 1 ? rows : column_stride};
-  const Operand as_transposed{kTranspose, rows == 1 ? cols : row_stride};
-  if (plain && (!transposed || rows >= cols)) return as_plain;
-  if (transposed) return as_transposed;
-  return std::nullopt;
-}
-
-// Everything that a plan depends on. All fields are of 8 bytes, so that it is compared and hashed
-// as memory.
-struct Key {
-  int64_t device, dtype, m, n, k, batch;
-  int64_t a_operation, a_ld, a_stride, b_operation, b_ld, b_stride, out_ld, out_stride;
-  int64_t alignments, epilogue, aux_ld, tf32;
-
-  bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
-};
-
-struct KeyHash {
-  size_t operator()(const Key& key) const {
-    int64_t words[sizeof(Key) / 8];
-    std::memcpy(words, &key, sizeof key);
-    uint64_t hash = 0;
-    for (int64_t word : words)
-      hash = (std::rotl(hash, 23) ^ static_cast<uint64_t>(word)) * 0x9E3779B97F4A7C15u;
-    return hash ^ hash >> 32;
-  }
-};
-
-struct Types {
-  cudaDataType_t data, scale;
-  ComputeType compute;
-};
-
-Types types_of(DType dtype, bool tf32) {
-  switch (dtype) {
-    case DType::kF16: return {CUDA_R_16F, CUDA_R_32F, kCompute32F};
-    case DType::kBF16: return {CUDA_R_16BF, CUDA_R_32F, kCompute32F};
-    case DType::kF32: return {CUDA_R_32F, CUDA_R_32F, tf32 ? kCompute32FFastTF32 : kCompute32F};
-    case DType::kF64: return {CUDA_R_64F, CUDA_R_64F, kCompute64F};
-    default:
-      fail(ErrorKind::kRuntime, "matmul: not implemented on CUDA for ", name(dtype),
-           "; convert to a float type");
-  }
-}
-
-// Descriptors belong to one thread, because pointers are written into them; the choice of algorithm
-// is shared.
-class Plan {
- public:
-  Plan(const Key& key, const Gemm& gemm) {
-    const Types types = types_of(static_cast<DType>(key.dtype), key.tf32);
-    check(api().desc_create(&desc_, types.compute, types.scale), "cublasLtMatmulDescCreate");
-    const auto a_operation = static_cast<int32_t>(key.a_operation),
-               b_operation = static_cast<int32_t>(key.b_operation);
-    set(kDescTransA, a_operation);
-    set(kDescTransB, b_operation);
-    if (key.epilogue != kEpilogueDefault) set(kDescEpilogue, static_cast<uint32_t>(key.epilogue));
-    if (key.aux_ld) set(kDescAuxLd, key.aux_ld);
-    point_to(gemm);  // the choice of algorithm looks at them
-    a_ = layout(types.data, key.n, key.k, a_operation, key.a_ld, key.batch, key.a_stride);
-    b_ = layout(types.data, key.k, key.m, b_operation, key.b_ld, key.batch, key.b_stride);
-    out_ = layout(types.data, key.n, key.m, kNoTranspose, key.out_ld, key.batch, key.out_stride);
-  }
-  ~Plan() {
-    for (MatrixLayout layout : {a_, b_, out_})
-      if (layout) api().layout_destroy(layout);
-    if (desc_) api().desc_destroy(desc_);
-  }
-  Plan(const Plan&) = delete;
-  Plan& operator=(const Plan&) = delete;
-
-  template <class T>
-  void set(DescAttribute attribute, const T& value) {
-    check(api().desc_set(desc_, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
-  }
-
-  // Writes into the descriptor what differs between calls of one plan.
-  void point_to(const Gemm& gemm) {
-    if (gemm.bias) set(kDescBiasPointer, gemm.bias);
-    if (const void* aux = gemm.aux.data) set(kDescAuxPointer, aux);
-  }
-
-  std::optional<Heuristic> choose(const Key& key) const {
-    Preference preference = nullptr;
-    check(api().preference_create(&preference), "cublasLtMatmulPreferenceCreate");
-    auto prefer = [&](PreferenceAttribute attribute, auto value) {
-      check(api().preference_set(preference, attribute, &value, sizeof value),
-            "cublasLtMatmulPreferenceSetAttribute");
-    };
-    prefer(kPreferMaxWorkspace, uint64_t{kWorkspaceBytes});
-    prefer(kPreferReductionMask, kReduceInComputeType);
-    prefer(kPreferAlignA, static_cast<uint32_t>(key.alignments & 0xff));
-    prefer(kPreferAlignB, static_cast<uint32_t>(key.alignments >> 8 & 0xff));
-    prefer(kPreferAlignC, static_cast<uint32_t>(key.alignments >> 16 & 0xff));
-    prefer(kPreferAlignD, static_cast<uint32_t>(key.alignments >> 16 & 0xff));
-    Heuristic found{};
-    int count = 0;
-    const Status status = api().heuristic(handle_of_device(static_cast<int>(key.device)), desc_, a_,
-                                          b_, out_, out_, preference, 1, &found, &count);
-    api().preference_destroy(preference);
-    if (status == kNotSupported || (status == kSuccess && (count == 0 || found.state != kSuccess)))
-      return std::nullopt;
-    check(status, "cublasLtMatmulAlgoGetHeuristic");
-    return found;
-  }
-
-  Status run(int index, const Gemm& gemm, const void* alpha, const void* beta) {
-    const cudaStream_t stream = current_stream(index);
-    void* workspace = nullptr;
-    // A graph may run beside eager work or another graph, so its scratch is in its own memory.
-    const bool captured = heuristic.workspace && active_capture(gemm.device) != nullptr;
-    if (captured) workspace = allocate(index, heuristic.workspace);
-    else if (heuristic.workspace) workspace = workspace_of(index, stream);
-    const Status status =
-        api().matmul(handle_of_device(index), desc_, alpha, gemm.b.data, a_, gemm.a.data, b_, beta,
-                     gemm.out.data, out_, gemm.out.data, out_, &heuristic.algorithm, workspace,
-                     heuristic.workspace, stream);
-    if (captured) deallocate(index, workspace);
-    return status;
-  }
-
-  Heuristic heuristic{};
-
- private:
-  static MatrixLayout layout(cudaDataType_t type, int64_t rows, int64_t cols, int32_t operation,
-                             int64_t ld, int64_t batch, int64_t stride) {
-    if (operation == kTranspose) std::swap(rows, cols);
-    MatrixLayout result = nullptr;
-    check(api().layout_create(&result, type, rows, cols, ld), "cublasLtMatrixLayoutCreate");
-    const auto count = static_cast<int32_t>(batch);
-    check(api().layout_set(result, kLayoutBatchCount, &count, sizeof count),
-          "cublasLtMatrixLayoutSetAttribute");
-    check(api().layout_set(result, kLayoutBatchStride, &stride, sizeof stride),
-          "cublasLtMatrixLayoutSetAttribute");
-    return result;
-  }
-
-  MatmulDesc desc_ = nullptr;
-  MatrixLayout a_ = nullptr, b_ = nullptr, out_ = nullptr;  // a_ is the caller's b: see make_key
-};
-
-// The algorithm for a key, asked for once a process. nullopt: cuBLASLt has none.
-std::optional<Heuristic> heuristic_for(const Key& key, const Plan& plan) {
-  static std::mutex mutex;
-  static auto* const known = new std::unordered_map<Key, std::optional<Heuristic>, KeyHash>;
-  std::lock_guard lock(mutex);
-  if (auto found = known->find(key); found != known->end()) return found->second;
-  return known->emplace(key, plan.choose(key)).first->second;
-}
 
 // Null where cuBLASLt has no algorithm for the key.
 Plan* plan_for(const Key& key, const Gemm& gemm) {
-  thread_local std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash> t_plans;
-  if (auto found = t_plans.find(key); VT_LIKELY(found != t_plans.end())) return found->second.get();
-  auto plan = std::make_unique<Plan>(key, gemm);
-  const std::optional<Heuristic> heuristic = heuristic_for(key, *plan);
-  if (heuristic) plan->heuristic = *heuristic;
-  else plan.reset();
-  if (t_plans.size() >= kMaxPlans) t_plans.clear();
-  return t_plans.emplace(key, std::move(plan)).first->second.get();
-}
-
-uint32_t epilogue_of(const Gemm& g) {
-  const uint32_t bias = g.bias ? kEpilogueBias : 0;
-  switch (g.epilogue) {
-    case GemmEpilogue::kGelu: return (g.aux.data ? kEpilogueGeluAux : kEpilogueGelu) | bias;
-    case GemmEpilogue::kGeluBackward: return kEpilogueGeluBackward;
-    case GemmEpilogue::kNone: break;
+  thread_local Plans t_plans;
+  const uint64_t generation = product_choices().generation();
+  if (VT_UNLIKELY(t_plans.generation != generation || t_plans.by_key.size() >= kMaxPlans)) {
+    t_plans.by_key.clear();
+    t_plans.generation = generation;
   }
-  return bias ? bias : kEpilogueDefault;
-}
-
-int64_t alignment_of(const void* data) {
-  return std::min<int64_t>(16,
-                           int64_t{1} << std::countr_zero(reinterpret_cast<uintptr_t>(data) | 16));
-}
-
-// cuBLASLt is column-major, so the row-major product is asked for as out^T = b^T a^T: its A is our
-// b, its B our a.
-Key make_key(const Gemm& g) {
-  const auto a = as_column_major(g.n, g.k, g.b.column_stride, g.b.row_stride);
-  const auto b = as_column_major(g.k, g.m, g.a.column_stride, g.a.row_stride);
-  VT_CHECK(a && b && (g.m == 1 || g.out.row_stride >= g.n), kRuntime, "matmul: strides (",
-           g.a.row_stride, ", ", g.a.column_stride, ") of the ", g.m, 'x', g.k, " matrix, (",
-           g.b.row_stride, ", ", g.b.column_stride, ") of the ", g.k, 'x', g.n, " matrix and (",
-           g.out.row_stride, ", ", g.out.column_stride,
-           ") of the result are not those of a matrix or its transpose; call contiguous() first");
-  int64_t out_alignment = alignment_of(g.out.data);
-  for (const void* other : {g.bias, static_cast<const void*>(g.aux.data)})
-    if (other) out_alignment = std::min(out_alignment, alignment_of(other));
-  return {.device = g.device.index,
-          .dtype = static_cast<int64_t>(g.dtype),
-          .m = g.m,
-          .n = g.n,
-          .k = g.k,
-          .batch = g.batch,
-          .a_operation = a->operation,
-          .a_ld = a->ld,
-          .a_stride = g.batch == 1 ? 0 : g.b.batch_stride,
-          .b_operation = b->operation,
-          .b_ld = b->ld,
-          .b_stride = g.batch == 1 ? 0 : g.a.batch_stride,
-          .out_ld = g.m == 1 ? g.n : g.out.row_stride,
-          .out_stride = g.batch == 1 ? 0 : g.out.batch_stride,
-          .alignments = alignment_of(g.b.data) | alignment_of(g.a.data) << 8 | out_alignment << 16,
-          .epilogue = epilogue_of(g),
-          .aux_ld = !g.aux.data ? 0
-                    : g.m == 1  ? g.n
-                                : g.aux.row_stride,
-          .tf32 = g.dtype == DType::kF32 &&
-                  kernel_settings().float32_products == Float32Products::kTF32};
+  if (auto found = t_plans.by_key.find(key); VT_LIKELY(found != t_plans.by_key.end())) {
+    Plan* const plan = found->second.get();
+    if (VT_LIKELY(!plan || !plan->provisional || any_capture())) return plan;
+    t_plans.by_key.erase(found);
+  }
+  auto plan = std::make_unique<Plan>(key, gemm);
+  if (!choose_algorithm(key, *plan)) plan.reset();
+  return t_plans.by_key.emplace(key, std::move(plan)).first->second.get();
 }
 
 }  // namespace
@@ -314,8 +46,7 @@ Key make_key(const Gemm& g) {
 bool cublaslt_gemm(const Gemm& gemm) {
   // Its GELU takes the fast tanh of the hardware, good to 11 bits: enough for 16-bit floats only.
   if (gemm.epilogue != GemmEpilogue::kNone && item_size(gemm.dtype) > 2) return false;
-  const int index = gemm.device.index;
-  DeviceGuard guard(index);
+  DeviceGuard guard(gemm.device.index);
   const Key key = make_key(gemm);
   Plan* plan = plan_for(key, gemm);
   if (!plan && key.epilogue != kEpilogueDefault) return false;
@@ -323,11 +54,7 @@ bool cublaslt_gemm(const Gemm& gemm) {
            gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x', gemm.n, " of ", name(gemm.dtype), " on ",
            gemm.device);
   plan->point_to(gemm);
-  const double alpha = gemm.alpha, beta = gemm.beta;
-  const float alpha_f32 = static_cast<float>(alpha), beta_f32 = static_cast<float>(beta);
-  const bool wide = gemm.dtype == DType::kF64;
-  const Status status = plan->run(index, gemm, wide ? static_cast<const void*>(&alpha) : &alpha_f32,
-                                  wide ? static_cast<const void*>(&beta) : &beta_f32);
+  const Status status = plan->run(gemm);
   VT_CHECK(status == kSuccess, kRuntime, "matmul: cublasLtMatmul failed with cuBLAS status ",
            status, " for ", gemm.batch, " products ", gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x',
            gemm.n, " of ", name(gemm.dtype), " on ", gemm.device);

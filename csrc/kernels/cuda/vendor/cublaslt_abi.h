@@ -49,6 +49,13 @@ enum PreferenceAttribute : int {
   kPreferAlignC = 7,
   kPreferAlignD = 8,
 };
+enum AlgorithmAttribute : int {
+  kAlgorithmId = 0,
+  kAlgorithmTile = 1,
+  kAlgorithmSplits = 2,
+  kAlgorithmReduction = 3
+};
+inline constexpr uint32_t kNoReduction = 0;
 // Sums of a split product in the compute type, by a second kernel in fixed order.
 inline constexpr uint32_t kReduceInComputeType = 2;
 
@@ -77,6 +84,12 @@ using PreferenceSetFn = Status(Preference, int attribute, const void* value, siz
 using HeuristicFn = Status(Handle, MatmulDesc, MatrixLayout a, MatrixLayout b, MatrixLayout c,
                            MatrixLayout d, Preference, int requested, Heuristic* results,
                            int* returned);
+using AlgorithmCheckFn = Status(Handle, MatmulDesc, MatrixLayout a, MatrixLayout b, MatrixLayout c,
+                                MatrixLayout d, const Algorithm*, Heuristic* result);
+using AlgorithmGetFn = Status(const Algorithm*, int attribute, void* value, size_t bytes,
+                              size_t* written);
+using AlgorithmSetFn = Status(Algorithm*, int attribute, const void* value, size_t bytes);
+using VersionFn = size_t();
 using MatmulFn = Status(Handle, MatmulDesc, const void* alpha, const void* a, MatrixLayout,
                         const void* b, MatrixLayout, const void* beta, const void* c, MatrixLayout,
                         void* d, MatrixLayout, const Algorithm*, void* workspace,
