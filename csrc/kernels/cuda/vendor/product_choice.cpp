@@ -99,12 +99,13 @@ std::optional<ProductChoice> tune(const Key& key) {
   const std::optional<Measured> measured = measure(key);
   if (!measured) return std::nullopt;
   Problem problem = problem_of(key);
-  return product_choices().add_tuned(target_of(static_cast<int>(key.device)),
-                                     {.op = std::move(problem.first),
-                                      .params = std::move(problem.second),
-                                      .solution = text_of(measured->best.algorithm),
-                                      .milliseconds = measured->milliseconds,
-                                      .default_milliseconds = measured->default_milliseconds});
+  return product_choices().add_tuned(
+      target_of(static_cast<int>(key.device)),
+      {.op = std::move(problem.first),
+       .params = std::move(problem.second),
+       .solution = measured->best ? text_of(*measured->best) : "Default",
+       .milliseconds = measured->milliseconds,
+       .default_milliseconds = measured->default_milliseconds});
 }
 
 }  // namespace

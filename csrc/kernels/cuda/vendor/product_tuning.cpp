@@ -89,8 +89,8 @@ class Trial {
     std::ranges::stable_sort(order, {}, [](const Candidate* each) { return each->median(); });
     for (const Candidate* each : order)
       if (each->median() < first * kGain && repeats(*each))
-        return Measured{each->found, each->median(), first};
-    return Measured{candidates_[0].found, first, first};
+        return Measured{each->found.algorithm, each->median(), first};
+    return Measured{std::nullopt, first, first};
   }
 
  private:
@@ -100,7 +100,7 @@ class Trial {
     if (candidates_.empty()) return;
     for (size_t workspace : {kWorkspaceBytes, kMostWorkspaceBytes})
       for (const Heuristic& each : plan_.candidates(key_, workspace, kAsked))
-        if (is_reproducible(each.algorithm)) add(each);
+        if (is_reproducible(each.algorithm) && plan_.checked(key_, each.algorithm)) add(each);
   }
 
   void add(const Heuristic& found) {

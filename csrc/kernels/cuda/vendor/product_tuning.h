@@ -12,7 +12,7 @@ namespace vt::cuda::cublaslt {
 bool choose_algorithm(const Key& key, Plan& plan);
 
 struct Measured {
-  Heuristic best;
+  std::optional<Algorithm> best;              // nullopt: the heuristic's first
   double milliseconds, default_milliseconds;  // of the best and of the heuristic's first
 };
 
