@@ -51,16 +51,33 @@ class Report:
     findings: list[dict[str, str]] = field(default_factory=list)
     counted: int = 0  # by the sanitizer's own summaries
     no_summary: int = 0  # processes that were ended before it
-    suite: dict[str, Any] = field(default_factory=dict)
+    suite: int = 0  # tests that there are, without those left out
+    chosen: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+class Group:
+    """Tests that are collected together, with a queue of their own."""
+
+    def __init__(self, path: str, folder: Path) -> None:
+        self.path, self.folder = path, folder / path.replace("/", "_")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def left(self) -> int:
+        """How many tests wait; 1 as long as that is not known."""
+        found = [n for f in self.folder.glob("results-*.jsonl") for n in lines(f)[:1]]
+        next_ = self.folder / "next"
+        taken = int(next_.read_text() or 0) if next_.exists() else 0
+        return max(found[0]["chosen"] - taken, 0) if found else 1
 
 
 class Worker:
     """One process of pytest under the sanitizer."""
 
-    def __init__(self, args: argparse.Namespace, folder: Path, number: int, turn: int) -> None:
-        self.number, self.turn = number, turn
-        self.log = folder / f"log-{number}-{turn}.txt"
-        name = f"{number}-{turn}"
+    def __init__(self, args: argparse.Namespace, group: Group, number: int, turn: int) -> None:
+        self.number, self.turn, self.group = number, turn, group
+        folder, name = group.folder, f"{number}-{turn}"
+        self.log = folder / f"log-{name}.txt"
         command = [sys.executable, "-m", "pytest", "-p", "sanitizer_queue", "-q", "-s"]
         command += ["-p", "no:cacheprovider", "-m", args.mark, "--timeout", str(args.test_seconds)]
         command += ["--queue", str(folder), "--queue-worker", name, "--tb=short"]
@@ -76,7 +93,7 @@ class Worker:
         own["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         with self.log.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [*command, *args.tests],
+                [*command, group.path],
                 cwd=ROOT,
                 env={**os.environ, **own},
                 stdout=log,
@@ -90,20 +107,18 @@ class Worker:
         self.process.wait()
 
 
-def run_all(args: argparse.Namespace, folder: Path) -> None:
-    """Keeps the processes going until the queue is empty or time is up."""
-    running = [Worker(args, folder, number, 0) for number in range(args.jobs)]
+def run_all(args: argparse.Namespace, groups: list[Group]) -> None:
+    """Keeps the processes going until all queues are empty or time is up."""
+    running = [Worker(args, groups[n % len(groups)], n, 0) for n in range(args.jobs)]
     try:
         while running and time.time() < args.until + args.grace:
             time.sleep(0.2)
             for worker in [w for w in running if w.process.poll() is not None]:
                 running.remove(worker)
-                # One that took its test with it is followed by another.
-                notes = lines(folder / f"results-{worker.number}-{worker.turn}.jsonl")
-                broken = (bool(notes) and "start" in notes[-1]) or worker.process.returncode < 0
-                broken = broken or any(n.get("outcome") == "failed" for n in notes[-2:])
-                if broken and worker.turn < 20 and time.time() < args.until - 5:
-                    running.append(Worker(args, folder, worker.number, worker.turn + 1))
+                # The next one helps where most is left: often where an error ended this one.
+                group = max(groups, key=Group.left)
+                if group.left() and worker.turn < 50 and time.time() < args.until - 5:
+                    running.append(Worker(args, group, worker.number, worker.turn + 1))
     finally:
         for worker in running:
             worker.end()
@@ -120,14 +135,19 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def read_all(folder: Path, tool: str) -> Report:
+def read_all(groups: list[Group], tool: str) -> Report:
     """Joins the lists and logs of all processes."""
     report = Report()
-    for file in sorted(folder.glob("results-*.jsonl")):
+    counted: set[Path] = set()
+    for file in [f for g in groups for f in sorted(g.folder.glob("results-*.jsonl"))]:
         last = None
         for note in lines(file):
             if "suite" in note:
-                report.suite = {k: note[k] for k in ("suite", "chosen", "left_out")}
+                if file.parent not in counted:
+                    counted.add(file.parent)
+                    report.suite += note["suite"]
+                    report.chosen += note["chosen"]
+                    report.left_out.update(note["left_out"])
             elif "start" in note:
                 last = note["start"]
             else:
@@ -140,7 +160,7 @@ def read_all(folder: Path, tool: str) -> Report:
                     report.texts[name] = note["text"]
         if last is not None:
             report.ended.append(last)
-    for file in sorted(folder.glob("log-*.txt")):
+    for file in [f for g in groups for f in sorted(g.folder.glob("log-*.txt"))]:
         test, done = "", False
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("@@ "):
@@ -152,6 +172,17 @@ def read_all(folder: Path, tool: str) -> Report:
                 report.findings.append({"during or after": test, "what": found[1]})
         report.no_summary += not done and tool != "none"
     return report
+
+
+def folders() -> list[str]:
+    """The folders with CUDA tests, that with most lines first: it gets processes first."""
+    sizes: Counter[str] = Counter()
+    for file in (ROOT / "tests").glob("*/test_*.py"):
+        text = file.read_text(encoding="utf-8")
+        sizes[f"tests/{file.parent.name}"] += text.count("\n") * ("mark.cuda" in text)
+    # The meshes of these tests are marked where they are made.
+    sizes["tests/sharding"] += 1000
+    return [name for name, size in sizes.most_common() if size]
 
 
 def table(report: Report) -> str:
@@ -180,7 +211,7 @@ def provenance() -> dict[str, Any]:
 def main() -> int:
     """Runs, prints a table and what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tests", nargs="*", default=["tests"], help="as for pytest")
+    parser.add_argument("tests", nargs="*", help="files and folders; all with CUDA tests")
     parser.add_argument("--tool", choices=TOOLS, default="memcheck")
     parser.add_argument("--jobs", type=int, default=8, help="processes (default 8)")
     parser.add_argument("--gpus", default="0", help="they take turns on these, as in 0,1")
@@ -204,10 +235,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as room:
         folder = args.logs or Path(room)
         folder.mkdir(parents=True, exist_ok=True)
-        for old in [*folder.glob("results-*.jsonl"), *folder.glob("log-*.txt"), folder / "next"]:
-            old.unlink(missing_ok=True)
-        run_all(args, folder)
-        report = read_all(folder, args.tool)
+        for old in folder.glob("tests*"):
+            shutil.rmtree(old)
+        groups = [Group(path, folder) for path in args.tests or folders()]
+        run_all(args, groups)
+        report = read_all(groups, args.tool)
     failed = sorted(name for name, outcome in report.tests.items() if outcome == "failed")
     for name in failed:
         print(f"FAILED {name}\n    " + report.texts.get(name, "").strip().replace("\n", "\n    "))
@@ -216,12 +248,11 @@ def main() -> int:
     for finding in report.findings[:60]:
         print(f"FOUND {finding['what']} (during or after {finding['during or after']})")
     print(table(report))
-    suite = report.suite or {"suite": 0, "chosen": 0, "left_out": {}}
-    for reason, count in suite["left_out"].items():
+    for reason, count in report.left_out.items():
         print(f"left out {count:5}  {reason}")
     seconds = round(time.time() - start, 1)
     print(
-        f"{args.tool}: {len(report.tests)} of {suite['chosen']} chosen of {suite['suite']} tests "
+        f"{args.tool}: {len(report.tests)} of {report.chosen} chosen of {report.suite} tests "
         f"in {seconds} s by {args.jobs} processes, {len(failed)} failed, {len(report.ended)} cut "
         f"off; {report.counted} findings, {report.no_summary} processes without a summary"
     )
@@ -232,7 +263,9 @@ def main() -> int:
             "jobs": args.jobs,
             "seconds": seconds,
             "options": TOOLS[args.tool] + args.option,
-            **suite,
+            "suite": report.suite,
+            "chosen": report.chosen,
+            "left_out": report.left_out,
             "ran": len(report.tests),
             "outcomes": Counter(report.tests.values()),
             "findings": report.counted,

@@ -1,4 +1,4 @@
-"""A pytest plugin: many processes take tests from one queue, until it is empty or time is up.
+"""A pytest plugin: processes take tests from one queue, until it is empty or time is up.
 
 tools/sanitize.py starts them. Each collects the same list, and a counter in a locked file says
 which test is next, so that no process waits for another.
