@@ -52,9 +52,6 @@ Communicator::Communicator(const fabric::Mesh& mesh, const Options& options)
   VT_CHECK(options.timeout_seconds > 0 && options.timeout_seconds <= kLongest, kValue,
            "communicator: the timeout must be positive and at most ", kLongest, " s, got ",
            options.timeout_seconds, " s");
-  VT_CHECK(!options.early_launch || mesh.size() <= 2, kValue,
-           "communicator: early_launch is for two ranks, the mesh ", mesh, " has ", mesh.size(),
-           "; with more, replays of graphs among other calls were seen to go wrong");
   VT_CHECK(options.max_blocks >= 0, kValue,
            "communicator: max_blocks must be 0 (as many as pay) or more, got ", options.max_blocks);
   VT_CHECK(options.threads % 32 == 0 && options.threads >= 0 && options.threads <= 1024, kValue,

@@ -63,9 +63,8 @@ void Communicator::check_in_step(Kind kind) {
 // One thread calls for all: what it has queued on a device is the same for all ranks there.
 void Communicator::mark_all(Unit& unit) {
   for (int r = 0; r < mesh_.size(); ++r) {
-    int same = 0;
-    while (mesh_.device(same) != mesh_.device(r)) ++same;
-    unit.marks[r] = same < r ? unit.marks[same] : engine_->mark_arrival(r);
+    const int first = mesh_.first_ranks()[mesh_.device_number(r)];
+    unit.marks[r] = first < r ? unit.marks[first] : engine_->mark_arrival(r);
   }
 }
 
@@ -87,7 +86,7 @@ void Communicator::run(const Request& request, std::span<const Tensor> inputs,
     fill(group_, request, inputs, outputs, to);
     mark_all(group_);
     execute(group_);
-    for (int r = 0; r < mesh_.size(); ++r) engine_->join(r);
+    for (int r : mesh_.first_ranks()) engine_->join(r);
   } catch (...) { failure = std::current_exception(); }
   drop_marks(group_);
   for (Call& call : group_.calls) call.input = call.output = Tensor();

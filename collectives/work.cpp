@@ -27,7 +27,7 @@ void Work::wait() {
   if (state_->failure) std::rethrow_exception(state_->failure);
   if (!state_->run) std::rethrow_exception(owner_->broken_);
   if (!state_->completion) return;
-  for (int r = 0; r < owner_->mesh().size(); ++r) state_->completion->join(r);
+  for (int r : owner_->mesh().first_ranks()) state_->completion->join(r);
 }
 
 void Work::synchronize() {

@@ -20,8 +20,11 @@ Mesh::Mesh(std::vector<Device> ranks) : ranks_(std::move(ranks)) {
     VT_CHECK(device.type == ranks_[0].type, kValue, "mesh: rank 0 is on ", ranks_[0], " and rank ",
              r, " on ", device, "; all ranks of a mesh must be of one device type");
     check_device(device);
-    if (std::find(devices_.begin(), devices_.end(), device) == devices_.end())
-      devices_.push_back(device);
+    const auto found = std::find(devices_.begin(), devices_.end(), device);
+    numbers_.push_back(static_cast<int>(found - devices_.begin()));
+    if (found != devices_.end()) continue;
+    devices_.push_back(device);
+    first_ranks_.push_back(static_cast<int>(r));
   }
 }
 

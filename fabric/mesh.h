@@ -26,12 +26,16 @@ class Mesh {
   const std::vector<Device>& devices() const {
     return devices_;
   }  // each one once, in order of first use
+  int device_number(int rank) const { return numbers_[rank]; }          // in devices()
+  const std::vector<int>& first_ranks() const { return first_ranks_; }  // one a device
   int ranks_on(Device device) const;
   int max_ranks_on_a_device() const;
   bool operator==(const Mesh& other) const { return ranks_ == other.ranks_; }
 
  private:
   std::vector<Device> ranks_, devices_;
+  std::vector<int> numbers_;      // by rank
+  std::vector<int> first_ranks_;  // by device
 };
 
 std::ostream& operator<<(std::ostream& out, const Mesh& mesh);

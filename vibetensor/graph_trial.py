@@ -1,8 +1,8 @@
 """Whether graphs that hold collectives do here what they should, tried once before they are used.
 
-Kernels of the ranks of a collective wait for each other inside one graph, so they must run at the
-same time. Whether a driver starts the branches of a graph side by side, on one GPU and on several,
-is not promised anywhere: a small graph is replayed under a deadline before a step depends on it.
+A collective is one kernel on each GPU, and these wait for each other inside one graph, so they must
+run at the same time. Whether a driver starts what a graph holds for several GPUs side by side is
+not promised anywhere: a small graph is replayed under a deadline before a step depends on it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _forms: dict[tuple[str, ...], Form] = {}
 
 
 def form_for(ranks: Sequence[_C.device]) -> Form:
-    """The form of graphs for ranks on these GPUs, tried at the first question for them.
+    """The form of graphs for ranks on these GPUs, tried at the first question for several of them.
 
     Args:
         ranks: the GPU of each rank; one that several ranks share is there as often.
     """
-    if len(ranks) == 1:
-        return Form(True, "")
     key = key_of(ranks)
+    if len(set(key)) == 1:
+        return Form(True, "")
     if key not in _forms:
         _forms[key] = _choose(ranks, key)
     return _forms[key]
@@ -59,12 +59,11 @@ def _choose(ranks: Sequence[_C.device], names: tuple[str, ...]) -> Form:
     if not reason:
         return Form(True, "")
     where = ", ".join(names)
-    if len(set(names)) > 1:
-        second = trial(ranks, whole=False)
-        if not second:
-            _log.warning("one graph a GPU in place of one over %s: %s", where, reason)
-            return Form(False, "")
-        reason = f"{reason}; one graph a GPU: {second}"
+    second = trial(ranks, whole=False)
+    if not second:
+        _log.warning("one graph a GPU in place of one over %s: %s", where, reason)
+        return Form(False, "")
+    reason = f"{reason}; one graph a GPU: {second}"
     return Form(True, f"graphs of ranks on {where} do not work here: {reason}")
 
 

@@ -59,7 +59,7 @@ constexpr AlgorithmEntry kAlgorithms[] = {
 bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
   if (entry.algorithm == Algorithm::kLines) return !site.through_host();
   return entry.algorithm != Algorithm::kCopyEngine || !site.streams().capturing() ||
-         (entry.in_whole_graphs && site.one_capture());
+         (entry.in_whole_graphs && site.streams().one_capture());
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
-// The units of a communicator that are being captured in a graph: which of them the ranks' streams
-// have to wait for.
+// The units of a communicator that are being captured in a graph: which of them the devices'
+// streams, and those of the callers, have to wait for.
 #pragma once
 #include <span>
-#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "collectives/collective.h"
@@ -11,11 +11,9 @@
 namespace vt::collectives::gpu {
 
 // Note [Edges between captured units]
-// A caller's stream waits for the units of all ranks of its device, and the next unit of each rank
-// waits for the caller's stream. Taken at its word, every kernel of a unit would wait for all of
-// the unit before, and where ranks share a device their kernels would run in step for no reason: a
-// rank waits for the others inside its kernel. So a unit's wait for earlier units of other ranks is
-// left out where the caller has queued nothing since and no memory passes from one rank to another.
+// A caller's stream waits for each unit, and the next unit for the caller's stream, which still
+// knows all units before: the n-th would get n edges. As the units of a device follow each other
+// anyhow, none but the last is waited for.
 class CapturedUnits {
  public:
   explicit CapturedUnits(const fabric::Mesh& mesh);
@@ -23,33 +21,24 @@ class CapturedUnits {
   CapturedUnits(const CapturedUnits&) = delete;
   CapturedUnits& operator=(const CapturedUnits&) = delete;
 
-  // Each rank's stream joins the capture that the rank's mark is of.
-  void begin(const Unit& unit, std::span<const Stream> streams);
+  // Each device's stream joins the capture that the marks of the ranks there are of. True where all
+  // have only the last unit to wait for.
+  bool begin(const Unit& unit, std::span<const Stream> streams);
   void end(std::span<const Stream> streams);
-  // Later work on the stream, which is being captured, waits for the rank's units of its capture.
-  void join(int rank, Stream stream) const;
+  // Later work on the stream, which is being captured, waits for the device's units of its capture.
+  void join(int device, Stream stream) const;
 
  private:
   using Nodes = std::vector<cudaGraphNode_t>;
-  struct Rank {
+  struct Lane {
     uint64_t capture = 0;  // the last that it took part in
     cuda::Event* done = nullptr;
     Nodes begun, tail;  // what its stream waited for when the last unit began and ended
-  };
-  struct Touched {
-    int rank;
-    Device device;
-    const char *begin, *end;
+    std::unordered_set<cudaGraphNode_t> ends;  // of units, since the capture began
   };
 
-  void wait(int rank, Stream stream, const cuda::Event& mark, bool apart);
-  bool apart(const Unit& unit) const;
-  void touch(const Unit& unit);
-
-  std::vector<Rank> ranks_;
-  std::unordered_map<cudaGraphNode_t, int> unit_ends_;  // the rank of each
-  std::vector<Touched> touched_;                        // since the capture began
-  bool crowded_ = false;                                // too much to keep
+  fabric::Mesh mesh_;
+  std::vector<Lane> lanes_;  // by device
 };
 
 }  // namespace vt::collectives::gpu

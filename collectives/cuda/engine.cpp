@@ -1,12 +1,13 @@
-// The GPU engine: one kernel a rank, each on a high-priority stream of its own, queued as one unit.
-// Nothing is allocated and nothing waits for the host on the way. How a kind of unit is carried out
-// is up to its algorithms.
+// The GPU engine: one kernel a device, each on a high-priority stream of its own, queued as one
+// unit. Nothing is allocated and nothing waits for the host on the way. How a kind of unit is
+// carried out is up to its algorithms.
 #include "collectives/engine.h"
 
 #include <mutex>
 
 #include "base/error.h"
 #include "collectives/cuda/algorithm.h"
+#include "collectives/cuda/late_ranks.h"
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/unit_lock.h"
@@ -21,7 +22,7 @@ const Mesh& with_peers(const Mesh& mesh) {
   return mesh;
 }
 
-std::vector<size_t> mailboxes(const Mesh& mesh) {
+std::vector<size_t> mailbox_sizes(const Mesh& mesh) {
   std::vector<size_t> bytes;
   for (const AlgorithmEntry& entry : algorithms())
     bytes.push_back(entry.mailbox ? entry.mailbox(mesh) : 0);
@@ -39,7 +40,9 @@ void check_kernel(const void* kernel) {
 class CudaEngine final : public Engine {
  public:
   CudaEngine(const Mesh& mesh, const Options& options)
-      : site_(with_peers(mesh), options, mailboxes(mesh)) {
+      : site_(with_peers(mesh), options, mailbox_sizes(mesh)),
+        late_ranks_(mesh, options.timeout_seconds),
+        shared_(mesh.max_ranks_on_a_device() > 1) {
     VT_CHECK(site_.most_blocks(kMaxThreads) >= 1, kFabric, "communicator: the ranks of ", mesh,
              " do not fit on their devices together");
     std::lock_guard lock(cuda::launch_unit_mutex());
@@ -50,7 +53,9 @@ class CudaEngine final : public Engine {
   }
 
   void* mark_arrival(int rank) override { return site_.streams().mark(rank); }
-  void drop_mark(int, void* mark) override { RankStreams::drop(mark); }
+  void drop_mark(int, void* mark) override {
+    if (!shared_ || !late_ranks_.take(mark)) DeviceStreams::drop(mark);
+  }
 
   bool queues() const override { return true; }
   std::unique_ptr<Completion> completion() override { return site_.streams().completion(); }
@@ -64,8 +69,8 @@ class CudaEngine final : public Engine {
 
   void run(const Unit& unit) override {
     std::lock_guard lock(cuda::launch_unit_mutex());
-    site_.streams().begin(unit, shared_from_this());
-    site_.set_kind(unit.call().kind);
+    site_.begin(unit, shared_from_this());
+    if (shared_) late_ranks_.watch(unit);
     last_ = kNothing;
     if (site_.ranks() == 1) {
       last_ = kAlone;
@@ -82,21 +87,26 @@ class CudaEngine final : public Engine {
   void join(int rank) override { site_.streams().join(rank); }
 
   void check() override {
-    if (VT_LIKELY(!site_.any_fault())) return;
-    fail(ErrorKind::kFabricTimeout, site_.fault_sentence(),
+    const uint32_t overdue = late_ranks_.overdue();
+    if (VT_LIKELY(!site_.any_fault() && !overdue)) return;
+    fail(ErrorKind::kFabricTimeout,
+         site_.any_fault() ? site_.fault_sentence(late_ranks_.late()) : late_ranks_.sentence(),
          "; its results are lost, and reset() makes the communicator usable again");
   }
 
-  bool drained() override { return site_.streams().drained(); }
+  // The work of a rank that has missed its deadline may have no end.
+  bool drained() override { return late_ranks_.overdue() || site_.streams().drained(); }
   void synchronize() override {
-    site_.streams().synchronize();
+    if (!late_ranks_.overdue()) site_.streams().synchronize();
     check();
   }
 
   void abort() override { site_.abort(); }
 
   void reset() override {
-    if (!site_.streams().capturing()) site_.reset();  // a unit in a capture has not run
+    if (site_.streams().capturing()) return;  // a unit in a capture has not run
+    site_.reset();
+    late_ranks_.clear();
   }
 
   void check_replay() override {
@@ -116,6 +126,8 @@ class CudaEngine final : public Engine {
   }
 
   Site site_;
+  LateRanks late_ranks_;
+  const bool shared_;  // have ranks a device in common?
   const char* last_ = kNothing;
 };
 

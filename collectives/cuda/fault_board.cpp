@@ -27,6 +27,13 @@ constexpr const char* kPhases[] = {"to begin", "to finish", "to send its part",
 
 }  // namespace
 
+std::string list_of(const fabric::Mesh& mesh, uint32_t mask) {
+  std::string names;
+  for (int r = 0; r < mesh.size(); ++r)
+    if (mask >> r & 1) names += str(names.empty() ? "" : ", ", r, " (", mesh.device(r), ")");
+  return names;
+}
+
 FaultMemory::FaultMemory() {
   std::lock_guard lock(cuda::launch_unit_mutex());
   void* memory = nullptr;
@@ -45,7 +52,7 @@ void FaultMemory::clear() {
   std::memset(static_cast<void*>(board_), 0, sizeof(fabric::FaultBoard));
 }
 
-std::string FaultMemory::sentence(const fabric::Mesh& mesh) const {
+std::string FaultMemory::sentence(const fabric::Mesh& mesh, uint32_t late) const {
   const FaultRecord* first = nullptr;
   int waiting = 0;
   uint32_t missing = 0;
@@ -59,17 +66,21 @@ std::string FaultMemory::sentence(const fabric::Mesh& mesh) const {
       }
       if (record.sequence == first->sequence) missing |= 1u << record.peer;
     }
+  // One kernel does the part of all ranks of a device: all of them are missing, or none.
+  uint32_t all = 0;
+  for (int r = 0; r < mesh.size(); ++r)
+    for (int p = 0; p < mesh.size(); ++p)
+      if (missing >> p & 1 && mesh.device(r) == mesh.device(p)) all |= 1u << r;
+  missing = late ? late : all;
   // A rank that itself waited in the same unit was there: it is not the one that is missing.
   for (int r = 0; r < mesh.size(); ++r)
     for (const FaultRecord& record : board_->records[r])
       if (present(record) && record.sequence == first->sequence && (missing & ~(1u << r)))
         missing &= ~(1u << r);
-  std::string names;
-  for (int r = 0; r < mesh.size(); ++r)
-    if (missing >> r & 1) names += str(names.empty() ? "" : ", ", r, " (", mesh.device(r), ")");
   return str("collective ", first->sequence, " (", name(static_cast<Kind>(first->kind)), "): rank ",
              waiting, " (", mesh.device(waiting), ") waited ", first->waited_ms, " ms for rank ",
-             names, ' ', kPhases[std::min<size_t>(first->phase, std::size(kPhases) - 1)]);
+             list_of(mesh, missing), ' ',
+             kPhases[std::min<size_t>(first->phase, std::size(kPhases) - 1)]);
 }
 
 }  // namespace vt::collectives::gpu

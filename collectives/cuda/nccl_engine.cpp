@@ -4,8 +4,8 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "collectives/cuda/device_streams.h"
 #include "collectives/cuda/nccl_abi.h"
-#include "collectives/cuda/rank_streams.h"
 #include "collectives/engine.h"
 #include "device/cuda/device.h"
 #include "device/cuda/unit_lock.h"
@@ -102,7 +102,7 @@ class NcclEngine final : public Engine {
   }
 
   void* mark_arrival(int rank) override { return streams_.mark(rank); }
-  void drop_mark(int, void* mark) override { RankStreams::drop(mark); }
+  void drop_mark(int, void* mark) override { DeviceStreams::drop(mark); }
   void join(int rank) override { streams_.join(rank); }
   bool drained() override { return streams_.drained(); }
   void synchronize() override { streams_.synchronize(); }
@@ -188,7 +188,7 @@ class NcclEngine final : public Engine {
   }
 
   fabric::Mesh mesh_;
-  RankStreams streams_;
+  DeviceStreams streams_;
   std::vector<Comm> comms_;  // by rank
 };
 

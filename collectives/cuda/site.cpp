@@ -41,31 +41,35 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
     alike &= backend(device).properties(device.index).name == gpu;
   if (alike) measured_ = measured_for(mesh, gpu);
   early_launch_ = options.early_launch;
-  for (int r = 0; r < ranks(); ++r) {
-    half_.push_back(false);
-    processors_.push_back(cuda::multiprocessors(device_index(r)));
-    early_launch_ &= cuda::properties(device_index(r)).compute_major >= 9;
+  for (size_t d = 0; d < mesh.devices().size(); ++d) {
+    const Device device = mesh.devices()[d];
+    early_launch_ &= cuda::properties(device.index).compute_major >= 9;
+    Clique& clique = cliques_.emplace_back();
+    int here = 0;
+    for (int r = 0; r < ranks(); ++r) {
+      clique.pads[r] = memory_->slot<fabric::Pad>(r, 0);
+      if (mesh.device(r) == device) clique.here[here++] = static_cast<uint8_t>(r);
+    }
+    clique.board = faults_.board();
+    clique.timeout_ns = static_cast<uint64_t>(options.timeout_seconds * 1e9);
+    clique.ranks = ranks();
+    processors_.push_back(cuda::multiprocessors(device.index));
+    ranks_here_.push_back(here);
   }
 }
 
 int Site::most_blocks(int threads, int blocks_per_processor) const {
   if (blocks_per_processor == 0) blocks_per_processor = kMaxThreads / threads;
   int blocks = options_.max_blocks > 0 ? std::min(options_.max_blocks, kMaxBlocks) : kMaxBlocks;
-  for (int r = 0; r < ranks(); ++r)
-    blocks =
-        std::min(blocks, processors_[r] * blocks_per_processor / mesh_.ranks_on(mesh_.device(r)));
+  for (size_t d = 0; d < processors_.size(); ++d)
+    blocks = std::min(blocks, processors_[d] * blocks_per_processor / ranks_here_[d]);
   return blocks;
 }
 
-Clique Site::clique(int rank) const {
-  Clique result{};
-  for (int r = 0; r < ranks(); ++r) result.pads[r] = memory_->slot<fabric::Pad>(r, 0);
-  result.board = faults_.board();
-  result.timeout_ns = static_cast<uint64_t>(options_.timeout_seconds * 1e9);
-  result.rank = rank;
-  result.ranks = ranks();
-  result.kind = static_cast<uint8_t>(kind_);
-  return result;
+void Site::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
+  streams_.begin(unit, owner);
+  half_ &= streams_.adjacent();
+  for (Clique& clique : cliques_) clique.kind = static_cast<uint8_t>(unit.call().kind);
 }
 
 bool Site::reachable(const Unit& unit) const {
@@ -77,14 +81,6 @@ bool Site::reachable(const Unit& unit) const {
   });
 }
 
-bool Site::one_capture() const {
-  if (VT_LIKELY(!any_capture())) return true;
-  const uint64_t first = cuda::capture_id(streams_.at(0));
-  for (int r = 1; r < ranks(); ++r)
-    if (cuda::capture_id(streams_.at(r)) != first) return false;
-  return true;
-}
-
 const Measured* Site::measured(const Unit& unit) const {
   if (measured_.empty()) return nullptr;
   const Call& call = unit.call();
@@ -93,41 +89,52 @@ const Measured* Site::measured(const Unit& unit) const {
   return find_measured(measured_, call.kind, item_size(unit.dtype), in_place, unit.bytes());
 }
 
-void Site::launch(const void* kernel, int rank, int blocks, int threads, const void* args,
+void Site::launch(const void* kernel, int blocks, int threads, void* args, Clique& clique,
                   size_t shared_bytes) const {
-  void* parameters[] = {const_cast<void*>(args)};
-  DeviceGuard guard(device_index(rank));
-  VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(threads), parameters, shared_bytes,
-                           streams_[rank]));
-  half_[rank] = false;
+  start(kernel, blocks, threads, args, clique, shared_bytes, false);
+  half_ = false;
 }
 
-void Site::launch_early(const void* kernel, int rank, int blocks, int threads,
-                        const void* args) const {
+void Site::launch_early(const void* kernel, int blocks, int threads, void* args,
+                        Clique& clique) const {
   const bool half = 2 * blocks <= most_blocks(threads);
-  if (!early_launch_ || !half || !half_[rank]) {
-    launch(kernel, rank, blocks, threads, args);
-    half_[rank] = half;
-    return;
-  }
-  void* parameters[] = {const_cast<void*>(args)};
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  start(kernel, blocks, threads, args, clique, 0, early_launch_ && half && half_);
+  half_ = half;
+}
+
+void Site::start(const void* kernel, int blocks, int threads, void* args, Clique& clique,
+                 size_t shared_bytes, bool early) const {
+  cudaLaunchAttribute serialization{};
+  serialization.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  serialization.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t how{};
-  how.gridDim = dim3(blocks);
   how.blockDim = dim3(threads);
-  how.stream = streams_[rank];
-  how.attrs = &early;
-  how.numAttrs = 1;
+  how.dynamicSmemBytes = shared_bytes;
+  how.attrs = &serialization;
+  how.numAttrs = early ? 1 : 0;
+  void* parameters[] = {args};
+  for (size_t d = 0; d < cliques_.size(); ++d) {
+    clique = cliques_[d];
+    how.gridDim = dim3(blocks, ranks_here_[d]);
+    how.stream = cuda::handle_of(streams_.of_device(static_cast<int>(d)));
+    DeviceGuard guard(mesh_.devices()[d].index);
+    VT_CUDA(cudaLaunchKernelExC(&how, kernel, parameters));
+  }
+}
+
+void Site::launch_alone(const void* kernel, int rank, int blocks, int threads,
+                        const void* args) const {
+  void* parameters[] = {const_cast<void*>(args)};
   DeviceGuard guard(device_index(rank));
-  VT_CUDA(cudaLaunchKernelExC(&how, kernel, parameters));
+  VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(threads), parameters, 0, streams_[rank]));
+  half_ = false;
 }
 
 void Site::copy(int rank, void* to, const void* from, size_t bytes) const {
   if (to == from || bytes == 0) return;
   DeviceGuard guard(device_index(rank));
   VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, streams_[rank]));
+  half_ = false;
 }
 
 void Site::reset() {
@@ -139,6 +146,7 @@ void Site::reset() {
   }
   streams_.synchronize();
   faults_.clear();
+  half_ = false;
 }
 
 }  // namespace vt::collectives::gpu

@@ -1,13 +1,13 @@
-// Where the algorithms of the GPU engine work: the ranks' streams, their signal pads, mailboxes and
-// scratch memory. Knows no algorithm; everything is there before the first unit, and nothing is
-// allocated later.
+// Where the algorithms of the GPU engine work: the devices' streams, the ranks' signal pads,
+// mailboxes and scratch memory. Knows no algorithm; everything is there before the first unit, and
+// nothing is allocated later.
 #pragma once
 #include <memory>
 #include <string_view>
 #include <vector>
 
+#include "collectives/cuda/device_streams.h"
 #include "collectives/cuda/fault_board.h"
-#include "collectives/cuda/rank_streams.h"
 #include "collectives/cuda/side_streams.h"
 #include "collectives/engine.h"
 #include "collectives/tuning.h"
@@ -35,20 +35,20 @@ class Site {
   bool spread() const { return mesh_.devices().size() > 1; }  // over several devices
   // Do the ranks meet in memory of the host, because their devices do not reach each other?
   bool through_host() const { return memory_->kind() == std::string_view("host"); }
-  RankStreams& streams() { return streams_; }
-  const RankStreams& streams() const { return streams_; }
+  DeviceStreams& streams() { return streams_; }
+  const DeviceStreams& streams() const { return streams_; }
   SideStreams& side() { return side_; }
-  cudaStream_t stream(int rank) const { return streams_[rank]; }
   int device_index(int rank) const { return mesh_.device(rank).index; }
 
-  // The most blocks that a rank's kernel may have so that the kernels of all ranks of a device are
-  // resident together: a block that waits for one that is not would wait for ever. At most
-  // kMaxBlocks, and Options::max_blocks where that is set.
+  // The most blocks that a rank may have so that those of all ranks of a device are resident
+  // together: a block that waits for one that is not would wait for ever. At most kMaxBlocks, and
+  // Options::max_blocks where that is set.
   int most_blocks(int threads, int blocks_per_processor = 0) const;
 
-  // Of units of this kind from now on.
-  void set_kind(Kind kind) { kind_ = kind; }
-  Clique clique(int rank) const;
+  // What is launched from now on is of this unit; `owner` runs it.
+  void begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner);
+  // For a kernel that does the part of all ranks of a device, by its number in mesh().devices().
+  const Clique& clique(int device) const { return cliques_[device]; }
   template <class T>
   T* mailbox(int rank, size_t number) const {
     return memory_->slot<T>(rank, mailboxes_[number]);
@@ -69,42 +69,49 @@ class Site {
   // May all devices of the mesh use every rank's input and output directly?
   bool reachable(const Unit& unit) const;
 
-  // `args` is the kernel's one parameter, taken by value.
-  void launch(const void* kernel, int rank, int blocks, int threads, const void* args,
+  // One kernel on each device, for all ranks there: row y of its grid, of `blocks` blocks, is the
+  // y-th of them (Note [One kernel a device]). `args` is the kernel's one parameter, taken by
+  // value; `clique` the one in it, which this fills in.
+  void launch(const void* kernel, int blocks, int threads, void* args, Clique& clique,
               size_t shared_bytes = 0) const;
   // The same for a kernel that begins with fabric::follow_previous_kernel(): it is on the device
   // before the one before it on the stream has ended, and waits there. Only where both take half of
-  // the rank's share of the device at most, so that a late rank still finds room.
-  void launch_early(const void* kernel, int rank, int blocks, int threads, const void* args) const;
-  // On the rank's stream, from and to memory of its device.
+  // the device at most: more would keep the kernels of others out for nothing.
+  void launch_early(const void* kernel, int blocks, int threads, void* args, Clique& clique) const;
+  // A kernel that waits for nobody, for one rank, on the stream of its device.
+  void launch_alone(const void* kernel, int rank, int blocks, int threads, const void* args) const;
+  // On the stream of the rank's device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
 
-  // Are the streams of all ranks in one capture, or in none?
-  bool one_capture() const;
   // What was measured for GPUs like these, or null.
   const Measured* measured(const Unit& unit) const;
 
   bool any_fault() const { return faults_.any(); }
-  std::string fault_sentence() const { return faults_.sentence(mesh_); }
+  // `late`: a mask of ranks whose work is known to be late; they are named.
+  std::string fault_sentence(uint32_t late) const { return faults_.sentence(mesh_, late); }
   void abort() { faults_.abort(); }  // whoever waits in a kernel leaves
   bool aborted() const { return faults_.aborted(); }
   // Stops waiting kernels, and makes pads and mailboxes as they were at the start.
   void reset();
 
  private:
+  void start(const void* kernel, int blocks, int threads, void* args, Clique& clique,
+             size_t shared_bytes, bool early) const;
+
   Mesh mesh_;
   Options options_;
   std::vector<Measured> measured_;
   std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
   size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
-  Kind kind_ = Kind::kBarrier;
-  bool early_launch_ = false;       // asked for, and all devices know it
-  mutable std::vector<bool> half_;  // by rank: the last kernel took half of its share at most
-  std::vector<int> processors_;     // by rank: multiprocessors of its device
+  bool early_launch_ = false;  // asked for, and all devices know it
+  mutable bool half_ = false;  // the last kernel may be followed early
+  // All by device.
+  std::vector<Clique> cliques_;
+  std::vector<int> ranks_here_, processors_;  // processors: multiprocessors
   std::shared_ptr<fabric::SymmetricMemory> memory_;
   FaultMemory faults_;
   SideStreams side_;
-  RankStreams streams_;  // the last one: it goes first, and waits for kernels that use the others
+  DeviceStreams streams_;  // the last one: it goes first, and waits for kernels that use the others
 };
 
 }  // namespace vt::collectives::gpu

@@ -54,8 +54,9 @@ struct Clique {
   Pad* pads[kMaxCudaRanks];
   FaultBoard* board;
   uint64_t timeout_ns;
-  int rank, ranks;
-  uint8_t kind;  // of collective, for the record of a fault
+  int ranks;
+  uint8_t kind;                 // of collective, for the record of a fault
+  uint8_t here[kMaxCudaRanks];  // the rank that row y of the grid works for
 };
 
 }  // namespace vt::fabric

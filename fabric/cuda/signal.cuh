@@ -10,8 +10,11 @@ namespace vt::fabric {
 // that one thread's release covers the stores of all; the reader's block synchronises after one
 // thread's acquire. Flags carry epochs that only grow (compared so that wrapping does no harm) and
 // that live in device memory, advanced by the kernel itself, so a captured graph can be replayed
-// between ordinary calls. Block b talks to block b of the peers only, so a block never waits for
-// one that cannot be resident yet.
+// between ordinary calls. Block b of a rank talks to block b of the peers only, so a block never
+// waits for one that cannot be resident yet.
+
+// The rank that the calling block works for.
+__device__ inline int own_rank(const Clique& clique) { return clique.here[blockIdx.y]; }
 
 __device__ inline void release_store(uint32_t* flag, uint32_t value) {
   asm volatile("fence.acq_rel.sys; st.relaxed.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value)
@@ -64,14 +67,14 @@ class Deadline {
     const bool late = now - start_ > clique_.timeout_ns;
     const bool failed = clique_.board->any != 0;
     if (late || (failed && now - start_ > clique_.timeout_ns / 2)) {
+      const int rank = own_rank(clique_);
       const uint32_t what = static_cast<uint32_t>(phase_) |
                             static_cast<uint32_t>(clique_.kind) << 8 | blockIdx.x << 16 |
                             static_cast<uint32_t>(peer) << 24;
       const uint32_t waited = static_cast<uint32_t>((now - start_) / 1000000);
       asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
-                       &clique_.board->records[clique_.rank][blockIdx.x]),
-                   "r"(clique_.pads[clique_.rank]->units[blockIdx.x]), "r"(what), "r"(waited),
-                   "r"(1u)
+                       &clique_.board->records[rank][blockIdx.x]),
+                   "r"(clique_.pads[rank]->units[blockIdx.x]), "r"(what), "r"(waited), "r"(1u)
                    : "memory");
       __threadfence_system();
       clique_.board->any = 1;
@@ -113,19 +116,19 @@ __device__ inline bool await_flag(const Clique& clique, const uint32_t* flag, ui
 // wrote was made visible to the whole system when they ended: the flag needs no fence before it.
 // After the last barrier it reads nothing, and what later kernels read is fetched anew.
 
-// All blocks of this index, one a rank, meet. What any thread of them wrote before is seen by all
-// of them afterwards; at the start of a kernel, what earlier kernels of their streams wrote. False,
-// for the whole block, when a peer did not come in time.
+// All blocks of this index in a row, one a rank, meet. What any thread of them wrote before is seen
+// by all of them afterwards; at the start of a kernel, what earlier kernels of their streams wrote.
+// False, for the whole block, when a peer did not come in time.
 __device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
   bool here = true;
   __syncthreads();
-  const int peer = threadIdx.x;
-  if (peer < clique.ranks && peer != clique.rank) {
-    uint32_t* const flag = &clique.pads[peer]->arrived[blockIdx.x][clique.rank].value;
+  const int peer = threadIdx.x, rank = own_rank(clique);
+  if (peer < clique.ranks && peer != rank) {
+    uint32_t* const flag = &clique.pads[peer]->arrived[blockIdx.x][rank].value;
     if (phase == Phase::kStart) relaxed_store(flag, epoch);
     else release_store(flag, epoch);
-    here = await_flag(clique, &clique.pads[clique.rank]->arrived[blockIdx.x][peer].value, epoch,
-                      phase, peer);
+    here =
+        await_flag(clique, &clique.pads[rank]->arrived[blockIdx.x][peer].value, epoch, phase, peer);
   }
   return __syncthreads_and(here);
 }
@@ -135,7 +138,7 @@ __device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
 // block has its own, so that no block reads what another writes; those that a small grid leaves out
 // are advanced by its first block.
 __device__ inline void count_kernel(const Clique& clique) {
-  uint32_t* units = clique.pads[clique.rank]->units;
+  uint32_t* units = clique.pads[own_rank(clique)]->units;
   // Nobody waits for the result, so the kernel does not end later for it.
   const auto count = [](uint32_t* unit) {
     asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(unit) : "memory");

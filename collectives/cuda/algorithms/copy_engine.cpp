@@ -99,9 +99,8 @@ class Run {
       args.average = buffers_.average;
       const int threads = plan_.threads ? plan_.threads : kThreads;
       const int64_t full = static_cast<int64_t>(range.bytes() / 16 / threads) + 1;
-      site_.launch(kernel_, r,
-                   static_cast<int>(std::min<int64_t>(full, plan_.blocks ? plan_.blocks : kBlocks)),
-                   threads, &args);
+      const int64_t most = plan_.blocks ? plan_.blocks : kBlocks;
+      site_.launch_alone(kernel_, r, static_cast<int>(std::min(full, most)), threads, &args);
     }
     side().record(r, SideStreams::kReduced + c % kDepth, main(r));
   }

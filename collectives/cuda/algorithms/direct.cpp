@@ -11,30 +11,20 @@ constexpr size_t kBytesPerBlock = 16 << 10;  // of a rank's slice
 
 }  // namespace
 
-void launch(const Site& site, const void* kernel, Args args, int blocks, int threads) {
-  for (int r = 0; r < site.ranks(); ++r) {
-    args.clique = site.clique(r);
-    site.launch(kernel, r, blocks, threads, &args);
-  }
-}
-
 void run_broadcast(Site& site, const Unit& unit, const Plan& plan) {
   for_each_piece(site, unit, [&](Args& args, size_t bytes) {
     args.count = static_cast<int64_t>(bytes);
     const int threads = plan.threads ? plan.threads : kThreads;
     const int most = std::min(site.most_blocks(threads), plan.blocks ? plan.blocks : 64);
     const size_t blocks = bytes / site.ranks() / kBytesPerBlock;
-    launch(site, broadcast_kernel(), args, static_cast<int>(std::clamp<size_t>(blocks, 1, most)),
-           threads);
+    site.launch(broadcast_kernel(), static_cast<int>(std::clamp<size_t>(blocks, 1, most)), threads,
+                &args, args.clique);
   });
 }
 
 void run_barrier(Site& site, const Unit&, const Plan&) {
-  Args args{};
-  for (int r = 0; r < site.ranks(); ++r) {
-    args.clique = site.clique(r);
-    site.launch_early(barrier_kernel(), r, 1, 32, &args);
-  }
+  BarrierArgs args{};
+  site.launch_early(barrier_kernel(), 1, 32, &args, args.clique);
 }
 
 void each_broadcast_kernel(void (*f)(const void* kernel)) { f(broadcast_kernel()); }

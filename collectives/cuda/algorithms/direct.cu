@@ -9,7 +9,7 @@ namespace {
 
 __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__ Args args) {
   const Clique& clique = args.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
@@ -47,9 +47,10 @@ __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__
   fabric::count_kernel(clique);
 }
 
-__global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ Args args) {
+__global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ BarrierArgs args) {
   fabric::follow_previous_kernel();
-  uint32_t& passed = args.clique.pads[args.clique.rank]->barrier_epoch[blockIdx.x].value;
+  const int rank = fabric::own_rank(args.clique);
+  uint32_t& passed = args.clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(args.clique, epoch + 1, fabric::Phase::kStart)) return;
   if (threadIdx.x == 0) passed = epoch + 1;

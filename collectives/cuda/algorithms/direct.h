@@ -15,6 +15,10 @@ struct Args {
   bool average;
 };
 
+struct BarrierArgs {
+  Clique clique;
+};
+
 // Calls run_piece(args, bytes) with in, out, root and average set, for one piece after the other.
 // Between two pieces that are staged the kernels of all ranks must have met at their end.
 // For kinds whose input and output are equally large.
@@ -42,9 +46,6 @@ void for_each_piece(Site& site, const Unit& unit, const RunPiece& run_piece) {
       site.copy(r, unit.calls[r].output.data<char>() + at, args.out[r], bytes);
   }
 }
-
-// One kernel a rank that takes Args.
-void launch(const Site& site, const void* kernel, Args args, int blocks, int threads);
 
 const void* broadcast_kernel();
 const void* barrier_kernel();

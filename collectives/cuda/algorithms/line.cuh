@@ -29,21 +29,21 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   constexpr uint32_t kAll = 0xffffffffu;
   constexpr int kWords = kLineBytes / 8, kLinesPerWarp = 4;
   const Clique& clique = args.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
+  const void* const in = args.in[rank];
+  void* const out = args.out[rank];
   fabric::follow_previous_kernel();
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
-  const int64_t bytes = args.count * static_cast<int64_t>(sizeof(T));
-  const int64_t total = (bytes + kLineBytes - 1) / kLineBytes;
-  const int64_t first = blockIdx.x * args.lines_per_block;
-  const int64_t mine = min(args.lines_per_block, total - first);
+  const int64_t first = blockIdx.x * args.per_block;
+  const int64_t mine = min(args.per_block, args.units - first);
   // [ranks][stretch] of this epoch in everybody's mailbox, at the place of this block
   const int64_t half = (epoch & 1) * ranks * args.stretch + blockIdx.x * args.room;
   const int lane = threadIdx.x % 32, word = lane % 8 * 2;  // of the line
   const bool has_flag = word + 1 == kWords;
   const int64_t start = threadIdx.x / 32 * kLinesPerWarp, step = blockDim.x / 32 * kLinesPerWarp;
   const auto own = [&](int64_t line, int which) {
-    return load_word<uint64_t, T>(args.in, (first + line) * kWords + word + which, args.count);
+    return load_word<uint64_t, T>(in, (first + line) * kWords + word + which, args.count);
   };
 
   for (int64_t base = start; base < mine; base += step) {
@@ -53,14 +53,14 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
     if (line < mine)
       for (int k = 1; k < ranks; ++k) {
         const int peer = rank + k < ranks ? rank + k : rank + k - ranks;
-        send(args.mailboxes[peer][half + rank * args.stretch + line].words + word, a, b);
+        send(args.boxes[peer][half + rank * args.stretch + line].words + word, a, b);
       }
   }
 
   bool here = true;  // the same in all threads of a warp
   for (int64_t base = start; base < mine && here; base += step) {
     const int64_t line = min(base + lane / 8, mine - 1);
-    const Line* const from = args.mailboxes[rank] + half + line;
+    const Line* const from = args.boxes[rank] + half + line;
     const uint64_t own_a = own(line, 0), own_b = has_flag ? 0 : own(line, 1);
     uint64_t a[kLanes], b[kLanes];
     uint32_t missing = ((1u << ranks) - 1) & ~(1u << rank);
@@ -89,10 +89,9 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
       }
     if (base + lane / 8 >= mine) continue;
     const int64_t at = (first + line) * kWords + word;
-    store_word<uint64_t, T>(args.out, at, args.count,
-                            low.template get<uint64_t>(args.average, ranks));
+    store_word<uint64_t, T>(out, at, args.count, low.template get<uint64_t>(args.average, ranks));
     if (!has_flag)
-      store_word<uint64_t, T>(args.out, at + 1, args.count,
+      store_word<uint64_t, T>(out, at + 1, args.count,
                               high.template get<uint64_t>(args.average, ranks));
   }
   if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;

@@ -1,7 +1,7 @@
 // One-shot all-reduce by lines: what the host knows of it. Packets of 128 bytes with one flag, so
 // that nearly all of what crosses the link is data.
 #pragma once
-#include "collectives/cuda/algorithm.h"
+#include "collectives/cuda/algorithms/mailboxes.h"
 
 namespace vt::collectives::gpu::lines {
 
@@ -11,18 +11,8 @@ struct alignas(128) Line {
 };
 inline constexpr int kLineBytes = 120;  // of data
 
-// Own buffers, and everybody's mailbox.
-struct Args {
-  Clique clique;
-  const void* in;
-  void* out;
-  Line* mailboxes[kMaxCudaRanks];  // [2 parities][ranks][blocks][room]
-  int64_t count;                   // elements
-  int64_t lines_per_block;
-  int64_t room;     // lines of one block from one rank
-  int64_t stretch;  // lines of all blocks from one rank
-  bool average;
-};
+// A mailbox: [2 parities][ranks][blocks][room]
+using Args = mailboxes::Args<Line>;
 
 const void* kernel(DType dtype, ReduceOp op, int ranks);
 // Each group of types is compiled in a file of its own; null if the type is not in the group.

@@ -8,14 +8,15 @@ constexpr int64_t kChunk = kThreads * 16 * 4;  // bytes: four words a thread
 
 __global__ void __launch_bounds__(kMaxThreads) direct_moves(const __grid_constant__ Args args) {
   const Clique& clique = args.clique;
-  uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
+  const int rank = fabric::own_rank(clique);
+  uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
   for (int64_t at = blockIdx.x * kChunk; at < args.bytes; at += gridDim.x * kChunk)
     for (int k = 1; k <= clique.ranks; ++k) {  // each starts with another; its own part comes last
       const int receiver = next_rank(clique, k);
-      if (args.from[receiver])
-        copy_chunk(args.to[receiver] + at, args.from[receiver] + at, min(kChunk, args.bytes - at));
+      if (const char* const from = source(args, rank, receiver))
+        copy_chunk(target(args, rank, receiver) + at, from + at, min(kChunk, args.bytes - at));
     }
   if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
   if (threadIdx.x == 0) passed = epoch + 2;
@@ -23,53 +24,53 @@ __global__ void __launch_bounds__(kMaxThreads) direct_moves(const __grid_constan
 }
 
 __global__ void __launch_bounds__(kMaxThreads) scratch_moves(const __grid_constant__ Args args) {
-  const int rank = args.clique.rank;
+  const int rank = fabric::own_rank(args.clique);
   pass_through_scratch(args, [&](int64_t round, Piece piece) {
     for (int k = 1; k < args.clique.ranks; ++k) {
       const int sender = next_rank(args.clique, k);
-      if (args.out[sender])
-        copy_chunk(args.out[sender] + piece.at, place(args, rank, sender, round), piece.bytes);
+      if (source(args, sender, rank))
+        copy_chunk(target(args, sender, rank) + piece.at, place(args, rank, sender, round),
+                   piece.bytes);
     }
-    if (args.from[rank])
-      copy_chunk(args.out[rank] + piece.at, args.from[rank] + piece.at, piece.bytes);
+    if (const char* const own = source(args, rank, rank))
+      copy_chunk(target(args, rank, rank) + piece.at, own + piece.at, piece.bytes);
   });
 }
 
 template <int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) packet_moves(const __grid_constant__ Args args) {
-  const int rank = args.clique.rank;
-  uint32_t senders = 0;
-  for (int p = 0; p < args.clique.ranks; ++p)
-    if (args.out[p]) senders |= 1u << p;
+  const int rank = fabric::own_rank(args.clique);
+  const uint32_t senders = args.senders[rank];
+  const char* const own = source(args, rank, rank);
   exchange_packets<uint8_t, kLanes>(args, senders, [&](const auto& data, int64_t i, int64_t count) {
 #pragma unroll
     for (int p = 0; p < kLanes; ++p)
       if (senders >> p & 1 && p != rank)
-        store_word<uint64_t, uint8_t>(args.out[p], i, count, data[p]);
-    if (args.from[rank])
-      store_word<uint64_t, uint8_t>(args.out[rank], i, count,
-                                    load_word<uint64_t, uint8_t>(args.from[rank], i, count));
+        store_word<uint64_t, uint8_t>(target(args, p, rank), i, count, data[p]);
+    if (own)
+      store_word<uint64_t, uint8_t>(target(args, rank, rank), i, count,
+                                    load_word<uint64_t, uint8_t>(own, i, count));
   });
 }
 
 template <int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) line_moves(const __grid_constant__ Args args) {
-  const int rank = args.clique.rank;
-  uint32_t senders = 0;
-  for (int p = 0; p < args.clique.ranks; ++p)
-    if (args.out[p]) senders |= 1u << p;
+  const int rank = fabric::own_rank(args.clique);
+  const uint32_t senders = args.senders[rank];
+  const char* const own = source(args, rank, rank);
   exchange_lines<uint8_t, kLanes>(
       args, senders, [&](const auto& a, const auto& b, int64_t at, int64_t count, bool last) {
 #pragma unroll
         for (int p = 0; p < kLanes; ++p)
           if (senders >> p & 1 && p != rank) {
-            store_word<uint64_t, uint8_t>(args.out[p], at, count, a[p]);
-            if (!last) store_word<uint64_t, uint8_t>(args.out[p], at + 1, count, b[p]);
+            char* const to = target(args, p, rank);
+            store_word<uint64_t, uint8_t>(to, at, count, a[p]);
+            if (!last) store_word<uint64_t, uint8_t>(to, at + 1, count, b[p]);
           }
-        if (!args.from[rank]) return;
+        if (!own) return;
         for (int64_t i = at; i < at + (last ? 1 : 2); ++i)
-          store_word<uint64_t, uint8_t>(args.out[rank], i, count,
-                                        load_word<uint64_t, uint8_t>(args.from[rank], i, count));
+          store_word<uint64_t, uint8_t>(target(args, rank, rank), i, count,
+                                        load_word<uint64_t, uint8_t>(own, i, count));
       });
 }
 

@@ -10,33 +10,32 @@ namespace vt::collectives::gpu::one_shot {
 
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
-  constexpr int kElements = 16 / sizeof(T);
   const Clique& clique = args.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
+  const void* const in = args.in[rank];
+  void* const out = args.out[rank];
   fabric::follow_previous_kernel();
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = passed + 1, exchange = done + 1;
-  const int64_t total = (args.count + kElements - 1) / kElements;
-  const int64_t first = blockIdx.x * args.words_per_block;
-  const int64_t mine = min(args.words_per_block, total - first);
+  const int64_t first = blockIdx.x * args.per_block;
+  const int64_t mine = min(args.per_block, args.units - first);
   const int64_t half = (exchange & 1) * args.stretch + blockIdx.x * args.room;
 
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x)
-    store16(args.copies[rank] + half + i, load_word<uint4, T>(args.in, first + i, args.count));
+    store16(args.boxes[rank] + half + i, load_word<uint4, T>(in, first + i, args.count));
   if (!fabric::meet(clique, epoch, fabric::Phase::kPacket)) return;
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x) {
     uint4 words[kLanes];
 #pragma unroll
     for (int p = 0; p < kLanes; ++p)
-      if (p < ranks) words[p] = load16(args.copies[p] + half + i);
+      if (p < ranks) words[p] = load16(args.boxes[p] + half + i);
     Lanes<T, Op, 16> sum;
     sum.set(words[0]);
 #pragma unroll
     for (int p = 1; p < kLanes; ++p)
       if (p < ranks) sum.combine(words[p]);
-    store_word<uint4, T>(args.out, first + i, args.count,
-                         sum.template get<uint4>(args.average, ranks));
+    store_word<uint4, T>(out, first + i, args.count, sum.template get<uint4>(args.average, ranks));
   }
   if (threadIdx.x == 0) {
     passed = epoch;

@@ -1,21 +1,13 @@
 // One-shot all-reduce: what the host knows of it.
 #pragma once
-#include "collectives/cuda/algorithm.h"
+#include <vector_types.h>
+
+#include "collectives/cuda/algorithms/mailboxes.h"
 
 namespace vt::collectives::gpu::one_shot {
 
-// Own buffers, and everybody's copy of its input.
-struct Args {
-  Clique clique;
-  const void* in;
-  void* out;
-  uint4* copies[kMaxCudaRanks];  // [2 parities][blocks][room]
-  int64_t count;                 // elements
-  int64_t words_per_block;
-  int64_t room;     // 16-byte words of one block
-  int64_t stretch;  // words of all blocks
-  bool average;
-};
+// A mailbox, the rank's copy of its own input: [2 parities][blocks][room]
+using Args = mailboxes::Args<uint4>;
 
 const void* kernel(DType dtype, ReduceOp op, int ranks);
 // Each group of types is compiled in a file of its own; null if the type is not in the group.

@@ -39,7 +39,7 @@ __device__ inline bool complete(uint64_t low, uint64_t high, uint32_t epoch) {
 template <int kLanes>
 __device__ inline bool receive_all(const Clique& clique, const Packet* from, int64_t step,
                                    uint32_t epoch, uint64_t (&data)[kLanes]) {
-  uint32_t missing = ((1u << clique.ranks) - 1) & ~(1u << clique.rank);
+  uint32_t missing = ((1u << clique.ranks) - 1) & ~(1u << fabric::own_rank(clique));
   fabric::Deadline deadline(clique, fabric::Phase::kPacket, 0);
   while (true) {
     uint64_t low[kLanes], high[kLanes];
@@ -59,38 +59,38 @@ __device__ inline bool receive_all(const Clique& clique, const Packet* from, int
 
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
-  constexpr int kElements = kPacketBytes / sizeof(T);
   const Clique& clique = args.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
+  const void* const in = args.in[rank];
+  void* const out = args.out[rank];
   fabric::follow_previous_kernel();
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
-  const int64_t total = (args.count + kElements - 1) / kElements;
-  const int64_t first = blockIdx.x * args.packets_per_block;
-  const int64_t mine = min(args.packets_per_block, total - first);
+  const int64_t first = blockIdx.x * args.per_block;
+  const int64_t mine = min(args.per_block, args.units - first);
   // [ranks][stretch] of this epoch in everybody's mailbox, at the place of this block
   const int64_t half = (epoch & 1) * ranks * args.stretch + blockIdx.x * args.room;
 
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x) {
-    const uint64_t data = load_word<uint64_t, T>(args.in, first + i, args.count);
+    const uint64_t data = load_word<uint64_t, T>(in, first + i, args.count);
     for (int k = 1; k < ranks; ++k) {
       const int peer = rank + k < ranks ? rank + k : rank + k - ranks;
-      send(args.mailboxes[peer] + half + rank * args.stretch + i, data, epoch);
+      send(args.boxes[peer] + half + rank * args.stretch + i, data, epoch);
     }
   }
 
   bool here = true;
   for (int64_t i = threadIdx.x; i < mine && here; i += blockDim.x) {
     uint64_t data[kLanes];
-    const uint64_t own = load_word<uint64_t, T>(args.in, first + i, args.count);
-    here = receive_all<kLanes>(clique, args.mailboxes[rank] + half + i, args.stretch, epoch, data);
+    const uint64_t own = load_word<uint64_t, T>(in, first + i, args.count);
+    here = receive_all<kLanes>(clique, args.boxes[rank] + half + i, args.stretch, epoch, data);
     if (!here) break;
     Lanes<T, Op, kPacketBytes> sum;
     sum.set(rank == 0 ? own : data[0]);
 #pragma unroll
     for (int p = 1; p < kLanes; ++p)
       if (p < ranks) sum.combine(p == rank ? own : data[p]);
-    store_word<uint64_t, T>(args.out, first + i, args.count,
+    store_word<uint64_t, T>(out, first + i, args.count,
                             sum.template get<uint64_t>(args.average, ranks));
   }
   if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;

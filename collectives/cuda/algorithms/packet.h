@@ -1,6 +1,6 @@
 // One-shot all-reduce by packets: what the host knows of it.
 #pragma once
-#include "collectives/cuda/algorithm.h"
+#include "collectives/cuda/algorithms/mailboxes.h"
 
 namespace vt::collectives::gpu::packets {
 
@@ -10,18 +10,8 @@ struct alignas(16) Packet {
 };
 inline constexpr int kPacketBytes = 8;  // of data
 
-// Own buffers, and everybody's mailbox.
-struct Args {
-  Clique clique;
-  const void* in;
-  void* out;
-  Packet* mailboxes[kMaxCudaRanks];  // [2 parities][ranks][blocks][room]
-  int64_t count;                     // elements
-  int64_t packets_per_block;
-  int64_t room;     // packets of one block from one rank
-  int64_t stretch;  // packets of all blocks from one rank
-  bool average;
-};
+// A mailbox: [2 parities][ranks][blocks][room]
+using Args = mailboxes::Args<Packet>;
 
 const void* kernel(DType dtype, ReduceOp op, int ranks);
 // Each group of types is compiled in a file of its own; null if the type is not in the group.

@@ -12,23 +12,25 @@ namespace vt::collectives::gpu::packets2 {
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
   const Clique& clique = args.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
+  const void* const in = args.in[rank];
+  void* const out = args.out[rank];
   fabric::follow_previous_kernel();
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
-  const int64_t first = blockIdx.x * args.packets_per_block;
-  const int64_t mine = min(args.packets_per_block, args.slice - first);
+  const int64_t first = blockIdx.x * args.per_block;
+  const int64_t mine = min(args.per_block, args.units - first);
   // [2 phases][ranks][stretch] of this epoch in everybody's mailbox, at the place of this block
   const int64_t parts = (epoch & 1) * 2 * ranks * args.stretch + blockIdx.x * args.room;
   const int64_t sums = parts + ranks * args.stretch;
   const auto own = [&](int slice, int64_t i) {
-    return load_word<uint64_t, T>(args.in, slice * args.slice + first + i, args.count);
+    return load_word<uint64_t, T>(in, slice * args.units + first + i, args.count);
   };
   const auto peer_of = [&](int k) { return rank + k < ranks ? rank + k : rank + k - ranks; };
 
   for (int k = 1; k < ranks; ++k) {
     const int peer = peer_of(k);
-    Packet* const to = args.mailboxes[peer] + parts + rank * args.stretch;
+    Packet* const to = args.boxes[peer] + parts + rank * args.stretch;
     for (int64_t i = threadIdx.x; i < mine; i += blockDim.x)
       packets::send(to + i, own(peer, i), epoch);
   }
@@ -37,8 +39,8 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   for (int64_t i = threadIdx.x; i < mine && here; i += blockDim.x) {
     uint64_t data[kLanes];
     const uint64_t part = own(rank, i);
-    here = packets::receive_all<kLanes>(clique, args.mailboxes[rank] + parts + i, args.stretch,
-                                        epoch, data);
+    here = packets::receive_all<kLanes>(clique, args.boxes[rank] + parts + i, args.stretch, epoch,
+                                        data);
     if (!here) break;
     Lanes<T, Op, kPacketBytes> sum;
     sum.set(rank == 0 ? part : data[0]);
@@ -47,19 +49,19 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
       if (p < ranks) sum.combine(p == rank ? part : data[p]);
     const uint64_t result = sum.template get<uint64_t>(args.average, ranks);
     for (int k = 1; k < ranks; ++k)
-      packets::send(args.mailboxes[peer_of(k)] + sums + rank * args.stretch + i, result, epoch);
-    store_word<uint64_t, T>(args.out, rank * args.slice + first + i, args.count, result);
+      packets::send(args.boxes[peer_of(k)] + sums + rank * args.stretch + i, result, epoch);
+    store_word<uint64_t, T>(out, rank * args.units + first + i, args.count, result);
   }
 
   for (int64_t i = threadIdx.x; i < mine && here; i += blockDim.x) {
     uint64_t data[kLanes];
-    here = packets::receive_all<kLanes>(clique, args.mailboxes[rank] + sums + i, args.stretch,
-                                        epoch, data);
+    here = packets::receive_all<kLanes>(clique, args.boxes[rank] + sums + i, args.stretch, epoch,
+                                        data);
     if (!here) break;
 #pragma unroll
     for (int p = 0; p < kLanes; ++p)
       if (p < ranks && p != rank)
-        store_word<uint64_t, T>(args.out, p * args.slice + first + i, args.count, data[p]);
+        store_word<uint64_t, T>(out, p * args.units + first + i, args.count, data[p]);
   }
   if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
   fabric::count_kernel(clique);

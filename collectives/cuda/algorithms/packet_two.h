@@ -7,20 +7,9 @@ namespace vt::collectives::gpu::packets2 {
 using packets::kPacketBytes;
 using packets::Packet;
 
-// Own buffers, and everybody's mailbox. The buffer falls into one slice a rank, all of `slice`
-// packets; what is behind the buffer's end counts as zeros.
-struct Args {
-  Clique clique;
-  const void* in;
-  void* out;
-  Packet* mailboxes[kMaxCudaRanks];  // [2 parities][2 phases][ranks][blocks][room]
-  int64_t count;                     // elements
-  int64_t slice;
-  int64_t packets_per_block;  // of each slice
-  int64_t room;               // packets of one block from one rank, in one phase
-  int64_t stretch;            // packets of all blocks from one rank, in one phase
-  bool average;
-};
+// The buffer falls into one slice a rank, all of Args::units packets; what is behind the buffer's
+// end counts as zeros. A mailbox: [2 parities][2 phases][ranks][blocks][room]
+using Args = mailboxes::Args<Packet>;
 
 const void* kernel(DType dtype, ReduceOp op, int ranks);
 // Each group of types is compiled in a file of its own; null if the type is not in the group.

@@ -42,51 +42,27 @@ int blocks_for(const Site& site, const Plan& plan, size_t bytes) {
   return static_cast<int>(std::clamp<size_t>(bytes / kBytesPerBlock, 1, most));
 }
 
-// Who sends what to whom, from byte `at` of every part on.
-struct Route {
-  const char* from[kMaxCudaRanks][kMaxCudaRanks] = {};  // [sender][receiver]
-  char* to[kMaxCudaRanks][kMaxCudaRanks] = {};
-};
-
-Route route_of(const Unit& unit) {
-  Route route;
-  const auto add = [&](int source, int destination, const void* from, void* to) {
-    route.from[source][destination] = static_cast<const char*>(from);
-    route.to[source][destination] = static_cast<char*>(to);
-  };
-  if (!reduces(unit)) {
-    for_each_move(unit, add);
-    return route;
-  }
-  // Every rank sends to each that reduces the part it reduces; nothing to itself.
-  for (int source = 0; source < unit.ranks(); ++source)
-    for (int destination = 0; destination < unit.ranks(); ++destination)
-      if (source != destination && unit.calls[destination].has_output(destination))
-        add(source, destination,
-            unit.in(source, unit.call().kind == Kind::kReduceScatter ? destination : 0), nullptr);
-  return route;
-}
-
-Args args_for(const Site& site, const Route& route, int rank, size_t at) {
+Args args_for(const Site& site, const Unit& unit) {
+  const Traits& kind = traits(unit.call().kind);
+  const auto step = static_cast<int64_t>(unit.bytes());
   Args args{};
-  args.clique = site.clique(rank);
-  for (int p = 0; p < site.ranks(); ++p) {
-    if (route.from[rank][p]) args.from[p] = route.from[rank][p] + at;
-    if (route.to[rank][p]) args.to[p] = route.to[rank][p] + at;
-    if (route.to[p][rank]) args.out[p] = route.to[p][rank] + at;
-    args.scratch[p] = site.scratch<char>(p);
+  args.in_step = kind.input == Parts::kPerRank ? step : 0;
+  args.out_step = kind.output == Parts::kPerRank ? step : 0;
+  const auto add = [&](int sender, int receiver) {
+    args.receivers[sender] |= static_cast<uint8_t>(1 << receiver);
+    args.senders[receiver] |= static_cast<uint8_t>(1 << sender);
+  };
+  for (int r = 0; r < site.ranks(); ++r) {
+    const Call& call = unit.calls[r];
+    if (call.has_input(r)) args.in[r] = static_cast<const char*>(unit.in(r));
+    if (call.has_output(r)) args.out[r] = static_cast<char*>(unit.out(r));
+    args.scratch[r] = site.scratch<char>(r);
+    // Every rank sends to each that reduces the part it reduces; nothing to itself.
+    for (int sender = 0; kind.reduces && call.has_output(r) && sender < site.ranks(); ++sender)
+      if (sender != r) add(sender, r);
   }
-  return args;
-}
-
-ReduceArgs reduce_args(const Args& parts, const Unit& unit, int rank, size_t at) {
-  ReduceArgs args{};
-  args.parts = parts;
-  const int part = unit.call().kind == Kind::kReduceScatter ? rank : 0;
-  for (int p = 0; p < unit.ranks(); ++p)
-    args.in[p] = static_cast<const char*>(unit.in(p, part)) + at;
-  if (unit.calls[rank].has_output(rank)) args.out = static_cast<char*>(unit.out(rank)) + at;
-  args.average = unit.call().op == ReduceOp::kAvg;
+  for_each_move(unit, [&](int sender, int receiver, const void*, void*) { add(sender, receiver); });
+  args.bytes = step;
   return args;
 }
 
@@ -121,45 +97,43 @@ size_t mailbox_bytes(const Mesh& mesh, const Packing& by) {
          by.memory * 2 * mesh.size() * kPacketBlocks * static_cast<size_t>(by.room(mesh.size()));
 }
 
-void set_mailboxes(const Site& site, const Packing& by, Args& args) {
+// Launches the kernel for as much of a part as one launch can take, again and again. `parts` are
+// the args, or in them.
+void launch_packed(const Site& site, const Packing& by, const void* kernel, void* args,
+                   Args& parts) {
   const size_t number = number_of(*find_algorithm(Kind::kAllGather, by.algorithm));
-  for (int r = 0; r < site.ranks(); ++r) args.mailboxes[r] = site.mailbox<Mailbox>(r, number);
-}
-
-// Runs launch(rank, at, args, blocks, threads) for all ranks and as much of a part as one launch
-// can take, again and again.
-template <class Launch>
-void for_each_stretch(const Site& site, const Unit& unit, const Packing& by, const Launch& launch) {
-  const Route route = route_of(unit);
+  for (int r = 0; r < site.ranks(); ++r) parts.mailboxes[r] = site.mailbox<Mailbox>(r, number);
   const int most = packet_blocks(site), room = by.room(site.ranks());
-  const size_t all = capacity(site, by);
-  for (size_t at = 0; at < unit.bytes(); at += all) {
-    const size_t bytes = std::min(all, unit.bytes() - at);
-    const int packets = static_cast<int>((bytes + by.bytes - 1) / by.bytes);
+  const auto all = static_cast<int64_t>(capacity(site, by));
+  for (int64_t left = parts.bytes; left > 0; left -= all) {
+    parts.bytes = std::min(all, left);
+    const auto packets = static_cast<int>((parts.bytes + by.bytes - 1) / by.bytes);
     const int threads = std::min(kThreads, (packets * by.threads + 31) / 32 * 32);
-    const int of_block =
-        std::max((packets + most - 1) / most, std::min(threads / by.threads, room));
+    parts.packets = std::max((packets + most - 1) / most, std::min(threads / by.threads, room));
+    site.launch_early(kernel, (packets + parts.packets - 1) / parts.packets, threads, args,
+                      parts.clique);
     for (int r = 0; r < site.ranks(); ++r) {
-      Args args = args_for(site, route, r, at);
-      set_mailboxes(site, by, args);
-      args.bytes = static_cast<int64_t>(bytes);
-      args.packets = of_block;
-      launch(r, at, args, (packets + of_block - 1) / of_block, threads);
+      if (parts.in[r]) parts.in[r] += parts.bytes;
+      if (parts.out[r]) parts.out[r] += parts.bytes;
     }
   }
 }
 
-void move_packed(Site& site, const Unit& unit, const Packing& by, const void* kernel) {
-  for_each_stretch(site, unit, by, [&](int rank, size_t, Args& args, int blocks, int threads) {
-    site.launch_early(kernel, rank, blocks, threads, &args);
-  });
+void move_packed(const Site& site, const Unit& unit, const Packing& by, const void* kernel) {
+  Args args = args_for(site, unit);
+  launch_packed(site, by, kernel, &args, args);
 }
 
-void reduce_packed(Site& site, const Unit& unit, const Packing& by, const void* kernel) {
-  for_each_stretch(site, unit, by, [&](int rank, size_t at, Args& parts, int blocks, int threads) {
-    const ReduceArgs args = reduce_args(parts, unit, rank, at);
-    site.launch_early(kernel, rank, blocks, threads, &args);
-  });
+ReduceArgs reduce_args(const Site& site, const Unit& unit) {
+  ReduceArgs args{};
+  args.parts = args_for(site, unit);
+  args.average = unit.call().op == ReduceOp::kAvg;
+  return args;
+}
+
+void reduce_packed(const Site& site, const Unit& unit, const Packing& by, const void* kernel) {
+  ReduceArgs args = reduce_args(site, unit);
+  launch_packed(site, by, kernel, &args, args.parts);
 }
 
 }  // namespace
@@ -188,38 +162,32 @@ void move_by_lines(Site& site, const Unit& unit, const Plan&) {
 }
 
 void move_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
-  const Route route = route_of(unit);
   const int blocks = blocks_for(site, plan, unit.bytes());
-  for (int r = 0; r < site.ranks(); ++r) {
-    Args args = args_for(site, route, r, 0);
-    args.bytes = static_cast<int64_t>(unit.bytes());
-    args.piece = static_cast<int64_t>(piece_for(site, plan, blocks));
-    site.launch(move_by_scratch_kernel(), r, blocks, threads_of(plan), &args);
-  }
+  Args args = args_for(site, unit);
+  args.piece = static_cast<int64_t>(piece_for(site, plan, blocks));
+  site.launch(move_by_scratch_kernel(), blocks, threads_of(plan), &args, args.clique);
 }
 
 void move(Site& site, const Unit& unit, const Plan& plan) {
   if (!reachable(site, unit)) return move_by_scratch(site, unit, plan);
-  const Route route = route_of(unit);
-  const int blocks = blocks_for(site, plan, unit.bytes());
-  for (int r = 0; r < site.ranks(); ++r) {
-    Args args = args_for(site, route, r, 0);
-    args.bytes = static_cast<int64_t>(unit.bytes());
-    site.launch(move_kernel(), r, blocks, threads_of(plan), &args);
-  }
+  Args args = args_for(site, unit);
+  site.launch(move_kernel(), blocks_for(site, plan, unit.bytes()), threads_of(plan), &args,
+              args.clique);
 }
 
 // Between two meetings of all ranks; no multiprocessor moves anything.
 void move_by_copy_engine(Site& site, const Unit& unit, const Plan& plan) {
   if (!reachable(site, unit)) return move_by_scratch(site, unit, plan);
-  const Route route = route_of(unit);
-  direct::launch(site, direct::barrier_kernel(), {}, 1, 32);
+  const Args args = args_for(site, unit);
+  direct::BarrierArgs barrier{};
+  site.launch(direct::barrier_kernel(), 1, 32, &barrier, barrier.clique);
   for (int r = 0; r < site.ranks(); ++r)
     for (int k = 1; k <= site.ranks(); ++k) {  // each starts with another
       const int p = (r + k) % site.ranks();
-      if (route.from[r][p]) site.copy(r, route.to[r][p], route.from[r][p], unit.bytes());
+      if (args.receivers[r] >> p & 1)
+        site.copy(r, args.out[p] + r * args.out_step, args.in[r] + p * args.in_step, unit.bytes());
     }
-  direct::launch(site, direct::barrier_kernel(), {}, 1, 32);
+  site.launch(direct::barrier_kernel(), 1, 32, &barrier, barrier.clique);
 }
 
 void reduce_by_packets(Site& site, const Unit& unit, const Plan&) {
@@ -234,36 +202,34 @@ void reduce_by_lines(Site& site, const Unit& unit, const Plan&) {
 
 void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
   const void* const kernel = reduce_by_scratch_kernel(unit.dtype, unit.call().op, site.ranks());
-  const Route route = route_of(unit);
   const int blocks = blocks_for(site, plan, unit.bytes());
-  for (int r = 0; r < site.ranks(); ++r) {
-    ReduceArgs args = reduce_args(args_for(site, route, r, 0), unit, r, 0);
-    args.parts.bytes = static_cast<int64_t>(unit.bytes());
-    args.parts.piece = static_cast<int64_t>(piece_for(site, plan, blocks));
-    site.launch(kernel, r, blocks, threads_of(plan), &args);
-  }
+  ReduceArgs args = reduce_args(site, unit);
+  args.parts.piece = static_cast<int64_t>(piece_for(site, plan, blocks));
+  site.launch(kernel, blocks, threads_of(plan), &args, args.parts.clique);
 }
 
 // Whoever reduces loads from all. What only the root wants is reduced in slices, one a rank.
 void reduce(Site& site, const Unit& unit, const Plan& plan) {
   if (!reachable(site, unit)) return reduce_by_scratch(site, unit, plan);
-  const void* const kernel = reduce_kernel(unit.dtype, unit.call().op, site.ranks());
   const int ranks = site.ranks();
-  const bool sliced = unit.call().kind == Kind::kReduce;
-  // Slices begin at whole words, in elements.
-  const int64_t unit_of = sliced ? 16 / static_cast<int64_t>(item_size(unit.dtype)) : 1;
-  const int64_t slice =
-      sliced ? ((unit.part + ranks - 1) / ranks + unit_of - 1) / unit_of * unit_of : unit.part;
-  const int blocks = blocks_for(site, plan, static_cast<size_t>(slice) * item_size(unit.dtype));
-  for (int r = 0; r < ranks; ++r) {
-    const int64_t begin = sliced ? std::min(r * slice, unit.part) : 0;
-    const size_t at = static_cast<size_t>(begin) * item_size(unit.dtype);
-    ReduceArgs args = reduce_args({}, unit, r, at);
-    args.parts.clique = site.clique(r);
-    args.count = sliced || args.out ? std::min(slice, unit.part - begin) : 0;
-    if (sliced) args.out = static_cast<char*>(unit.out(unit.call().root)) + at;
-    site.launch(kernel, r, blocks, threads_of(plan), &args);
+  const auto item = static_cast<int64_t>(item_size(unit.dtype));
+  ReduceArgs args = reduce_args(site, unit);
+  int64_t slice = unit.part;  // elements
+  if (unit.call().kind == Kind::kReduce) {
+    const int64_t word = 16 / item;  // slices begin at whole ones
+    slice = ((unit.part + ranks - 1) / ranks + word - 1) / word * word;
+    args.parts.in_step = slice * item;
+    char* const out = args.parts.out[unit.call().root];
+    for (int r = 0; r < ranks; ++r) {
+      args.parts.out[r] = out + r * slice * item;
+      args.counts[r] = std::clamp<int64_t>(unit.part - r * slice, 0, slice);
+    }
+  } else {
+    for (int r = 0; r < ranks; ++r) args.counts[r] = args.parts.out[r] ? slice : 0;
   }
+  site.launch(reduce_kernel(unit.dtype, unit.call().op, ranks),
+              blocks_for(site, plan, static_cast<size_t>(slice * item)), threads_of(plan), &args,
+              args.parts.clique);
 }
 
 const void* reduce_kernel(DType dtype, ReduceOp op, int ranks) {

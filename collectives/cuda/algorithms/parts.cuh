@@ -9,8 +9,17 @@
 namespace vt::collectives::gpu::parts {
 
 __device__ inline int next_rank(const Clique& clique, int k) {
-  const int rank = clique.rank + k;
+  const int rank = fabric::own_rank(clique) + k;
   return rank < clique.ranks ? rank : rank - clique.ranks;
+}
+
+// The part that `sender` has for `receiver`, null if it sends none, and where it goes directly.
+__device__ inline const char* source(const Args& args, int sender, int receiver) {
+  if (!(args.receivers[sender] >> receiver & 1)) return nullptr;
+  return args.in[sender] + receiver * args.in_step;
+}
+__device__ inline char* target(const Args& args, int sender, int receiver) {
+  return args.out[receiver] + sender * args.out_step;
 }
 
 // The bytes of every part that this block moves in a round.
@@ -35,11 +44,11 @@ __device__ inline char* place(const Args& args, int receiver, int source, int64_
 // A function of its own: its registers are not needed while pieces are taken.
 __noinline__ static __device__ void push_piece(const Args& args, int64_t round) {
   const Piece piece = piece_of(args, round);
+  const int rank = fabric::own_rank(args.clique);
   for (int k = 1; k < args.clique.ranks; ++k) {
     const int receiver = next_rank(args.clique, k);
-    if (args.from[receiver])
-      copy_chunk(place(args, receiver, args.clique.rank, round), args.from[receiver] + piece.at,
-                 piece.bytes);
+    if (const char* const from = source(args, rank, receiver))
+      copy_chunk(place(args, receiver, rank, round), from + piece.at, piece.bytes);
   }
 }
 
@@ -50,7 +59,7 @@ __noinline__ static __device__ void push_piece(const Args& args, int64_t round) 
 template <class Take>
 __device__ inline void pass_through_scratch(const Args& args, const Take& take) {
   const Clique& clique = args.clique;
-  uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
+  uint32_t& passed = clique.pads[fabric::own_rank(clique)]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   const int64_t rounds = rounds_of(args);
   push_piece(args, 0);
@@ -98,7 +107,7 @@ template <class T, int kLanes, class Take>
 __device__ inline void exchange_packets(const Args& args, uint32_t senders, const Take& take) {
   constexpr int kElements = packets::kPacketBytes / sizeof(T);
   const Clique& clique = args.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   fabric::follow_previous_kernel();
   uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
@@ -113,10 +122,9 @@ __device__ inline void exchange_packets(const Args& args, uint32_t senders, cons
   for (int i = threadIdx.x; i < mine; i += blockDim.x)
     for (int k = 1; k < ranks; ++k) {
       const int receiver = next_rank(clique, k);
-      const bool sends = args.from[receiver];
-      if (!sends && i != 0) continue;
-      const uint64_t data =
-          sends ? load_word<uint64_t, T>(args.from[receiver], first + i, count) : uint64_t{0};
+      const char* const from = source(args, rank, receiver);
+      if (!from && i != 0) continue;
+      const uint64_t data = from ? load_word<uint64_t, T>(from, first + i, count) : uint64_t{0};
       packets::send(args.mailboxes[receiver]->packets<packets::Packet>() + half + rank * row + i,
                     data, epoch);
     }
@@ -139,7 +147,7 @@ __device__ inline void exchange_lines(const Args& args, uint32_t senders, const 
   constexpr uint32_t kAll = 0xffffffffu;
   constexpr int kWords = lines::kLineBytes / 8, kLinesPerWarp = 4;
   const Clique& clique = args.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   fabric::follow_previous_kernel();
   uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
@@ -160,7 +168,7 @@ __device__ inline void exchange_lines(const Args& args, uint32_t senders, const 
     const int64_t at = (first + line) * kWords + word;
     for (int k = 1; k < ranks; ++k) {
       const int receiver = next_rank(clique, k);
-      const char* const from = args.from[receiver];
+      const char* const from = source(args, rank, receiver);
       const uint64_t a = from ? load_word<uint64_t, T>(from, at, count) : 0;
       const uint64_t b = last ? epoch : from ? load_word<uint64_t, T>(from, at + 1, count) : 0;
       __syncwarp();  // one instruction for the whole line

@@ -40,24 +40,26 @@ struct Mailbox {
   }
 };
 
+// All ranks' parts: what p gets from rank s comes from in[s] + p * in_step, and goes, where it is
+// stored directly, to out[p] + s * out_step.
 struct Args {
   Clique clique;
-  const char* from[kMaxCudaRanks];  // by receiver: the part that this rank sends; null: none
-  char* to[kMaxCudaRanks];          // by receiver: where it goes, if directly
-  char* out[kMaxCudaRanks];         // by sender: where here what it sends goes; null: nothing comes
-  char* scratch[kMaxCudaRanks];     // of all ranks: [2 parities][ranks][blocks][piece] bytes
+  const char* in[kMaxCudaRanks];
+  char* out[kMaxCudaRanks];  // null: the rank gets nothing
+  int64_t in_step, out_step;
+  uint8_t receivers[kMaxCudaRanks];  // by sender: a mask of those it sends to
+  uint8_t senders[kMaxCudaRanks];    // and the other way round
+  char* scratch[kMaxCudaRanks];      // [2 parities][ranks][blocks][piece] bytes
   Mailbox* mailboxes[kMaxCudaRanks];
   int64_t bytes;  // of a part
   int64_t piece;  // bytes that a block moves at a time through scratch memory
   int packets;    // or lines, that a block sends of each part; none has none
 };
 
+// What rank p reduces begins at in[s] + p * in_step of every rank s, and goes to out[p].
 struct ReduceArgs {
-  Args parts;                     // from, scratch, mailboxes, bytes and piece
-  const char* in[kMaxCudaRanks];  // by rank: what is reduced, if directly; always that of the rank
-                                  // itself
-  char* out;                      // null: this rank reduces nothing
-  int64_t count;                  // elements to reduce
+  Args parts;
+  int64_t counts[kMaxCudaRanks];  // by rank: elements to reduce directly
   bool average;
 };
 

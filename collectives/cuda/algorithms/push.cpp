@@ -38,10 +38,7 @@ void run_piece(Site& site, const Unit& unit, const direct::Args& buffers, size_t
   const int64_t slice_words = (args.words + site.ranks() - 1) / site.ranks();
   const int64_t chunks = (slice_words + args.chunk - 1) / args.chunk;
   const int blocks = static_cast<int>(std::min<int64_t>(chunks, most));
-  for (int r = 0; r < site.ranks(); ++r) {
-    args.buffers.clique = site.clique(r);
-    site.launch(function, r, blocks, threads, &args);
-  }
+  site.launch(function, blocks, threads, &args, args.buffers.clique);
 }
 
 }  // namespace

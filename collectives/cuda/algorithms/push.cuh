@@ -18,7 +18,8 @@ namespace vt::collectives::gpu::push {
 template <class T, class Op, int kLanes>
 class Pipeline {
  public:
-  __device__ explicit Pipeline(const Args& args) : args_(args), clique_(args.buffers.clique) {
+  __device__ explicit Pipeline(const Args& args)
+      : args_(args), clique_(args.buffers.clique), rank_(fabric::own_rank(clique_)) {
     whole_ = args.aligned ? args.buffers.count * static_cast<int64_t>(sizeof(T)) / 16 : 0;
   }
 
@@ -86,7 +87,7 @@ class Pipeline {
   struct Range {
     int64_t begin, end;  // words of the buffer
   };
-  __device__ int rank() const { return clique_.rank; }
+  __device__ int rank() const { return rank_; }
   __device__ int ranks() const { return clique_.ranks; }
   __device__ int next(int k) const {
     return rank() + k < ranks() ? rank() + k : rank() + k - ranks();
@@ -114,13 +115,14 @@ class Pipeline {
 
   const Args& args_;
   const Clique& clique_;
+  int rank_;
   int64_t whole_;  // words that can be moved as such
 };
 
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
   const Clique& clique = args.buffers.clique;
-  const int rank = clique.rank, ranks = clique.ranks;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   const Pipeline<T, Op, kLanes> pipeline(args);
   fabric::Pad& pad = *clique.pads[rank];
   const uint32_t before = pad.chunk_epoch[blockIdx.x].value;

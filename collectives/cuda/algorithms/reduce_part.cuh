@@ -6,6 +6,12 @@
 
 namespace vt::collectives::gpu::parts {
 
+// Where what `rank` reduces begins in the input of rank p.
+template <class T>
+__device__ inline const T* own_part(const ReduceArgs& args, int p, int rank) {
+  return reinterpret_cast<const T*>(args.parts.in[p] + rank * args.parts.in_step);
+}
+
 // One 16-byte word of elements to where a word may not begin.
 template <class T>
 __device__ inline void store_elements(T* to, uint4 word) {
@@ -82,14 +88,16 @@ template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads)
     direct_reduction(const __grid_constant__ ReduceArgs args) {
   const Clique& clique = args.parts.clique;
-  uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
+  const int rank = fabric::own_rank(clique);
+  uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
   constexpr int64_t kChunk = kThreads * 16 / sizeof(T) * (8 / kLanes);  // elements
-  for (int64_t at = blockIdx.x * kChunk; at < args.count; at += gridDim.x * kChunk) {
-    const auto in = [&args, at](int p) { return reinterpret_cast<const T*>(args.in[p]) + at; };
-    reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.out) + at,
-                                min(kChunk, args.count - at), clique.ranks, args.average);
+  const int64_t count = args.counts[rank];
+  for (int64_t at = blockIdx.x * kChunk; at < count; at += gridDim.x * kChunk) {
+    const auto in = [&args, at, rank](int p) { return own_part<T>(args, p, rank) + at; };
+    reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.parts.out[rank]) + at,
+                                min(kChunk, count - at), clique.ranks, args.average);
   }
   if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
   if (threadIdx.x == 0) passed = epoch + 2;
@@ -99,16 +107,17 @@ __global__ void __launch_bounds__(kMaxThreads)
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads)
     scratch_reduction(const __grid_constant__ ReduceArgs args) {
-  const int rank = args.parts.clique.rank;
+  const int rank = fabric::own_rank(args.parts.clique);
+  char* const out = args.parts.out[rank];
   pass_through_scratch(args.parts, [&](int64_t round, Piece piece) {
-    if (!args.out) return;
-    const char* const own = args.in[rank] + piece.at;
+    if (!out) return;
+    const char* const own = reinterpret_cast<const char*>(own_part<T>(args, rank, rank)) + piece.at;
     const char* const first = place(args.parts, rank, 0, round);
     const int64_t step = gridDim.x * args.parts.piece;  // from one rank's place to the next
     const auto in = [own, first, step, rank](int p) {
       return reinterpret_cast<const T*>(p == rank ? own : first + p * step);
     };
-    reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.out + piece.at),
+    reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(out + piece.at),
                                 piece.bytes / static_cast<int64_t>(sizeof(T)),
                                 args.parts.clique.ranks, args.average);
   });
@@ -117,37 +126,41 @@ __global__ void __launch_bounds__(kMaxThreads)
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads)
     packet_reduction(const __grid_constant__ ReduceArgs args) {
-  const int rank = args.parts.clique.rank, ranks = args.parts.clique.ranks;
-  const uint32_t senders = args.out ? ~0u : 0u;
+  const int rank = fabric::own_rank(args.parts.clique), ranks = args.parts.clique.ranks;
+  const T* const part = own_part<T>(args, rank, rank);
+  char* const out = args.parts.out[rank];
+  const uint32_t senders = out ? ~0u : 0u;
   exchange_packets<T, kLanes>(args.parts, senders, [&](const auto& data, int64_t i, int64_t count) {
-    if (!args.out) return;
-    const uint64_t own = load_word<uint64_t, T>(args.in[rank], i, count);
+    if (!out) return;
+    const uint64_t own = load_word<uint64_t, T>(part, i, count);
     Lanes<T, Op, packets::kPacketBytes> sum;
     sum.set(rank == 0 ? own : data[0]);
 #pragma unroll
     for (int p = 1; p < kLanes; ++p)
       if (p < ranks) sum.combine(p == rank ? own : data[p]);
-    store_word<uint64_t, T>(args.out, i, count, sum.template get<uint64_t>(args.average, ranks));
+    store_word<uint64_t, T>(out, i, count, sum.template get<uint64_t>(args.average, ranks));
   });
 }
 
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads)
     line_reduction(const __grid_constant__ ReduceArgs args) {
-  const int rank = args.parts.clique.rank, ranks = args.parts.clique.ranks;
+  const int rank = fabric::own_rank(args.parts.clique), ranks = args.parts.clique.ranks;
+  const T* const part = own_part<T>(args, rank, rank);
+  char* const out = args.parts.out[rank];
   const auto reduce_word = [&](const auto& data, int64_t at, int64_t count) {
-    const uint64_t own = load_word<uint64_t, T>(args.in[rank], at, count);
+    const uint64_t own = load_word<uint64_t, T>(part, at, count);
     Lanes<T, Op, 8> sum;
     sum.set(rank == 0 ? own : data[0]);
 #pragma unroll
     for (int p = 1; p < kLanes; ++p)
       if (p < ranks) sum.combine(p == rank ? own : data[p]);
-    store_word<uint64_t, T>(args.out, at, count, sum.template get<uint64_t>(args.average, ranks));
+    store_word<uint64_t, T>(out, at, count, sum.template get<uint64_t>(args.average, ranks));
   };
   exchange_lines<T, kLanes>(
-      args.parts, args.out ? ~0u : 0u,
+      args.parts, out ? ~0u : 0u,
       [&](const auto& a, const auto& b, int64_t at, int64_t count, bool last) {
-        if (!args.out) return;
+        if (!out) return;
         reduce_word(a, at, count);
         if (!last) reduce_word(b, at + 1, count);
       });

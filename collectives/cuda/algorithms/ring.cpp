@@ -87,10 +87,7 @@ void run(Site& site, const Unit& unit, const Plan& plan) {
           std::min(site.most_blocks(kThreads, 1), plan.blocks ? plan.blocks : kChannels);
       const int blocks = static_cast<int>(
           std::clamp<size_t>(whole / (4 * static_cast<size_t>(kTileBytes)), 1, most));
-      for (int r = 0; r < site.ranks(); ++r) {
-        args.buffers.clique = site.clique(r);
-        site.launch(function, r, blocks, kThreads, &args, shared);
-      }
+      site.launch(function, blocks, kThreads, &args, args.buffers.clique, shared);
     }
     if (whole == bytes) return;
     direct::Args rest = buffers;

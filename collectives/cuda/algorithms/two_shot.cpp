@@ -26,8 +26,8 @@ void run_piece(const Site& site, direct::Args& args, size_t bytes, DType dtype, 
   const int threads = plan.threads ? plan.threads : kThreads;
   const int most = std::min(site.most_blocks(threads), plan.blocks ? plan.blocks : 64);
   const size_t blocks = bytes / site.ranks() / kBytesPerBlock;
-  direct::launch(site, kernel(dtype, op, site.ranks()), args,
-                 static_cast<int>(std::clamp<size_t>(blocks, 1, most)), threads);
+  site.launch(kernel(dtype, op, site.ranks()),
+              static_cast<int>(std::clamp<size_t>(blocks, 1, most)), threads, &args, args.clique);
 }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {

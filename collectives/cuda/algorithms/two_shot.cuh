@@ -35,7 +35,7 @@ __device__ inline Cut cut(const direct::Args& args) {
 template <class T, class Op, int kLanes>
 __device__ void reduce_words(const direct::Args& args, int64_t head, int64_t begin, int64_t end) {
   constexpr int kUnroll = 8 / kLanes;
-  const int ranks = args.clique.ranks, rank = args.clique.rank;
+  const int ranks = args.clique.ranks, rank = fabric::own_rank(args.clique);
   const int64_t first = begin + blockIdx.x * blockDim.x + threadIdx.x,
                 step = int64_t{gridDim.x} * blockDim.x;
   const auto in = [&](int p, int64_t i) {
@@ -84,10 +84,10 @@ template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads)
     all_reduce(const __grid_constant__ direct::Args args) {
   const Clique& clique = args.clique;
-  uint32_t& passed = clique.pads[clique.rank]->barrier_epoch[blockIdx.x].value;
+  const int rank = fabric::own_rank(clique), ranks = clique.ranks;
+  uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
-  const int rank = clique.rank, ranks = clique.ranks;
   const Cut part = cut<T>(args);
   reduce_words<T, Op, kLanes>(args, part.head, part.words * rank / ranks,
                               part.words * (rank + 1) / ranks);

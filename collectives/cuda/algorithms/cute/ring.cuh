@@ -78,7 +78,7 @@ class Chain {
   __device__ Chain(const Args& args, char* shared, Barriers barriers, volatile int* stop)
       : args_(args),
         clique_(args.buffers.clique),
-        rank_(clique_.rank),
+        rank_(fabric::own_rank(clique_)),
         last_(clique_.ranks - 1),
         before_(clique_.pads[rank_]->ring_epoch[blockIdx.x].value),
         barriers_(barriers),
@@ -305,7 +305,7 @@ __global__ void __launch_bounds__(kThreads) all_reduce(const __grid_constant__ A
   extern __shared__ __align__(1024) char shared[];
   __shared__ int stop;
   const Clique& clique = args.buffers.clique;
-  fabric::Pad& pad = *clique.pads[clique.rank];
+  fabric::Pad& pad = *clique.pads[fabric::own_rank(clique)];
   Barrier* const first = reinterpret_cast<Barrier*>(shared);
   const Barriers barriers{first, first + args.stages, first + 2 * args.stages,
                           first + 3 * args.stages};

@@ -1,8 +1,9 @@
-// Streams and events of a communicator's ranks.
-#include "collectives/cuda/rank_streams.h"
+// Streams and events of a communicator's devices.
+#include "collectives/cuda/device_streams.h"
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "device/cuda/device.h"
@@ -27,46 +28,42 @@ bool is_captured(const Unit& unit, const fabric::Mesh& mesh) {
   return captured;
 }
 
-class RankEvents final : public Completion {
+class DeviceEvents final : public Completion {
  public:
-  RankEvents(const fabric::Mesh& mesh, const std::vector<Stream>& streams) : mesh_(mesh) {
+  DeviceEvents(const fabric::Mesh& mesh, const std::vector<Stream>& streams) : mesh_(mesh) {
     for (Stream stream : streams) {
       events_.push_back(cuda::create_event(stream.device.index, false));
       cuda::record_event(*events_.back(), stream);
     }
   }
-  ~RankEvents() override {
+  ~DeviceEvents() override {
     for (cuda::Event* event : events_) cuda::destroy_event(event);
   }
   bool passed() override {
-    for (const cuda::Event* event : events_)
-      if (!cuda::query_event(*event)) return false;
-    return true;
+    return std::all_of(events_.begin(), events_.end(),
+                       [](const cuda::Event* event) { return cuda::query_event(*event); });
   }
   void join(int rank) override {
-    const Device device = mesh_.device(rank);
-    cuda::wait_event(current(device), *events_[rank]);
+    cuda::wait_event(current(mesh_.device(rank)), *events_[mesh_.device_number(rank)]);
   }
 
  private:
   fabric::Mesh mesh_;
-  std::vector<cuda::Event*> events_;  // by rank
+  std::vector<cuda::Event*> events_;  // by device
 };
 
 }  // namespace
 
-RankStreams::RankStreams(const fabric::Mesh& mesh) : mesh_(mesh), units_(mesh) {
-  for (Device device : mesh.ranks()) {
+DeviceStreams::DeviceStreams(const fabric::Mesh& mesh) : mesh_(mesh), units_(mesh) {
+  for (Device device : mesh.devices()) {
     streams_.push_back(cuda::create_stream(device.index, std::numeric_limits<int>::min()));
     done_.push_back(cuda::create_event(device.index, false));
-  }
-  for (Device device : mesh.devices()) {
     replayed_on_.push_back({device, nullptr});
     replayed_.push_back(cuda::create_event(device.index, false));
   }
 }
 
-RankStreams::~RankStreams() {
+DeviceStreams::~DeviceStreams() {
   try {
     if (last_ == Last::kReplay)
       for (const cuda::Event* event : replayed_) cuda::synchronize_event(*event);
@@ -81,7 +78,7 @@ RankStreams::~RankStreams() {
   for (cuda::Event* event : replayed_) cuda::destroy_event(event);
 }
 
-void* RankStreams::mark(int rank) const {
+void* DeviceStreams::mark(int rank) const {
   const Device device = mesh_.device(rank);
   run_deferred();
   cuda::Event* event = cuda::create_event(device.index, false);
@@ -89,55 +86,68 @@ void* RankStreams::mark(int rank) const {
   return event;
 }
 
-bool RankStreams::capturing() const { return any_capture() && cuda::capture_id(streams_[0]) != 0; }
+bool DeviceStreams::capturing() const {
+  return any_capture() && cuda::capture_id(streams_[0]) != 0;
+}
 
-void RankStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
-  captured_ = is_captured(unit, mesh_);
+bool DeviceStreams::one_capture() const {
+  if (VT_LIKELY(!any_capture())) return true;
+  const uint64_t first = cuda::capture_id(streams_[0]);
+  return std::all_of(streams_.begin(), streams_.end(),
+                     [first](Stream stream) { return cuda::capture_id(stream) == first; });
+}
+
+void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
+  const bool before = std::exchange(captured_, is_captured(unit, mesh_));
   if (VT_UNLIKELY(captured_)) {
-    units_.begin(unit, streams_);
+    adjacent_ = units_.begin(unit, streams_);
     for (Stream stream : streams_)
       if (Capture* capture = capture_of(stream)) capture->add_guest(owner);
     return;
   }
+  adjacent_ = !before && last_ == Last::kUnit;
   follow_replay();
-  for (size_t r = 0; r < streams_.size(); ++r)
-    cuda::wait_event(streams_[r], event_of(unit.marks[r]));
+  for (int r = 0; r < unit.ranks(); ++r) {
+    void* const mark = unit.marks[r];
+    // One that stands for several ranks is waited for once.
+    if (std::find(unit.marks.begin(), unit.marks.begin() + r, mark) == unit.marks.begin() + r)
+      cuda::wait_event(at(r), event_of(mark));
+  }
 }
 
-void RankStreams::begin_together(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
+void DeviceStreams::begin_together(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
   begin(unit, owner);
   for (Stream stream : streams_)
     for (void* mark : unit.marks) cuda::wait_event(stream, event_of(mark));
 }
 
 // Units that are not captured come after the last replay.
-void RankStreams::follow_replay() {
+void DeviceStreams::follow_replay() {
   VT_CHECK(!capturing(), kRuntime,
            "communicator: its calls are being captured by another thread; wait until that ends, or "
            "use a communicator of its own");
   if (last_ == Last::kReplay)
-    for (Stream stream : streams_)
-      for (size_t d = 0; d < replayed_.size(); ++d)
-        if (replayed_on_[d].device == stream.device) cuda::wait_event(stream, *replayed_[d]);
+    for (size_t d = 0; d < streams_.size(); ++d) cuda::wait_event(streams_[d], *replayed_[d]);
   last_ = Last::kUnit;
 }
 
-void RankStreams::end() {
+void DeviceStreams::end() {
   if (VT_UNLIKELY(captured_)) return units_.end(streams_);
-  for (size_t r = 0; r < streams_.size(); ++r) cuda::record_event(*done_[r], streams_[r]);
+  for (size_t d = 0; d < streams_.size(); ++d) cuda::record_event(*done_[d], streams_[d]);
 }
 
-void RankStreams::join(int rank) const {
+void DeviceStreams::join(int rank) const {
+  const int number = mesh_.device_number(rank);
   const Stream stream = current(mesh_.device(rank));
-  if (any_capture() && cuda::capture_id(stream) != 0) return units_.join(rank, stream);
-  cuda::wait_event(stream, *done_[rank]);
+  if (any_capture() && cuda::capture_id(stream) != 0) return units_.join(number, stream);
+  cuda::wait_event(stream, *done_[number]);
 }
 
-std::unique_ptr<Completion> RankStreams::completion() const {
-  return std::make_unique<RankEvents>(mesh_, streams_);
+std::unique_ptr<Completion> DeviceStreams::completion() const {
+  return std::make_unique<DeviceEvents>(mesh_, streams_);
 }
 
-bool RankStreams::drained() const {
+bool DeviceStreams::drained() const {
   if (any_capture()) return true;  // the driver may refuse to be asked: synchronize() waits
   if (last_ == Last::kReplay)
     for (const cuda::Event* event : replayed_)
@@ -145,26 +155,24 @@ bool RankStreams::drained() const {
   return std::all_of(streams_.begin(), streams_.end(), cuda::query_stream);
 }
 
-void RankStreams::synchronize() const {
+void DeviceStreams::synchronize() const {
   if (last_ == Last::kReplay)
     for (const cuda::Event* event : replayed_) cuda::synchronize_event(*event);
   for (Stream stream : streams_) cuda::synchronize_stream(stream);
 }
 
-void RankStreams::before_replay() {
-  if (last_ == Last::kUnit)
-    for (size_t r = 0; r < streams_.size(); ++r)
-      cuda::wait_event(current(streams_[r].device), *done_[r]);
-  if (last_ == Last::kReplay)
-    for (size_t d = 0; d < replayed_.size(); ++d) {
-      const Stream stream = current(replayed_on_[d].device);
-      if (!(stream == replayed_on_[d])) cuda::wait_event(stream, *replayed_[d]);
-    }
+void DeviceStreams::before_replay() {
+  if (last_ == Last::kNothing) return;
+  for (size_t d = 0; d < streams_.size(); ++d) {
+    const Stream stream = current(streams_[d].device);
+    if (last_ == Last::kUnit) cuda::wait_event(stream, *done_[d]);
+    else if (!(stream == replayed_on_[d])) cuda::wait_event(stream, *replayed_[d]);
+  }
 }
 
-void RankStreams::after_replay() {
-  for (size_t d = 0; d < replayed_.size(); ++d) {
-    replayed_on_[d] = current(replayed_on_[d].device);
+void DeviceStreams::after_replay() {
+  for (size_t d = 0; d < streams_.size(); ++d) {
+    replayed_on_[d] = current(streams_[d].device);
     cuda::record_event(*replayed_[d], replayed_on_[d]);
   }
   last_ = Last::kReplay;

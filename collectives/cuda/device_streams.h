@@ -1,0 +1,88 @@
+// The streams on which a communicator's units run: one a device, of high priority, ordered with the
+// streams of the callers by events.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "collectives/cuda/captured_units.h"
+#include "collectives/engine.h"
+#include "device/capture.h"
+#include "device/cuda/event.h"
+#include "device/cuda/stream.h"
+
+namespace vt::collectives::gpu {
+
+// Note [One kernel a device]
+// A unit is one kernel on every device, for all ranks there: a row of its grid for each. All its
+// blocks are resident together (Site::most_blocks), so a block waits only for blocks that run
+// beside it and for the unit's kernels on other devices. Those come: look at the units in the order
+// in which they were queued (Note [Launch units]). What was queued on a device before unit u is
+// earlier units and work of callers, and neither waits for u or for what came after it. So once all
+// that has ended, u's kernels start on every device. This asks nothing of streams but their order:
+// a GPU has few hardware queues, and where streams share one, work waits for what was put there
+// before it, whatever that is, and that has just been counted in. Kernels of several communicators
+// can be on a device at a time; if they do not fit there together, only their deadlines help.
+//
+// An early kernel (Site::launch_early) comes when all blocks of the one before it run, and takes no
+// room that they need.
+
+// Note [Units in graphs]
+// A unit whose callers are being captured becomes part of their graph: the devices' streams join
+// the capture by the marks, and the callers' streams wait for their ends. Replays run these kernels
+// without these streams, and kernels of one communicator may not overtake each other, so a replay
+// waits for the units queued before it and later units wait for the replay: the owner of the
+// streams is a guest of the graph, which holds its memory, too, and hands before_replay and
+// after_replay on.
+class DeviceStreams {
+ public:
+  explicit DeviceStreams(const fabric::Mesh& mesh);
+  ~DeviceStreams();  // waits for what is queued
+  DeviceStreams(const DeviceStreams&) = delete;
+  DeviceStreams& operator=(const DeviceStreams&) = delete;
+
+  Stream of_device(int number) const { return streams_[number]; }  // in mesh.devices()
+  Stream at(int rank) const { return streams_[mesh_.device_number(rank)]; }
+  cudaStream_t operator[](int rank) const { return cuda::handle_of(at(rank)); }
+
+  // What the calling thread has queued on the rank's device up to now.
+  void* mark(int rank) const;
+  static void drop(void* mark) { cuda::destroy_event(static_cast<cuda::Event*>(mark)); }
+
+  // Each device's stream waits for the marks of the ranks there. `owner` runs the unit.
+  void begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner);
+  // Since begin(): does the unit follow the one before it in the streams, or in the graph with
+  // nothing in between?
+  bool adjacent() const { return adjacent_; }
+  // Each waits for the marks of all.
+  void begin_together(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner);
+  void end();                 // what join() waits for from now on
+  void join(int rank) const;  // the calling thread's later work waits for the last unit
+  std::unique_ptr<Completion> completion() const;  // of the last unit
+  bool drained() const;                            // would synchronize() return at once?
+  void synchronize() const;
+  bool capturing() const;  // is the last unit part of a capture that goes on?
+  // Are the streams of all devices in one capture, or in none?
+  bool one_capture() const;
+
+  // On behalf of the owner.
+  void before_replay();
+  void after_replay();
+
+ private:
+  enum class Last { kNothing, kUnit, kReplay };
+
+  void follow_replay();
+
+  fabric::Mesh mesh_;
+  // All by device.
+  std::vector<Stream> streams_;
+  std::vector<cuda::Event*> done_;      // the end of the last unit
+  std::vector<Stream> replayed_on_;     // the last replay
+  std::vector<cuda::Event*> replayed_;  // and its end
+  bool captured_ = false;               // the unit between begin and end
+  bool adjacent_ = false;
+  CapturedUnits units_;         // of the capture that goes on, or was last
+  Last last_ = Last::kNothing;  // queued on the devices
+};
+
+}  // namespace vt::collectives::gpu
