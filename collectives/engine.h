@@ -37,7 +37,7 @@ struct Options {
   int max_blocks = 0;         // of a rank's kernel; 0: as many as pay
   int threads = 0;            // of a block: a multiple of 32 up to 1024; 0: as many as pay
   size_t chunk_bytes = 0;     // that move as one piece; 0: what pays
-  bool early_launch = false;  // short kernels come to the device while the one before still runs
+  bool early_launch = true;   // short kernels come to the device while the one before still runs
 };
 
 // The end of one unit that was queued on devices.

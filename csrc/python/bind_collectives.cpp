@@ -305,8 +305,8 @@ Args:
     max_blocks: the largest grid of a rank's kernel; 0 for as many as pay.
     threads: of a block, a multiple of 32 up to 1024; 0 for as many as pay.
     chunk_bytes: what moves as one piece in pipelines; 0 for what pays.
-    early_launch: short kernels come to the device while the one before them still runs. For two
-        ranks only: with more, replays of graphs among other calls were seen to go wrong.
+    early_launch: short kernels come to the device while the one before them still runs, and wait
+        there for its end.
 )";
 
 }  // namespace
@@ -335,7 +335,7 @@ void bind_collectives(pyb::module_& module) {
   type.def(pyb::init(&make_communicator), pyb::arg("mesh"), pyb::kw_only(),
            pyb::arg("timeout") = pyb::none(), pyb::arg("algorithm") = "auto",
            pyb::arg("always_stage") = false, pyb::arg("max_blocks") = 0, pyb::arg("threads") = 0,
-           pyb::arg("chunk_bytes") = 0, pyb::arg("early_launch") = false)
+           pyb::arg("chunk_bytes") = 0, pyb::arg("early_launch") = true)
       .def_property_readonly("mesh", &Communicator::mesh)
       .def_property_readonly("timeout",
                              [](const Communicator& c) { return c.options().timeout_seconds; })

@@ -248,8 +248,3 @@ def test_order_with_work_on_the_current_stream() -> None:
             tensor.mul_(0.5)
         comm.all_reduce(tensors)
     assert all((numpy_of(t) == 1.0).all() for t in tensors)
-
-
-def test_early_launches_are_for_two_ranks() -> None:
-    with pytest.raises(ValueError, match="early_launch is for two ranks"):
-        collectives.Communicator(fabric.mesh("cpu:0", ranks=3), early_launch=True)
