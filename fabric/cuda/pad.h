@@ -26,13 +26,13 @@ struct Pad {
   Flag packet_epoch[kMaxBlocks];             // packet exchanges that block b has done
   Flag chunk_epoch[kMaxBlocks];              // chunks that block b has been through
   Flag ring_epoch[kMaxBlocks];               // tiles that block b has been through
-  uint32_t units[kMaxBlocks];                // kernels that ended before the one that block b runs
+  uint32_t units[kMaxBlocks];                // kernels that have begun, in block b
 };
 
 // What a block leaves in host memory when a peer does not come; 16 bytes, so that one store writes
 // it.
 struct alignas(16) FaultRecord {
-  uint32_t sequence;    // Pad::units of the block: the same on all ranks in one collective
+  uint32_t sequence;    // of the kernel: the same on all ranks in one collective
   uint8_t phase, kind;  // kind: Clique::kind
   uint8_t block, peer;
   uint32_t waited_ms;

@@ -74,7 +74,7 @@ class Deadline {
       const uint32_t waited = static_cast<uint32_t>((now - start_) / 1000000);
       asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
                        &clique_.board->records[rank][blockIdx.x]),
-                   "r"(clique_.pads[rank]->units[blockIdx.x]), "r"(what), "r"(waited), "r"(1u)
+                   "r"(clique_.pads[rank]->units[blockIdx.x] - 1), "r"(what), "r"(waited), "r"(1u)
                    : "memory");
       __threadfence_system();
       clique_.board->any = 1;
@@ -112,8 +112,9 @@ __device__ inline bool await_flag(const Clique& clique, const uint32_t* flag, ui
 }
 
 // Note [Barriers at the ends of a kernel]
-// Before its first barrier a kernel has written nothing, and what earlier kernels of its stream
-// wrote was made visible to the whole system when they ended: the flag needs no fence before it.
+// Before its first barrier a kernel has written nothing that others read, and what earlier kernels
+// of its stream wrote was made visible to the whole system when they ended: the flag needs no fence
+// before it.
 // After the last barrier it reads nothing, and what later kernels read is fetched anew.
 
 // All blocks of this index in a row, one a rank, meet. What any thread of them wrote before is seen
@@ -133,13 +134,16 @@ __device__ inline bool meet(const Clique& clique, uint32_t epoch, Phase phase) {
   return __syncthreads_and(here);
 }
 
-// At the end of every kernel that waits, by all threads of all blocks: one more is through.
+// At the start of every kernel that waits, by all threads of all blocks: one more has begun.
 // Note [Counting kernels] The count is what makes fault records of different ranks comparable. Each
 // block has its own, so that no block reads what another writes; those that a small grid leaves out
 // are advanced by its first block.
+// Note [Epochs are advanced early]
+// A kernel ends when all it has stored is where it goes, so what it counts it stores while it waits
+// for its peers. If one of them does not come, the counts are wrong, and the reset that has to
+// follow zeroes them.
 __device__ inline void count_kernel(const Clique& clique) {
   uint32_t* units = clique.pads[own_rank(clique)]->units;
-  // Nobody waits for the result, so the kernel does not end later for it.
   const auto count = [](uint32_t* unit) {
     asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(unit) : "memory");
   };

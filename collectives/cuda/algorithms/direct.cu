@@ -12,7 +12,9 @@ __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__
   const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
+  fabric::count_kernel(clique);
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
+  if (threadIdx.x == 0) passed = epoch + 2;
 
   const char* source = static_cast<const char*>(args.in[args.root]);
   const int64_t begin = args.count * rank / ranks, end = args.count * (rank + 1) / ranks;
@@ -42,19 +44,18 @@ __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__
   copy_bytes(begin, head);
   copy_bytes(tail, end);
 
-  if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
-  if (threadIdx.x == 0) passed = epoch + 2;
-  fabric::count_kernel(clique);
+  fabric::meet(clique, epoch + 2, fabric::Phase::kEnd);
 }
 
 __global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ BarrierArgs args) {
   fabric::follow_previous_kernel();
+  fabric::count_kernel(args.clique);
   const int rank = fabric::own_rank(args.clique);
   uint32_t& passed = args.clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
-  if (!fabric::meet(args.clique, epoch + 1, fabric::Phase::kStart)) return;
+  __syncthreads();  // all have read it
   if (threadIdx.x == 0) passed = epoch + 1;
-  fabric::count_kernel(args.clique);
+  fabric::meet(args.clique, epoch + 1, fabric::Phase::kStart);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   const void* const in = args.in[rank];
   void* const out = args.out[rank];
   fabric::follow_previous_kernel();
+  fabric::count_kernel(clique);
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t first = blockIdx.x * args.per_block;
@@ -56,6 +57,8 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
         send(args.boxes[peer][half + rank * args.stretch + line].words + word, a, b);
       }
   }
+  __syncthreads();  // all have read it
+  if (threadIdx.x == 0) done = epoch;
 
   bool here = true;  // the same in all threads of a warp
   for (int64_t base = start; base < mine && here; base += step) {
@@ -94,8 +97,6 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
       store_word<uint64_t, T>(out, at + 1, args.count,
                               high.template get<uint64_t>(args.average, ranks));
   }
-  if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
-  fabric::count_kernel(clique);
 }
 
 }  // namespace vt::collectives::gpu::lines

@@ -11,16 +11,16 @@ __global__ void __launch_bounds__(kMaxThreads) direct_moves(const __grid_constan
   const int rank = fabric::own_rank(clique);
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
+  fabric::count_kernel(clique);
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
+  if (threadIdx.x == 0) passed = epoch + 2;
   for (int64_t at = blockIdx.x * kChunk; at < args.bytes; at += gridDim.x * kChunk)
     for (int k = 1; k <= clique.ranks; ++k) {  // each starts with another; its own part comes last
       const int receiver = next_rank(clique, k);
       if (const char* const from = source(args, rank, receiver))
         copy_chunk(target(args, rank, receiver) + at, from + at, min(kChunk, args.bytes - at));
     }
-  if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
-  if (threadIdx.x == 0) passed = epoch + 2;
-  fabric::count_kernel(clique);
+  fabric::meet(clique, epoch + 2, fabric::Phase::kEnd);
 }
 
 __global__ void __launch_bounds__(kMaxThreads) scratch_moves(const __grid_constant__ Args args) {

@@ -15,6 +15,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   const void* const in = args.in[rank];
   void* const out = args.out[rank];
   fabric::follow_previous_kernel();
+  fabric::count_kernel(clique);
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = passed + 1, exchange = done + 1;
@@ -25,6 +26,10 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x)
     store16(args.boxes[rank] + half + i, load_word<uint4, T>(in, first + i, args.count));
   if (!fabric::meet(clique, epoch, fabric::Phase::kPacket)) return;
+  if (threadIdx.x == 0) {
+    passed = epoch;
+    done = exchange;
+  }
   for (int64_t i = threadIdx.x; i < mine; i += blockDim.x) {
     uint4 words[kLanes];
 #pragma unroll
@@ -37,11 +42,6 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
       if (p < ranks) sum.combine(words[p]);
     store_word<uint4, T>(out, first + i, args.count, sum.template get<uint4>(args.average, ranks));
   }
-  if (threadIdx.x == 0) {
-    passed = epoch;
-    done = exchange;
-  }
-  fabric::count_kernel(clique);
 }
 
 }  // namespace vt::collectives::gpu::one_shot

@@ -16,6 +16,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   const void* const in = args.in[rank];
   void* const out = args.out[rank];
   fabric::follow_previous_kernel();
+  fabric::count_kernel(clique);
   uint32_t& done = clique.pads[rank]->packet_epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t first = blockIdx.x * args.per_block;
@@ -34,6 +35,8 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
     for (int64_t i = threadIdx.x; i < mine; i += blockDim.x)
       packets::send(to + i, own(peer, i), epoch);
   }
+  __syncthreads();  // all have read it
+  if (threadIdx.x == 0) done = epoch;
 
   bool here = true;
   for (int64_t i = threadIdx.x; i < mine && here; i += blockDim.x) {
@@ -63,8 +66,6 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
       if (p < ranks && p != rank)
         store_word<uint64_t, T>(out, p * args.units + first + i, args.count, data[p]);
   }
-  if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
-  fabric::count_kernel(clique);
 }
 
 }  // namespace vt::collectives::gpu::packets2

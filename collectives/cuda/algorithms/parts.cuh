@@ -62,6 +62,7 @@ __device__ inline void pass_through_scratch(const Args& args, const Take& take) 
   uint32_t& passed = clique.pads[fabric::own_rank(clique)]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
   const int64_t rounds = rounds_of(args);
+  fabric::count_kernel(clique);
   push_piece(args, 0);
   for (int64_t g = 0; g < rounds; ++g) {
     if (!fabric::meet(clique, epoch + 1 + static_cast<uint32_t>(g), fabric::Phase::kChunk)) return;
@@ -71,7 +72,6 @@ __device__ inline void pass_through_scratch(const Args& args, const Take& take) 
   const uint32_t last = epoch + 1 + static_cast<uint32_t>(rounds);
   if (!fabric::meet(clique, last, fabric::Phase::kEnd)) return;
   if (threadIdx.x == 0) passed = last;
-  fabric::count_kernel(clique);
 }
 
 // Note [Tokens]
@@ -109,6 +109,7 @@ __device__ inline void exchange_packets(const Args& args, uint32_t senders, cons
   const Clique& clique = args.clique;
   const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   fabric::follow_previous_kernel();
+  fabric::count_kernel(clique);
   uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t count = args.bytes / static_cast<int64_t>(sizeof(T));
@@ -128,6 +129,8 @@ __device__ inline void exchange_packets(const Args& args, uint32_t senders, cons
       packets::send(args.mailboxes[receiver]->packets<packets::Packet>() + half + rank * row + i,
                     data, epoch);
     }
+  __syncthreads();  // all have read it
+  if (threadIdx.x == 0) done = epoch;
   const uint32_t others = ((1u << ranks) - 1) & ~(1u << rank);
   bool here = true;
   for (int i = threadIdx.x; i < mine && here; i += blockDim.x) {
@@ -136,8 +139,6 @@ __device__ inline void exchange_packets(const Args& args, uint32_t senders, cons
                                 row, epoch, i == 0 ? others : senders & others, data);
     if (here) take(data, first + i, count);
   }
-  if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
-  fabric::count_kernel(clique);
 }
 
 // The same by lines. take(a, b, at, count, last) gets two words of each rank and the number of the
@@ -149,6 +150,7 @@ __device__ inline void exchange_lines(const Args& args, uint32_t senders, const 
   const Clique& clique = args.clique;
   const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   fabric::follow_previous_kernel();
+  fabric::count_kernel(clique);
   uint32_t& done = args.mailboxes[rank]->epoch[blockIdx.x].value;
   const uint32_t epoch = done + 1;
   const int64_t count = args.bytes / static_cast<int64_t>(sizeof(T));
@@ -178,6 +180,8 @@ __device__ inline void exchange_lines(const Args& args, uint32_t senders, const 
       }
     }
   }
+  __syncthreads();  // all have read it
+  if (threadIdx.x == 0) done = epoch;
 
   const uint32_t others = ((1u << ranks) - 1) & ~(1u << rank);
   const auto* const box = args.mailboxes[rank]->packets<lines::Line>() + half;
@@ -202,8 +206,6 @@ __device__ inline void exchange_lines(const Args& args, uint32_t senders, const 
     }
     if (here && line < mine) take(a, b, (first + line) * kWords + word, count, last);
   }
-  if (__syncthreads_and(here) && threadIdx.x == 0) done = epoch;
-  fabric::count_kernel(clique);
 }
 
 }  // namespace vt::collectives::gpu::parts

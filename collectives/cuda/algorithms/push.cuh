@@ -127,6 +127,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
   fabric::Pad& pad = *clique.pads[rank];
   const uint32_t before = pad.chunk_epoch[blockIdx.x].value;
   const uint32_t passed = pad.barrier_epoch[blockIdx.x].value;
+  fabric::count_kernel(clique);
   const int64_t slice = (args.words + ranks - 1) / ranks;
   const int64_t chunks = (slice + args.chunk - 1) / args.chunk;
   const int mine = static_cast<int>((chunks - blockIdx.x + gridDim.x - 1) / gridDim.x);
@@ -154,7 +155,6 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
     pad.barrier_epoch[blockIdx.x].value = passed + 1;
     pad.chunk_epoch[blockIdx.x].value = before + mine;
   }
-  fabric::count_kernel(clique);
 }
 
 }  // namespace vt::collectives::gpu::push

@@ -91,7 +91,9 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int rank = fabric::own_rank(clique);
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
+  fabric::count_kernel(clique);
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
+  if (threadIdx.x == 0) passed = epoch + 2;
   constexpr int64_t kChunk = kThreads * 16 / sizeof(T) * (8 / kLanes);  // elements
   const int64_t count = args.counts[rank];
   for (int64_t at = blockIdx.x * kChunk; at < count; at += gridDim.x * kChunk) {
@@ -99,9 +101,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.parts.out[rank]) + at,
                                 min(kChunk, count - at), clique.ranks, args.average);
   }
-  if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
-  if (threadIdx.x == 0) passed = epoch + 2;
-  fabric::count_kernel(clique);
+  fabric::meet(clique, epoch + 2, fabric::Phase::kEnd);
 }
 
 template <class T, class Op, int kLanes>

@@ -87,7 +87,9 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int rank = fabric::own_rank(clique), ranks = clique.ranks;
   uint32_t& passed = clique.pads[rank]->barrier_epoch[blockIdx.x].value;
   const uint32_t epoch = passed;
+  fabric::count_kernel(clique);
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
+  if (threadIdx.x == 0) passed = epoch + 2;
   const Cut part = cut<T>(args);
   reduce_words<T, Op, kLanes>(args, part.head, part.words * rank / ranks,
                               part.words * (rank + 1) / ranks);
@@ -95,9 +97,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   if (rank == ranks - 1)
     reduce_elements<T, Op>(args, part.head + part.words * static_cast<int64_t>(16 / sizeof(T)),
                            args.count);
-  if (!fabric::meet(clique, epoch + 2, fabric::Phase::kEnd)) return;
-  if (threadIdx.x == 0) passed = epoch + 2;
-  fabric::count_kernel(clique);
+  fabric::meet(clique, epoch + 2, fabric::Phase::kEnd);
 }
 
 }  // namespace vt::collectives::gpu::two_shot

@@ -320,6 +320,7 @@ __global__ void __launch_bounds__(kThreads) all_reduce(const __grid_constant__ A
     cutlass::arch::fence_barrier_init();
   }
   const uint32_t passed = pad.barrier_epoch[blockIdx.x].value;
+  fabric::count_kernel(clique);
   __syncthreads();
   const Chain<T, Op> chain(args, shared + 1024, barriers, &stop);
   const int warp = threadIdx.x / 32 - kSumThreads / 32;
@@ -335,7 +336,6 @@ __global__ void __launch_bounds__(kThreads) all_reduce(const __grid_constant__ A
     pad.barrier_epoch[blockIdx.x].value = passed + 1;
     pad.ring_epoch[blockIdx.x].value = chain.before() + chain.tiles();
   }
-  fabric::count_kernel(clique);
 #endif
 }
 
