@@ -42,6 +42,11 @@ class Case:
     wanted: list[torch.Tensor | None]
     to: list[int] = field(default_factory=list)
 
+    def largest(self) -> int:
+        """Elements of the largest input or output."""
+        tensors = [*self.inputs, *(want for want in self.wanted if want is not None)]
+        return max(tensor.numel() for tensor in tensors)
+
     def outputs(self) -> list[torch.Tensor | None]:
         """Fresh memory for what the ranks get; the input's own copy for kinds in place."""
         if self.kind == "broadcast":

@@ -47,7 +47,8 @@ class Lane:
             for group in self.groups
         }
         self.devices = list(dict.fromkeys(mesh.devices))
-        self.marks = {str(d): torch.full((300_000,), MARK, device=d) for d in self.devices}
+        most = 1 + max(case.largest() for cases in self.cases.values() for case in cases)
+        self.marks = {str(d): torch.full((most,), MARK, device=d) for d in self.devices}
         on_gpu = mesh[0].type == "cuda"
         self.streams = [torch.cuda.Stream(d) for d in self.devices] if on_gpu else []
         for device in self.devices if on_gpu else []:
@@ -90,6 +91,8 @@ class Lane:
             AssertionError: a batch had wrong numbers; the message names its calls.
         """
         for device in self.devices:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # the counts are of several streams
             mine = [(what, count) for what, count in self.windows if count.device == device]
             for what, wrong in zip(
                 (what for what, _ in mine),
