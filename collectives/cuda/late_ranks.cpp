@@ -58,9 +58,7 @@ bool LateRanks::take(void* mark) {
   if (units_.empty()) return false;
   for (Arrival& arrival : units_.back().arrivals)
     if (arrival.mark == mark && !arrival.taken) {
-      arrival.taken = true;
-      if (is_taken(units_.back())) look(false);
-      return true;
+      return arrival.taken = true;
     }
   return false;
 }
