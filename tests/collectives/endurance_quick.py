@@ -47,7 +47,7 @@ class Lane:
             for group in self.groups
         }
         self.devices = list(dict.fromkeys(mesh.devices))
-        most = 1 + max(case.largest() for cases in self.cases.values() for case in cases)
+        most = 512 + max(case.largest() for cases in self.cases.values() for case in cases)
         self.marks = {str(d): torch.full((most,), MARK, device=d) for d in self.devices}
         on_gpu = mesh[0].type == "cuda"
         self.streams = [torch.cuda.Stream(d) for d in self.devices] if on_gpu else []
