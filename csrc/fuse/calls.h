@@ -12,7 +12,7 @@ struct NormCall {
   double eps;
 };
 struct NormBackwardCall {
-  Tensor dx, dweight, dbias, grad, extra, x, mean, rstd, weight;
+  Tensor dx, dweight, dbias, dx_sum, grad, extra, x, mean, rstd, weight;
 };
 struct ReduceCall {
   Tensor out, x;

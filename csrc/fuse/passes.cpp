@@ -20,6 +20,10 @@ const std::vector<PassInfo>& passes() {
       {kNormBackwardAdd, "norm_backward_add",
        "a norm's gradient that another is added to: one kernel, which rounds once instead of "
        "twice"},
+      {kNormBackwardSum, "norm_backward_sum",
+       "the sum of a norm's gradient over its rows, as a bias wants it: in the norm's kernel, "
+       "which "
+       "sums before it rounds"},
       {kCrossEntropy, "cross_entropy",
        "the losses of rows of logits and their gradient: one pass over the logits"},
   };

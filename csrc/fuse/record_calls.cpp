@@ -63,14 +63,17 @@ void record_norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const
 }
 
 void record_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
-                          const Tensor& grad, const Tensor& extra, const Tensor& x,
-                          const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
+                          const Tensor& dx_sum, const Tensor& grad, const Tensor& extra,
+                          const Tensor& x, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& weight) {
   if (runs_now("norm_backward"))
-    return actual(x.device()).norm_backward(dx, dweight, dbias, grad, extra, x, mean, rstd, weight);
-  recorder().add(call_node(
-      "norm_backward", x.device(),
-      NormBackwardCall{unowned(dx), unowned(dweight), unowned(dbias), unowned(grad), unowned(extra),
-                       unowned(x), unowned(mean), unowned(rstd), unowned(weight)}));
+    return actual(x.device())
+        .norm_backward(dx, dweight, dbias, dx_sum, grad, extra, x, mean, rstd, weight);
+  recorder().add(
+      call_node("norm_backward", x.device(),
+                NormBackwardCall{unowned(dx), unowned(dweight), unowned(dbias), unowned(dx_sum),
+                                 unowned(grad), unowned(extra), unowned(x), unowned(mean),
+                                 unowned(rstd), unowned(weight)}));
 }
 
 // Are the last dimensions of a dense float tensor reduced, as rows that a block can hold?
@@ -163,10 +166,10 @@ void prepare_call(Node& node) {
     };
   } else if (const auto* back = std::get_if<NormBackwardCall>(&node.call)) {
     reads(back->grad, back->extra, back->x, back->mean, back->rstd, back->weight);
-    writes(back->dx, back->dweight, back->dbias);
+    writes(back->dx, back->dweight, back->dbias, back->dx_sum);
     node.run = [device, c = *back] {
-      actual(device).norm_backward(c.dx, c.dweight, c.dbias, c.grad, c.extra, c.x, c.mean, c.rstd,
-                                   c.weight);
+      actual(device).norm_backward(c.dx, c.dweight, c.dbias, c.dx_sum, c.grad, c.extra, c.x, c.mean,
+                                   c.rstd, c.weight);
     };
   } else if (const auto* entropy = std::get_if<CrossEntropyCall>(&node.call)) {
     reads(entropy->logits, entropy->target);

@@ -283,6 +283,7 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
   apply(kGeluBackward, "gelu_backward", &fuse_gelu_backward);
   apply(kCopies, "copies", &fuse_copies);
   apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);
+  apply(kNormBackwardSum, "norm_backward_sum", &fuse_norm_backward_sum);
 }
 
 void Recorder::run(std::vector<Node> nodes, DeadRanges dead) {

@@ -94,6 +94,66 @@ def test_norm_backward_add_rounds_once(device: str, dtype: torch.dtype, norm: st
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("width", [64, 72, 768, 1000, 1001, 2048, 8192])
+@pytest.mark.parametrize("around", [True, False])
+def test_norm_backward_sums_its_columns(
+    device: str, dtype: torch.dtype, width: int, around: bool
+) -> None:
+    """The bias of a linear layer in front of a norm, with and without a branch around the norm."""
+    torch.manual_seed(0)
+    rows = 37
+    x, weight, grad = (
+        torch.randn(*sizes, device=device).to(dtype)
+        for sizes in ((rows, 16), (width, 16), (rows, width))
+    )
+    start = [torch.randn(width, device=device).to(dtype) for _ in range(3)]
+
+    def work() -> list[torch.Tensor]:
+        bias, scale, shift = (w.clone().requires_grad_() for w in start)
+        inner = F.linear(x, weight, bias)
+        out = F.layer_norm(inner, (width,), scale, shift)
+        total = ((torch.tanh(inner) + out if around else out) * grad).sum()
+        return list(torch.autograd.grad(total, [inner, bias, scale, shift]))
+
+    with fuse.recording({"norm_backward_sum": False}) as made:
+        expected = values(*work())
+    assert "norm_backward_sum" not in made.report.rewrites
+    with fuse.recording() as made:
+        found = values(*work())
+    assert made.report.rewrites["norm_backward_sum"] == 1
+    assert made.report.rewrites.get("norm_backward_add", 0) == around
+    assert found[0].tobytes() == expected[0].tobytes()
+    with fuse.recording():
+        assert same(values(*work()), found)
+    # The values are summed before they are rounded: half a unit each, and that of the result.
+    exact = found[0].astype(np.float64)
+    unit = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-23
+    bound = unit / 2 * (np.abs(exact).sum(0) + np.abs(exact.sum(0))) + rows * 2.0**-23
+    assert (np.abs(found[1] - exact.sum(0)) <= bound).all()
+    for f, e in zip(found[2:], expected[2:], strict=True):
+        np.testing.assert_allclose(f, e, rtol=unit, atol=rows * 2.0**-20)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_norm_backward_leaves_a_sum_of_something_else_alone(device: str) -> None:
+    x = torch.randn(24, 64, device=device)
+
+    def work() -> list[torch.Tensor]:
+        start = x.clone().requires_grad_()
+        F.layer_norm(start, (64,)).sum().backward()
+        grad = start.grad
+        rows = grad.sum(1)
+        grad.mul_(2.0)  # what is summed is not what the norm made
+        return [rows, grad.sum(0)]
+
+    expected = values(*work())
+    with fuse.recording({"reductions": False}) as made:
+        found = values(*work())
+    assert same(found, expected) and "norm_backward_sum" not in made.report.rewrites
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_result_that_is_only_copied_is_written_there(device: str) -> None:
     a, b = torch.randn(8, 16, device=device), torch.randn(16, 4, device=device)
     slots = torch.zeros(64, device=device)

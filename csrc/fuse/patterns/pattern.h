@@ -64,6 +64,7 @@ bool is_plain_sum(const Node& node);
 // Each returns how often it was found.
 int fuse_add_norm(PatternList& list);
 int fuse_norm_backward_add(PatternList& list);
+int fuse_norm_backward_sum(PatternList& list);
 int fuse_copies(PatternList& list);
 int fuse_linear_gelu(PatternList& list);
 int fuse_gelu_backward(PatternList& list);

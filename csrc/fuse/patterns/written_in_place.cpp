@@ -29,7 +29,7 @@ bool retarget(Call& call, const Range& from, char* to) {
   }
   if (auto* back = std::get_if<NormBackwardCall>(&call))
     return retarget(back->dweight, from, to) || retarget(back->dbias, from, to) ||
-           retarget(back->dx, from, to);
+           retarget(back->dx_sum, from, to) || retarget(back->dx, from, to);
   if (auto* reduce = std::get_if<ReduceCall>(&call)) return retarget(reduce->out, from, to);
   return false;
 }

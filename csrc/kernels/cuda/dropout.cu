@@ -1,5 +1,7 @@
 // Dropout, forward and backward. No mask is kept: the forward pass notes where its random numbers
 // began, the backward pass draws the same ones again.
+#include <cmath>
+
 #include "kernels/cuda/launch.h"
 #include "kernels/random.h"
 #include "kernels/structured_cuda.h"
@@ -8,14 +10,23 @@ namespace vt::cuda {
 namespace {
 
 // kCount neighbouring elements a thread, which use whole counters. The numbers begin at *begun, or
-// at `state`, which is then noted there.
+// at `state`, which is then noted there. An element is kept where the 24 bits of its
+// uniform_float() are not below `least`.
 template <class T, int V, bool kAgain>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(T* out, uint64_t* begun, const T* x, int64_t n, float p, compute_t<T> scale,
-                   PhiloxState state) {
+    dropout_kernel(T* out, uint64_t* begun, const T* x, int64_t n, uint32_t least,
+                   compute_t<T> scale, PhiloxState state) {
   using C = compute_t<T>;
   constexpr int kCount = V < 4 ? 4 : V;
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, first = thread * kCount;
+  // The elements are on their way while the numbers are drawn.
+  const bool whole = V > 1 && first + kCount <= n;
+  Pack<T, V> packs[kCount / V];
+  if (whole) {
+#pragma unroll
+    for (int part = 0; part < kCount / V; ++part)
+      packs[part] = *reinterpret_cast<const Pack<T, V>*>(x + first + part * V);
+  }
   PhiloxStart start;
   if constexpr (kAgain) start = {begun[0], begun[1]};
   else start = state.start();
@@ -33,15 +44,15 @@ __global__ void __launch_bounds__(kThreads)
     for (int j = 0; j < 4; ++j) words[4 * c + j] = drawn.v[j];
   }
   auto kept = [&](T value, int j) {
-    return convert<T>(uniform_float(words[j]) >= p ? convert<C>(value) * scale : C(0));
+    return convert<T>(words[j] >> 8 >= least ? convert<C>(value) * scale : C(0));
   };
-  if (V > 1 && first + kCount <= n) {
+  if (whole) {
 #pragma unroll
-    for (int part = 0; part < kCount; part += V) {
-      auto pack = *reinterpret_cast<const Pack<T, V>*>(x + first + part);
+    for (int part = 0; part < kCount / V; ++part) {
+      Pack<T, V>& pack = packs[part];
 #pragma unroll
-      for (int j = 0; j < V; ++j) pack.v[j] = kept(pack.v[j], part + j);
-      *reinterpret_cast<Pack<T, V>*>(out + first + part) = pack;
+      for (int j = 0; j < V; ++j) pack.v[j] = kept(pack.v[j], part * V + j);
+      *reinterpret_cast<Pack<T, V>*>(out + first + part * V) = pack;
     }
     return;
   }
@@ -54,10 +65,13 @@ template <bool kAgain>
 void run(const Tensor& out, const Tensor& begun, const Tensor& x, double p, PhiloxState state) {
   const int64_t n = out.numel();
   const Queue queue("dropout", out.device());
+  // Of uniform_float() >= p, both sides times 2^24, which rounds neither.
+  const auto least =
+      static_cast<uint32_t>(std::ceil(static_cast<double>(static_cast<float>(p)) * 0x1p24));
   visit_float("dropout", out.dtype(), [&]<class T>(TypeTag<T>) {
     auto launch = [&]<int V>(std::integral_constant<int, V>) {
       queue.launch(&dropout_kernel<T, V, kAgain>, ceil_div(ceil_div(n, V < 4 ? 4 : V), kThreads),
-                   kThreads, out.data<T>(), begun.data<uint64_t>(), x.data<T>(), n, p,
+                   kThreads, out.data<T>(), begun.data<uint64_t>(), x.data<T>(), n, least,
                    p < 1 ? 1 / (1 - p) : 0.0, state);
     };
     if (is_aligned(out.data(), 16) && is_aligned(x.data(), 16))

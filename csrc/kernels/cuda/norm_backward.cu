@@ -4,8 +4,9 @@
 // dweight and dbias are sums over rows, dx needs sums along them. One block a multiprocessor walks
 // over the rows; each thread keeps its columns of dweight and dbias in registers from row to row,
 // so grad and x are read once. The rows ahead are on their way into shared memory meanwhile. Blocks
-// write their sums, a second kernel adds those up. The order of every sum depends on the shape and
-// the GPU only.
+// write their sums, a second kernel adds those up. The sums of dx along its columns, which are the
+// gradient of a bias added in front of the residual stream, are kept in the same way. The order of
+// every sum depends on the shape and the GPU only.
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
@@ -14,7 +15,8 @@
 namespace vt::cuda {
 namespace {
 
-constexpr int kBlock = 512;
+// Threads of a block whose rows take kWidth threads each; a whole number of groups.
+constexpr int norm_block(int width) { return width == 96 ? 768 : 512; }
 
 template <class C>
 struct TwoSums {
@@ -30,7 +32,7 @@ struct AddTwo {
 // Sums over one of the groups of kWidth threads that a block consists of; the groups may be at
 // different rows. `turn` alternates from call to call: a slow thread then still finds the parts of
 // the call before.
-template <int kWidth, class C>
+template <int kWidth, int kBlock, class C>
 __device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn) {
   value = warp_reduce(value, AddTwo{});
   if constexpr (kWidth == kWarp) return value;
@@ -48,7 +50,7 @@ __device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn)
 
 // The rows that a thread works on next, on their way into shared memory. It reads what it copied
 // itself, so that no barrier is needed.
-template <class T, int kWidth, int kPacks, bool kExtra>
+template <class T, int kWidth, int kPacks, bool kExtra, int kBlock>
 struct RowsAhead {
   static constexpr int V = 16 / sizeof(T), kTensors = kExtra ? 3 : 2;
   static constexpr int kStages = kPacks * kTensors > 6 ? 3 : 4;
@@ -85,15 +87,17 @@ struct RowsAhead {
   }
 };
 
-// See Note [Norm gradients in one pass]. partial is [2][blocks][V][kPacks][kWidth], dbias after
-// dweight, or null.
-template <class T, int kWidth, int kPacks, bool kExtra>
+// See Note [Norm gradients in one pass]. partial is [2 or, with kSums,
+// 3][blocks][V][kPacks][kWidth]: dweight, dbias, the sums of dx; or null. The latter are taken
+// before dx is rounded.
+template <class T, int kWidth, int kPacks, bool kExtra, bool kSums, int kBlock>
 __global__ void __launch_bounds__(kBlock, 1)
     norm_backward_kernel(NormBackward<T> a, compute_t<T>* partial) {
   using C = compute_t<T>;
   using Row = RegisterRow<T, kWidth, kPacks>;
-  using Ahead = RowsAhead<T, kWidth, kPacks, kExtra>;
+  using Ahead = RowsAhead<T, kWidth, kPacks, kExtra, kBlock>;
   constexpr int V = Row::V, kGroups = kBlock / kWidth, kStages = Ahead::kStages;
+  constexpr int kKinds = kSums ? 3 : 2;
   extern __shared__ __align__(16) char shared[];
   const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
@@ -104,7 +108,7 @@ __global__ void __launch_bounds__(kBlock, 1)
   for (int s = 0; s < kStages - 1; ++s) ahead.start(a, row + s * step, s, lane);
   Row weight;
   if (a.weight) weight.load(a.weight, n, lane);
-  C dw[kPacks][V] = {}, db[kPacks][V] = {};
+  C columns[kKinds][kPacks][V] = {};
   const C inverse = C(1) / static_cast<C>(n);
   C next_mean = 0, next_rstd = 0;
   auto load_statistics = [&](int64_t of) {
@@ -135,10 +139,10 @@ __global__ void __launch_bounds__(kBlock, 1)
         each(p, [&](int j, C g, C h, C xhat) {
           sums.g += h;
           sums.gx += h * xhat;
-          dw[p][j] += g * xhat;
-          db[p][j] += g;
+          columns[0][p][j] += g * xhat;
+          columns[1][p][j] += g;
         });
-    sums = sum_over_group<kWidth>(sums, turn);
+    sums = sum_over_group<kWidth, kBlock>(sums, turn);
     const C mean_g = a.means ? sums.g * inverse : C(0), mean_gx = sums.gx * inverse;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
@@ -149,6 +153,7 @@ __global__ void __launch_bounds__(kBlock, 1)
       each(p, [&](int j, C, C h, C xhat) {
         C value = rstd * (h - mean_g - xhat * mean_gx);
         if constexpr (kExtra) value += convert<C>(extra.v[j]);
+        if constexpr (kSums) columns[2][p][j] += value;
         result.v[j] = convert<T>(value);
       });
       *reinterpret_cast<Pack<T, V>*>(a.dx + row * a.n + i) = result;
@@ -161,17 +166,17 @@ __global__ void __launch_bounds__(kBlock, 1)
   asm volatile("cp.async.wait_all;" ::: "memory");
   __syncthreads();
   C* meeting = reinterpret_cast<C*>(shared);
-  static_assert(size_t{2} * V * kPacks * kBlock * sizeof(C) <= Ahead::kBytes);
+  static_assert(size_t{kKinds} * V * kPacks * kBlock * sizeof(C) <= Ahead::kBytes);
 #pragma unroll
-  for (int p = 0; p < kPacks; ++p)
+  for (int kind = 0; kind < kKinds; ++kind)
 #pragma unroll
-    for (int j = 0; j < V; ++j) {
-      meeting[(j * kPacks + p) * kBlock + threadIdx.x] = dw[p][j];
-      meeting[((V + j) * kPacks + p) * kBlock + threadIdx.x] = db[p][j];
-    }
+    for (int p = 0; p < kPacks; ++p)
+#pragma unroll
+      for (int j = 0; j < V; ++j)
+        meeting[((kind * V + j) * kPacks + p) * kBlock + threadIdx.x] = columns[kind][p][j];
   __syncthreads();
   constexpr int kColumnsHeld = V * kPacks * kWidth;
-  for (int q = threadIdx.x; q < 2 * kColumnsHeld; q += kBlock) {
+  for (int q = threadIdx.x; q < kKinds * kColumnsHeld; q += kBlock) {
     const C* from = meeting + q / kWidth * kBlock + q % kWidth;
     C sum = from[0];
 #pragma unroll
@@ -252,15 +257,15 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   partial[(int64_t{threadIdx.y} * gridDim.y + blockIdx.y) * a.n + column] = sum;
 }
 
-// dweight and dbias: the sums of partial [2][parts][held] over its parts. Column c of them is
-// element (c % (held / vector)) * vector + c / (held / vector) of the row.
+// dweight, dbias and dx_sum: the sums of partial [3][parts][held] over its parts. Column c of them
+// is element (c % (held / vector)) * vector + c / (held / vector) of the row.
 template <class T>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
-    norm_parameters_finish_kernel(T* dweight, T* dbias, const compute_t<T>* partial, int64_t n,
-                                  int64_t held, int vector, int parts_count) {
+    norm_parameters_finish_kernel(T* dweight, T* dbias, T* dx_sum, const compute_t<T>* partial,
+                                  int64_t n, int64_t held, int vector, int parts_count) {
   using C = compute_t<T>;
   __shared__ C parts[kColumnRows][kColumns];
-  T* out = blockIdx.y == 0 ? dweight : dbias;
+  T* out = blockIdx.y == 0 ? dweight : blockIdx.y == 1 ? dbias : dx_sum;
   if (!out) return;
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
   C sum = 0;
@@ -278,54 +283,73 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   if (i < n) out[i] = convert<T>(sum);
 }
 
-template <class T>
-void finish(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
-            const compute_t<T>* partial, int64_t n, int64_t held, int vector, int64_t parts) {
-  queue.launch(&norm_parameters_finish_kernel<T>,
-               dim3(static_cast<unsigned>(ceil_div(held, kColumns)), 2),
-               dim3(kColumns, kColumnRows), data_or_null<T>(dweight), data_or_null<T>(dbias),
-               partial, n, held, vector, parts);
-}
+// The three results, of which any may be undefined.
+struct ColumnSums {
+  const Tensor &dweight, &dbias, &dx_sum;
+};
 
 template <class T>
-bool in_one_pass(const Queue& queue, const Tensor& dweight, const Tensor& dbias,
-                 const NormBackward<T>& a) {
+void finish(const Queue& queue, const ColumnSums& out, const compute_t<T>* partial, int64_t n,
+            int64_t held, int vector, int64_t parts) {
+  queue.launch(&norm_parameters_finish_kernel<T>,
+               dim3(static_cast<unsigned>(ceil_div(held, kColumns)), out.dx_sum.defined() ? 3 : 2),
+               dim3(kColumns, kColumnRows), data_or_null<T>(out.dweight),
+               data_or_null<T>(out.dbias), data_or_null<T>(out.dx_sum), partial, n, held, vector,
+               parts);
+}
+
+template <class T, class Shape, bool kExtra, bool kSums>
+bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T>& a) {
+  constexpr int block = norm_block(Shape::width), groups = block / Shape::width;
+  constexpr int V = 16 / sizeof(T), held = V * Shape::packs * Shape::width;
+  constexpr size_t bytes = RowsAhead<T, Shape::width, Shape::packs, kExtra, block>::kBytes;
+  // The static part comes on top.
+  if (static_cast<int64_t>(bytes) + 1024 > queue.shared_limit()) return false;
+  const auto kernel = &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra, kSums, block>;
+  const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
+  const bool sums = kSums || out.dweight.defined() || out.dbias.defined();
+  const Scratch<compute_t<T>> partial(queue, sums ? (kSums ? 3 : 2) * blocks * held : 0);
+  queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
+  queue.launch_shared(kernel, blocks, block, bytes, a, partial.get());
+  if (sums) finish<T>(queue, out, partial.get(), a.n, held, V, blocks);
+  return true;
+}
+
+// False: no block holds such rows.
+template <class T>
+bool in_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T>& a) {
   bool done = false;
-  auto launch = [&]<class Shape, bool kExtra>() {
-    constexpr int groups = kBlock / Shape::width;
-    constexpr size_t bytes = RowsAhead<T, Shape::width, Shape::packs, kExtra>::kBytes;
-    const int64_t limit = queue.shared_limit();
-    if (static_cast<int64_t>(bytes) + 1024 > limit) return;  // the static part comes on top
-    const auto kernel = &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra>;
-    const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
-    const bool sums = dweight.defined() || dbias.defined();
-    constexpr int V = 16 / sizeof(T), held = V * Shape::packs * Shape::width;
-    const Scratch<compute_t<T>> partial(queue, sums ? 2 * blocks * held : 0);
-    queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
-    queue.launch_shared(kernel, blocks, kBlock, bytes, a, partial.get());
-    if (sums) finish<T>(queue, dweight, dbias, partial.get(), a.n, held, V, blocks);
-    done = true;
-  };
-  auto run = [&]<class Shape>(Shape) {
-    if (a.extra) launch.template operator()<Shape, true>();
-    else launch.template operator()<Shape, false>();
-  };
   const int64_t packs = a.n * static_cast<int64_t>(sizeof(T)) / 16;
+  if (out.dx_sum.defined()) {
+    // A pack a thread, as three sums a column take many registers.
+    choose_row_shape<RowShape<32, 1>, RowShape<64, 1>, RowShape<96, 1>, RowShape<128, 1>,
+                     RowShape<256, 1>, RowShape<512, 1>, RowShape<512, 2>>(
+        packs, [&]<class Shape>(Shape) {
+          done = a.extra ? launch_one_pass<T, Shape, true, true>(queue, out, a)
+                         : launch_one_pass<T, Shape, false, true>(queue, out, a);
+        });
+    return done;
+  }
   choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<128, 1>,
-                   RowShape<128, 2>, RowShape<256, 2>, RowShape<512, 2>>(packs, run);
+                   RowShape<128, 2>, RowShape<256, 2>, RowShape<512, 2>>(
+      packs, [&]<class Shape>(Shape) {
+        done = a.extra ? launch_one_pass<T, Shape, true, false>(queue, out, a)
+                       : launch_one_pass<T, Shape, false, false>(queue, out, a);
+      });
   return done;
 }
 
 template <class T>
-void in_walks(const Queue& queue, const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
-              const Tensor& grad, const Tensor& extra, const Tensor& x, const Tensor& weight,
+void in_walks(const Queue& queue, const Tensor& dx, const ColumnSums& out, const Tensor& grad,
+              const Tensor& extra, const Tensor& x, const Tensor& weight,
               const NormBackward<T>& a) {
   for_row_shape<T>(a.n, {&dx, &grad, &extra, &x, &weight},
                    [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
                      queue.launch(&norm_backward_walk_kernel<T, kWidth, V>,
                                   row_blocks<kWidth>(a.rows), kThreads, a);
                    });
-  if (!dweight.defined() && !dbias.defined()) return;
+  if (out.dx_sum.defined()) reduce(out.dx_sum, dx, ReduceKind::kSum, 1u);
+  if (!out.dweight.defined() && !out.dbias.defined()) return;
   const int64_t columns = ceil_div(a.n, kColumns);
   const int64_t wanted = std::clamp<int64_t>(1024 / columns, 1, ceil_div(a.rows, 64));
   const int64_t chunk = ceil_div(a.rows, wanted), chunks = ceil_div(a.rows, chunk);
@@ -333,27 +357,28 @@ void in_walks(const Queue& queue, const Tensor& dx, const Tensor& dweight, const
   queue.launch(&norm_parameters_kernel<T>,
                dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
                dim3(kColumns, kColumnRows), a, partial.get(), chunk);
-  finish<T>(queue, dweight, dbias, partial.get(), a.n, a.n, 1, chunks);
+  const Tensor none;
+  finish<T>(queue, {out.dweight, out.dbias, none}, partial.get(), a.n, a.n, 1, chunks);
 }
 
 }  // namespace
 
-void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
-                   const Tensor& extra, const Tensor& x, const Tensor& mean, const Tensor& rstd,
-                   const Tensor& weight) {
+void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                   const Tensor& dx_sum, const Tensor& grad, const Tensor& extra, const Tensor& x,
+                   const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
   if (x.numel() == 0) return;
   const char* op = mean.defined() ? "layer_norm_backward" : "rms_norm_backward";
   const Queue queue(op, x.device());
+  const ColumnSums out{dweight, dbias, dx_sum};
   visit_float(op, x.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
     const NormBackward<T> a{
         dx.data<T>(),          grad.data<T>(), data_or_null<T>(extra),  x.data<T>(),
         data_or_null<C>(mean), rstd.data<C>(), data_or_null<T>(weight), x.sizes()[0],
         x.sizes()[1]};
-    if (rows_are_packed<T>(a.n, {&dx, &grad, &extra, &x, &weight}) &&
-        in_one_pass(queue, dweight, dbias, a))
+    if (rows_are_packed<T>(a.n, {&dx, &grad, &extra, &x, &weight}) && in_one_pass(queue, out, a))
       return;
-    in_walks(queue, dx, dweight, dbias, grad, extra, x, weight, a);
+    in_walks(queue, dx, out, grad, extra, x, weight, a);
   });
 }
 

@@ -72,7 +72,7 @@ Tensor norm_rows_backward(const Tensor& grad_output, const Tensor& extra, const 
   Tensor dx = empty_like(input);
   if (dx.numel() > 0)
     kernels(input.device())
-        .norm_backward(rows(dx, n), flat(dweight), flat(dbias), rows(grad_output, n),
+        .norm_backward(rows(dx, n), flat(dweight), flat(dbias), Tensor(), rows(grad_output, n),
                        rows(extra, n), rows(input, n), mean, rstd, flat(weight));
   return dx;
 }

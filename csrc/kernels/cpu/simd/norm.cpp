@@ -171,14 +171,15 @@ void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor
   });
 }
 
-void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias, const Tensor& grad,
-                   const Tensor& extra, const Tensor& x, const Tensor& mean, const Tensor& rstd,
-                   const Tensor& weight) {
+void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                   const Tensor& dx_sum, const Tensor& grad, const Tensor& extra, const Tensor& x,
+                   const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
   visit_float(mean.defined() ? "layer_norm" : "rms_norm", x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto run = mean.defined() ? &backward<T, true> : &backward<T, false>;
     run(dx, dweight, dbias, grad, extra, x, mean, rstd, weight);
   });
+  if (dx_sum.defined()) reduce(dx_sum, dx, ReduceKind::kSum, 1u);
 }
 
 void variance(const Tensor& out, const Tensor& mean, const Tensor& x, double correction) {
