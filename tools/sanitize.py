@@ -82,6 +82,7 @@ class Worker:
         command += ["-p", "no:cacheprovider", "-m", args.mark, "--timeout", str(args.test_seconds)]
         command += ["--queue", str(folder), "--queue-worker", name, "--tb=short"]
         command += ["--queue-share", str(args.share), "--queue-until", str(args.until)]
+        command += [f"--queue-salt={args.salt}"]
         if args.tool != "none":
             sanitizer = [args.sanitizer, "--tool", args.tool, "--target-processes", "all"]
             sanitizer += ["--print-limit", "50", *TOOLS[args.tool], *args.option]
@@ -216,6 +217,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=8, help="processes (default 8)")
     parser.add_argument("--gpus", default="0", help="they take turns on these, as in 0,1")
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of each test")
+    parser.add_argument("--salt", default="", help="another text picks and orders other cases")
     parser.add_argument("--seconds", type=float, default=3600.0, help="no test starts after that")
     parser.add_argument("--grace", type=float, default=15.0, help="seconds to end what has begun")
     parser.add_argument("--test-seconds", type=int, default=60, help="limit of one test")
@@ -260,6 +262,7 @@ def main() -> int:
         found = {
             "tool": args.tool,
             "share": args.share,
+            "salt": args.salt,
             "jobs": args.jobs,
             "seconds": seconds,
             "options": TOOLS[args.tool] + args.option,

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--queue", type=Path, help="folder that the processes share")
     group.addoption("--queue-worker", default="0", help="name of this process's list of results")
     group.addoption("--queue-share", type=float, default=1.0, help="of each function's cases")
+    group.addoption("--queue-salt", default="", help="another one picks other cases")
     group.addoption("--queue-until", type=float, default=math.inf, help="seconds of the epoch")
 
 
@@ -40,6 +41,7 @@ class Queue:
     def __init__(self, config: pytest.Config) -> None:
         self.folder: Path = config.getoption("--queue")
         self.share: float = config.getoption("--queue-share")
+        self.salt: str = config.getoption("--queue-salt")
         self.until: float = config.getoption("--queue-until")
         worker = config.getoption("--queue-worker")
         self.results = (self.folder / f"results-{worker}.jsonl").open("a", encoding="utf-8")
@@ -65,7 +67,7 @@ class Queue:
                 functions[item.nodeid.split("[")[0]].append(item)
         kept = []
         for name, cases in functions.items():
-            cases.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+            cases.sort(key=lambda item: zlib.crc32((self.salt + item.nodeid).encode()))
             wanted = math.ceil(self.share * len(cases))
             kept += [(turn, zlib.crc32(name.encode()), c) for turn, c in enumerate(cases[:wanted])]
         kept.sort(key=lambda each: each[:2])
