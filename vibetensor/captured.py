@@ -76,6 +76,7 @@ class _Entry:
 
     def __init__(self, inputs: list[Tensor], devices: Sequence[_C.device], *, whole: bool) -> None:
         self.inputs = inputs
+        self.sender = _C.GraphInputs(inputs)
         self.graph = CUDAGraph(devices, whole=whole)
         self.arguments: Any = None  # what the step was given; keys name some of it by id
         self.outputs: Any = None
@@ -285,7 +286,7 @@ class CapturedStep:
 
     def _replay(self, entry: _Entry, tensors: list[tuple[Tensor, _C.device | None]]) -> Any:
         entry.graph.follow()
-        _C.copy_inputs(entry.inputs, [_reachable(tensor) for tensor, _ in tensors])
+        entry.sender.copy([_reachable(tensor) for tensor, _ in tensors])
         entry.graph.run()
         self.reason = ""
         self.replays += 1

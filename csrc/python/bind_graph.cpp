@@ -7,6 +7,7 @@
 #include "kernels/optim_constants.h"
 #include "ops/ops.h"
 #include "python/gil.h"
+#include "python/graph_inputs.h"
 #include "python/pybind_tensor.h"
 
 namespace pyb = pybind11;
@@ -39,28 +40,6 @@ void begin(Graph& graph, const std::vector<std::shared_ptr<PoolObject>>& pools, 
   for (const auto& pool : pools)
     lanes.push_back({backend(pool->device()).current_stream(pool->device().index), pool->id()});
   graph.begin(lanes, whole ? GraphForm::kWhole : GraphForm::kPerDevice);
-}
-
-// Copies the arguments of a call to where the graph reads them.
-void copy_inputs(const std::vector<Tensor>& places, const std::vector<Tensor>& given) {
-  VT_CHECK(places.size() == given.size(), kValue, "copy_inputs: got ", given.size(),
-           " tensors for ", places.size(), " places");
-  constexpr size_t kSmall = size_t{4} << 20;  // above, the driver's copy is as good
-  std::vector<Copy> small[kMaxDevices];
-  for (size_t i = 0; i < places.size(); ++i) {
-    const Tensor &to = places[i], &from = given[i];
-    if (to.same(from) || to.numel() == 0) continue;
-    const bool plain = to.device() == from.device() && to.dtype() == from.dtype() &&
-                       to.sizes() == from.sizes() && to.is_dense() && from.is_dense();
-    if (plain && to.device().is_cuda() && to.bytes() <= kSmall) {
-      small[to.device().index].push_back({to.data(), from.data(), to.bytes()});
-      to.bump_version();
-    } else {
-      raw::copy_(to, from, true);
-    }
-  }
-  for (int index = 0; index < kMaxDevices; ++index)
-    if (!small[index].empty()) cuda_backend().copy_many(index, small[index]);
 }
 
 template <void (Graph::*kMethod)()>
@@ -162,6 +141,11 @@ void bind_graph(pyb::module_& module) {
       .def(pyb::init<std::vector<Tensor>>(), pyb::arg("tensors"))
       .def("moved", &PlacedTensors::moved, "Whether one looks at other memory now.");
 
+  pyb::class_<GraphInputs>(module, "GraphInputs", "Where a graph reads the arguments of a call.")
+      .def(pyb::init<std::vector<Tensor>>(), pyb::arg("places"))
+      .def("copy", &GraphInputs::copy, pyb::arg("given"),
+           "Copies each given tensor to its place; those on the CPU are sent while the GPU still "
+           "does what was queued before.");
   module.def("copy_inputs", &copy_inputs, pyb::arg("places"), pyb::arg("given"),
              "Copies each given tensor to its place, without waiting where memory is pinned.");
   module.def(

@@ -268,6 +268,27 @@ def test_counts_out_of_range_are_errors() -> None:
 
 
 @cuda
+def test_arguments_from_the_host_of_many_queued_replays() -> None:
+    weight = torch.rand(1024, 1024, device="cuda") / 512
+
+    def step(x: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+        y = x
+        for _ in range(10):
+            y = y @ weight
+        return y + x + more
+
+    batches = [(torch.full((1024, 1024), float(i)), torch.tensor([float(-i)])) for i in range(24)]
+    expected = [np.array(step(x.cuda(), more.cuda()).cpu()) for x, more in batches]
+    captured = vibetensor.capture(step, strict=True)
+    found = [captured(x, more.cuda() if i % 3 else more).clone() for i, (x, more) in
+             enumerate(batches)]  # fmt: skip
+    torch.cuda.synchronize()
+    assert captured.replays >= 20
+    for got, want in zip(found, expected, strict=True):
+        assert np.array_equal(np.array(got.cpu()), want)
+
+
+@cuda
 def test_calls_from_different_streams_leave_each_other_their_inputs() -> None:
     weight = torch.rand(1024, 1024, device="cuda") / 512
 

@@ -18,6 +18,7 @@ struct RopeShape {
   int64_t x_step, out_step;  // from token to token
   double offset;             // the first position
   double log2_ratio;         // pair i turns by 2^(i * log2_ratio) radians a position
+  double ratio;              // 2^log2_ratio
   double sign;
 };
 
@@ -34,9 +35,8 @@ __global__ void __launch_bounds__(kThreads)
   C cosine[kPairs], sine[kPairs];
   constexpr double kTurnsOfRadian = 0.15915494309189533577;
   double turns = (token + shape.offset) * kTurnsOfRadian * exp2(pair * shape.log2_ratio);
-  const double ratio = exp2(shape.log2_ratio);
 #pragma unroll
-  for (int j = 0; j < kPairs; ++j, turns *= ratio) {
+  for (int j = 0; j < kPairs; ++j, turns *= shape.ratio) {
     const double rest = turns - rint(turns);
     C s;
     if constexpr (sizeof(C) == 8) sincospi(2 * rest, &s, &cosine[j]);
@@ -109,10 +109,12 @@ void rope(const Tensor& out, const Tensor& x, const RopeConfig& config) {
       const int64_t per_token = features / 2 / kPairs, units = tokens * per_token;
       VT_CHECK(units < std::numeric_limits<int32_t>::max(), kRuntime,
                "rope: too many tokens for one call: ", x);
-      // Enough threads to fill the GPU; beyond that, each does several heads with its sines.
-      const int64_t wanted = int64_t{queue.multiprocessors()} * 2048;
-      const int64_t together = std::clamp<int64_t>(x_heads.count * units / wanted, 1,
-                                                   std::min<int64_t>(32, x_heads.count));
+      // Enough threads to fill the GPU; beyond that, each does several heads with its sines, and
+      // two where half of the threads are enough to keep it busy: the sines cost more than the
+      // bytes.
+      const int64_t all = x_heads.count * units, full = int64_t{queue.multiprocessors()} * 2048;
+      const int64_t together =
+          std::min(std::clamp<int64_t>(all / full, all * 4 > full ? 2 : 1, 32), x_heads.count);
       RopeShape shape{};
       shape.units = static_cast<uint32_t>(units);
       shape.per_token = FastDivisor(static_cast<uint32_t>(per_token));
@@ -124,6 +126,7 @@ void rope(const Tensor& out, const Tensor& x, const RopeConfig& config) {
       shape.out_step = out.strides()[config.token_dim];
       shape.offset = static_cast<double>(config.offset);
       shape.log2_ratio = std::log2(config.base) * -2 / static_cast<double>(features);
+      shape.ratio = std::exp2(shape.log2_ratio);
       shape.sign = config.inverse ? -1 : 1;
       const dim3 grid(static_cast<unsigned>(ceil_div(units, kThreads)),
                       static_cast<unsigned>(ceil_div(shape.heads, shape.heads_together)));
