@@ -16,6 +16,7 @@ template <class T, int V, bool kAgain>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(T* out, uint64_t* begun, const T* x, int64_t n, uint32_t least,
                    compute_t<T> scale, PhiloxState state) {
+  await_earlier();
   using C = compute_t<T>;
   constexpr int kCount = V < 4 ? 4 : V;
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, first = thread * kCount;
@@ -70,9 +71,10 @@ void run(const Tensor& out, const Tensor& begun, const Tensor& x, double p, Phil
       static_cast<uint32_t>(std::ceil(static_cast<double>(static_cast<float>(p)) * 0x1p24));
   visit_float("dropout", out.dtype(), [&]<class T>(TypeTag<T>) {
     auto launch = [&]<int V>(std::integral_constant<int, V>) {
-      queue.launch(&dropout_kernel<T, V, kAgain>, ceil_div(ceil_div(n, V < 4 ? 4 : V), kThreads),
-                   kThreads, out.data<T>(), begun.data<uint64_t>(), x.data<T>(), n, least,
-                   p < 1 ? 1 / (1 - p) : 0.0, state);
+      queue.launch_early(&dropout_kernel<T, V, kAgain>,
+                         ceil_div(ceil_div(n, V < 4 ? 4 : V), kThreads), kThreads, out.data<T>(),
+                         begun.data<uint64_t>(), x.data<T>(), n, least, p < 1 ? 1 / (1 - p) : 0.0,
+                         state);
     };
     if (is_aligned(out.data(), 16) && is_aligned(x.data(), 16))
       launch(std::integral_constant<int, 16 / sizeof(T)>{});

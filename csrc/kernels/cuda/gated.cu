@@ -28,6 +28,7 @@ struct GatedOperands {
 
 template <class T, int V, template <class> class Value>
 __global__ void __launch_bounds__(kThreads) gated_kernel(GatedOperands<T> a, Pitched shape) {
+  await_earlier();
   using C = compute_t<T>;
   const uint32_t pack = blockIdx.x * kThreads + threadIdx.x;
   if (pack >= shape.packs) return;
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(kThreads) gated_kernel(GatedOperands<T> a, Pit
 template <class T, int V, template <class> class Value, template <class> class Slope>
 __global__ void __launch_bounds__(kThreads)
     gated_backward_kernel(GatedOperands<T> a, Pitched shape) {
+  await_earlier();
   using C = compute_t<T>;
   const uint32_t pack = blockIdx.x * kThreads + threadIdx.x;
   if (pack >= shape.packs) return;
@@ -112,8 +114,8 @@ void gated(const Tensor& out, const Tensor& gate, const Tensor& up, GateKind kin
     a.up = up.data<T>(), a.up_pitch = pitch(up);
     visit_packs<T>({&out, &gate, &up}, [&]<int V>(std::integral_constant<int, V>, Pitched shape) {
       visit_gate(kind, [&]<template <class> class Value, template <class> class>() {
-        queue.launch(&gated_kernel<T, V, Value>, ceil_div(shape.packs, kThreads), kThreads, a,
-                     shape);
+        queue.launch_early(&gated_kernel<T, V, Value>, ceil_div(shape.packs, kThreads), kThreads, a,
+                           shape);
       });
     });
   });
@@ -132,8 +134,8 @@ void gated_backward(const Tensor& dgate, const Tensor& dup, const Tensor& grad, 
     visit_packs<T>({&dgate, &dup, &grad, &gate, &up}, [&]<int V>(std::integral_constant<int, V>,
                                                                  Pitched shape) {
       visit_gate(kind, [&]<template <class> class Value, template <class> class Slope>() {
-        queue.launch(&gated_backward_kernel<T, V, Value, Slope>, ceil_div(shape.packs, kThreads),
-                     kThreads, a, shape);
+        queue.launch_early(&gated_backward_kernel<T, V, Value, Slope>,
+                           ceil_div(shape.packs, kThreads), kThreads, a, shape);
       });
     });
   });

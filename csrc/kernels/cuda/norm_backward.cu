@@ -93,6 +93,7 @@ struct RowsAhead {
 template <class T, int kWidth, int kPacks, bool kExtra, bool kSums, int kBlock>
 __global__ void __launch_bounds__(kBlock, 1)
     norm_backward_kernel(NormBackward<T> a, compute_t<T>* partial) {
+  await_earlier();
   using C = compute_t<T>;
   using Row = RegisterRow<T, kWidth, kPacks>;
   using Ahead = RowsAhead<T, kWidth, kPacks, kExtra, kBlock>;
@@ -189,6 +190,7 @@ __global__ void __launch_bounds__(kBlock, 1)
 // Rows of any length and alignment: dx alone, in two walks.
 template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads) norm_backward_walk_kernel(NormBackward<T> a) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
   if (row >= a.rows) return;
@@ -233,6 +235,7 @@ constexpr int kColumns = 32, kColumnRows = 16;
 template <class T>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
     norm_parameters_kernel(NormBackward<T> a, compute_t<T>* partial, int64_t chunk) {
+  await_earlier();
   using C = compute_t<T>;
   __shared__ C parts[2][kColumnRows][kColumns];
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
@@ -263,6 +266,7 @@ template <class T>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
     norm_parameters_finish_kernel(T* dweight, T* dbias, T* dx_sum, const compute_t<T>* partial,
                                   int64_t n, int64_t held, int vector, int parts_count) {
+  await_earlier();
   using C = compute_t<T>;
   __shared__ C parts[kColumnRows][kColumns];
   T* out = blockIdx.y == 0 ? dweight : blockIdx.y == 1 ? dbias : dx_sum;
@@ -291,11 +295,11 @@ struct ColumnSums {
 template <class T>
 void finish(const Queue& queue, const ColumnSums& out, const compute_t<T>* partial, int64_t n,
             int64_t held, int vector, int64_t parts) {
-  queue.launch(&norm_parameters_finish_kernel<T>,
-               dim3(static_cast<unsigned>(ceil_div(held, kColumns)), out.dx_sum.defined() ? 3 : 2),
-               dim3(kColumns, kColumnRows), data_or_null<T>(out.dweight),
-               data_or_null<T>(out.dbias), data_or_null<T>(out.dx_sum), partial, n, held, vector,
-               parts);
+  queue.launch_early(
+      &norm_parameters_finish_kernel<T>,
+      dim3(static_cast<unsigned>(ceil_div(held, kColumns)), out.dx_sum.defined() ? 3 : 2),
+      dim3(kColumns, kColumnRows), data_or_null<T>(out.dweight), data_or_null<T>(out.dbias),
+      data_or_null<T>(out.dx_sum), partial, n, held, vector, parts);
 }
 
 template <class T, class Shape, bool kExtra, bool kSums>
@@ -310,7 +314,7 @@ bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackwa
   const bool sums = kSums || out.dweight.defined() || out.dbias.defined();
   const Scratch<compute_t<T>> partial(queue, sums ? (kSums ? 3 : 2) * blocks * held : 0);
   queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
-  queue.launch_shared(kernel, blocks, block, bytes, a, partial.get());
+  queue.launch_shared<Start::kEarly>(kernel, blocks, block, bytes, a, partial.get());
   if (sums) finish<T>(queue, out, partial.get(), a.n, held, V, blocks);
   return true;
 }
@@ -345,8 +349,8 @@ void in_walks(const Queue& queue, const Tensor& dx, const ColumnSums& out, const
               const NormBackward<T>& a) {
   for_row_shape<T>(a.n, {&dx, &grad, &extra, &x, &weight},
                    [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-                     queue.launch(&norm_backward_walk_kernel<T, kWidth, V>,
-                                  row_blocks<kWidth>(a.rows), kThreads, a);
+                     queue.launch_early(&norm_backward_walk_kernel<T, kWidth, V>,
+                                        row_blocks<kWidth>(a.rows), kThreads, a);
                    });
   if (out.dx_sum.defined()) reduce(out.dx_sum, dx, ReduceKind::kSum, 1u);
   if (!out.dweight.defined() && !out.dbias.defined()) return;
@@ -354,9 +358,9 @@ void in_walks(const Queue& queue, const Tensor& dx, const ColumnSums& out, const
   const int64_t wanted = std::clamp<int64_t>(1024 / columns, 1, ceil_div(a.rows, 64));
   const int64_t chunk = ceil_div(a.rows, wanted), chunks = ceil_div(a.rows, chunk);
   const Scratch<compute_t<T>> partial(queue, 2 * chunks * a.n);
-  queue.launch(&norm_parameters_kernel<T>,
-               dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
-               dim3(kColumns, kColumnRows), a, partial.get(), chunk);
+  queue.launch_early(&norm_parameters_kernel<T>,
+                     dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
+                     dim3(kColumns, kColumnRows), a, partial.get(), chunk);
   const Tensor none;
   finish<T>(queue, {out.dweight, out.dbias, none}, partial.get(), a.n, a.n, 1, chunks);
 }

@@ -40,6 +40,7 @@ __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_
 // kWidth threads a row, each with kPacks packs of it.
 template <class T, int kWidth, int kPacks>
 __global__ void __launch_bounds__(held_block(kWidth)) norm_kernel(NormForward<T> a) {
+  await_earlier();
   using C = compute_t<T>;
   constexpr int V = 16 / sizeof(T);
   const int64_t row = int64_t{blockIdx.x} * (held_block(kWidth) / kWidth) + threadIdx.x / kWidth;
@@ -79,6 +80,7 @@ __global__ void __launch_bounds__(held_block(kWidth)) norm_kernel(NormForward<T>
 // Rows of any length and alignment: three walks, of which the later ones find the row in the cache.
 template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
   if (row >= a.rows) return;
@@ -124,8 +126,8 @@ bool in_registers(const Queue& queue, const NormForward<T>& a) {
                           RowShape<32, 8>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
                           RowShape<1024, 4>>(a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
     constexpr int block = held_block(Shape::width);
-    queue.launch(&norm_kernel<T, Shape::width, Shape::packs>,
-                 ceil_div(a.rows, block / Shape::width), block, a);
+    queue.launch_early(&norm_kernel<T, Shape::width, Shape::packs>,
+                       ceil_div(a.rows, block / Shape::width), block, a);
   });
 }
 
@@ -153,7 +155,7 @@ void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor
     const auto tensors = {&out, &sum, &x, &residual, &weight, &bias};
     if (rows_are_packed<T>(a.n, tensors) && in_registers(queue, a)) return;
     for_row_shape<T>(a.n, tensors, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&norm_walk_kernel<T, kWidth, V>, row_blocks<kWidth>(a.rows), kThreads, a);
+      queue.launch_early(&norm_walk_kernel<T, kWidth, V>, row_blocks<kWidth>(a.rows), kThreads, a);
     });
   });
 }

@@ -39,6 +39,7 @@ template <class T, class Op, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
     reduce_rows_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced,
                        int64_t count) {
+  await_earlier();
   using Acc = typename Op::Acc;
   const int64_t output = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
   const bool active = output < target.outputs;
@@ -79,6 +80,7 @@ template <class T, class Op, int V>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
     reduce_columns_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced,
                           int64_t count) {
+  await_earlier();
   using Acc = typename Op::Acc;
   constexpr int kHeld = V < 4 ? V : 4;  // outputs that meet in shared memory at once
   __shared__ alignas(16) char storage[kHeld * kColumnRows * kColumns * sizeof(Acc)];
@@ -131,6 +133,7 @@ template <class Op>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
     reduce_chunks_kernel(const typename Op::Acc* partial, Op op, typename Op::Out* out,
                          int64_t outputs, int chunks) {
+  await_earlier();
   using Acc = typename Op::Acc;
   __shared__ alignas(16) char storage[kColumnRows * kColumns * sizeof(Acc)];
   Acc(*parts)[kColumns] = reinterpret_cast<Acc(*)[kColumns]>(storage);
@@ -154,6 +157,7 @@ template <class Op>
 __global__ void __launch_bounds__(kThreads)
     reduce_few_chunks_kernel(const typename Op::Acc* partial, Op op, typename Op::Out* out,
                              int64_t outputs, int chunks) {
+  await_earlier();
   typename Op::Acc sum = op.identity();
 #pragma unroll 4
   for (int c = threadIdx.x; c < chunks; c += kThreads)
@@ -216,15 +220,15 @@ void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
   const WalkMap kept(shape.kept), reduced(shape.reduced);
   const auto chunks = static_cast<unsigned>(shape.chunks);
   auto rows = [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-    queue.launch(&reduce_rows_kernel<T, Op, kWidth, V>,
-                 dim3(static_cast<unsigned>(ceil_div(outputs, kThreads / kWidth)), chunks),
-                 kThreads, x.data<T>(), op, target, kept, reduced, count);
+    queue.launch_early(&reduce_rows_kernel<T, Op, kWidth, V>,
+                       dim3(static_cast<unsigned>(ceil_div(outputs, kThreads / kWidth)), chunks),
+                       kThreads, x.data<T>(), op, target, kept, reduced, count);
   };
   constexpr int V = 16 / sizeof(T);
   auto columns = [&]<int kVector>(std::integral_constant<int, kVector>) {
-    queue.launch(&reduce_columns_kernel<T, Op, kVector>,
-                 dim3(static_cast<unsigned>(ceil_div(outputs, kColumns * kVector)), chunks),
-                 dim3(kColumns, kColumnRows), x.data<T>(), op, target, kept, reduced, count);
+    queue.launch_early(&reduce_columns_kernel<T, Op, kVector>,
+                       dim3(static_cast<unsigned>(ceil_div(outputs, kColumns * kVector)), chunks),
+                       dim3(kColumns, kColumnRows), x.data<T>(), op, target, kept, reduced, count);
   };
   if (!shape.rows) {
     if (shape.packed) columns(std::integral_constant<int, V>{});
@@ -239,11 +243,11 @@ void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
   if (chunks == 1) return;
   auto* out_data = out.data<typename Op::Out>();
   if (outputs < kThreads)
-    queue.launch(&reduce_few_chunks_kernel<Op>, outputs, kThreads, partial.get(), op, out_data,
-                 outputs, chunks);
+    queue.launch_early(&reduce_few_chunks_kernel<Op>, outputs, kThreads, partial.get(), op,
+                       out_data, outputs, chunks);
   else
-    queue.launch(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns),
-                 dim3(kColumns, kColumnRows), partial.get(), op, out_data, outputs, chunks);
+    queue.launch_early(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns),
+                       dim3(kColumns, kColumnRows), partial.get(), op, out_data, outputs, chunks);
 }
 
 }  // namespace
