@@ -100,6 +100,43 @@ def test_loss_and_gradient_in_one_pass(place: str, n: int, in_place: bool) -> No
 
 
 @places
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("n", [64, 9600, 50304])
+def test_losses_of_extreme_rows(place: str, n: int, dtype: str) -> None:
+    x = given(8, n, dtype=dtype, seed=n)
+    target = pt.full((8,), 5)
+    x[0, 5] = 80.0  # all but certain, and right
+    x[1, 7] = 80.0  # and wrong
+    x[2, ::2] = -float("inf")
+    x[3] = 1000.0
+    x[4, 3] = float("nan")
+    x[5, 3] = float("inf")
+    x[6] *= 20.0
+    x[7] = -float("inf")
+    exact = x.double().requires_grad_()
+    losses = pt.nn.functional.cross_entropy(exact, target, reduction="none")
+    losses.sum().backward()
+    logits = on(place, x, 0).detach()
+    rate = to_ours(pt.ones(8)).to(place)
+    got, gradient = _C.ops.cross_entropy_both(
+        logits, to_ours(target).to(place), rate, -100, 0.0, False
+    )
+    finite = [0, 1, 2, 3, 6]
+    tolerance = dtype if dtype != "float16" else "bfloat16"
+    close(to_ours(to_torch(got)[finite]), losses.detach()[finite], tolerance)
+    assert exact.grad is not None
+    # A float32 logsumexp of large logits is off by some 2^-14.
+    unit = {"float32": 2.0**-14, "bfloat16": 2.0**-8, "float16": 2.0**-10}[dtype]
+    smallest = 2.0**-24 if dtype == "float16" else 2.0**-38
+    error = (to_torch(gradient).double() - exact.grad)[finite].abs()
+    bound = unit * exact.grad[finite].abs() + smallest
+    bound[:, 5] += 2.0**-20  # a difference from 1
+    assert bool((error <= bound).all()), float((error / bound).max())
+    for row in (4, 5, 7):
+        assert bool(to_torch(gradient)[row, 5].isnan()) and bool(to_torch(got)[row].isnan())
+
+
+@places
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_more_long_rows_than_multiprocessors(place: str, dtype: str) -> None:
     rows, n = 300, 9600

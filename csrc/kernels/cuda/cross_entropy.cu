@@ -1,6 +1,7 @@
 // Softmax cross-entropy of rows of logits: forward, backward, and both in one pass that leaves the
 // gradient in place of the logits. The probabilities are never stored.
-#include "device/cuda/fault.h"
+#include "kernels/cuda/cross_entropy.h"
+#include "kernels/cuda/cross_entropy_wide.h"
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/max_sum.h"
 #include "kernels/cuda/rows.h"
@@ -8,29 +9,6 @@
 
 namespace vt::cuda {
 namespace {
-
-// What a row is compared with.
-template <class C>
-struct Labels {
-  const int64_t* targets;
-  int64_t rows, classes, ignored;
-  C smoothing;
-  FaultNote* note;
-
-  // -1 where the row does not count: its target is ignored, or out of range (which is noted).
-  __device__ __forceinline__ int64_t counted(int64_t row, bool report) const {
-    const int64_t target = targets[row];
-    if (target == ignored) return -1;
-    if (target >= 0 && target < classes) return target;
-    if (report) note_index_fault(note, "cross_entropy", target, classes);
-    return -1;
-  }
-  __device__ __forceinline__ C loss(C logsumexp, C target_logit, C total) const {
-    C result = logsumexp - (C(1) - smoothing) * target_logit;
-    if (smoothing != 0) result -= smoothing * (total / static_cast<C>(classes));
-    return result;
-  }
-};
 
 // A row's logsumexp and, where labels are smoothed, the sum of its logits.
 template <class T, class Row>
@@ -181,6 +159,32 @@ Labels<C> labels_of(const Queue& queue, const Tensor& logits, const Tensor& targ
           ignore_index,           static_cast<C>(smoothing), fault_note(queue.index())};
 }
 
+constexpr int kWideBlock = 512, kWideHeld = 7, kWideBlocks = 2;
+
+// Rows that Note [A wide row on the chip] is about; false: these are not.
+template <class T>
+bool both_of_wide_rows(const Queue& queue, const Tensor& loss, const Tensor& dlogits,
+                       const Tensor& grad, const Tensor& logits,
+                       const Labels<compute_t<T>>& labels) {
+  if constexpr (sizeof(T) == 2) {
+    const int64_t held = kWideBlock * kWideHeld, packs = labels.classes / 8;
+    const int64_t bytes = std::max<int64_t>(packs - held, 0) * 16;
+    if (labels.classes <= 8192 || labels.smoothing != 0 ||
+        !rows_are_packed<T>(labels.classes, {&dlogits, &logits}) ||
+        bytes + static_cast<int64_t>(kDeclared) > queue.shared_limit())
+      return false;
+    const auto kernel = &cross_entropy_wide_kernel<T, kWideBlock, kWideHeld, kWideBlocks>;
+    if (bytes + static_cast<int64_t>(kDeclared) > (48 << 10))
+      queue.allow_shared(reinterpret_cast<const void*>(kernel), static_cast<size_t>(bytes));
+    queue.launch_shared(kernel, labels.rows, kWideBlock, static_cast<size_t>(bytes),
+                        loss.data<float>(), dlogits.data<T>(), grad.data<float>(),
+                        grad.numel() == labels.rows, logits.data<T>(), labels);
+    return true;
+  } else {
+    return false;
+  }
+}
+
 }  // namespace
 
 void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits,
@@ -223,6 +227,7 @@ void cross_entropy_both(const Tensor& loss, const Tensor& dlogits, const Tensor&
   visit_float("cross_entropy", logits.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
     const auto labels = labels_of<C>(queue, logits, target, ignore_index, label_smoothing);
+    if (both_of_wide_rows<T>(queue, loss, dlogits, grad, logits, labels)) return;
     const int64_t grad_step = grad.numel() == labels.rows;
     choose_held_row<T>(queue, classes, rows_are_packed<T>(classes, {&dlogits, &logits}),
                        [&]<class Row>(RowTag<Row>, size_t shared) {

@@ -1,0 +1,182 @@
+// Cross-entropy of rows of many 16-bit logits, loss and gradient in one pass, labels not smoothed.
+//
+// Note [A wide row on the chip]
+// A block holds a row, in registers as far as they go and in shared memory beyond, so that two
+// blocks fit a multiprocessor: one computes while the other waits for memory. Arithmetic would
+// bound the kernel otherwise, the exponentials most of all. So the maximum is found first, two
+// logits an instruction, and each exponential is computed once. For bfloat16 it takes the logit's
+// place as a half, scaled to at most 2^15: that has three more bits than the gradient will have,
+// and a range of 2^-40 below the row's largest probability. The target's own gradient, a difference
+// from 1, is computed from its logit.
+#pragma once
+#include "kernels/cuda/cross_entropy.h"
+#include "kernels/cuda/held_row.h"
+#include "kernels/cuda/max_sum.h"
+
+namespace vt::cuda {
+
+// Two 16-bit floats in a word, the first in the low half.
+template <class T>
+struct Pairs;
+template <>
+struct Pairs<BFloat16> {
+  static constexpr uint32_t kLowest = 0xff80ff80u;  // minus infinity
+  static __device__ __forceinline__ float2 unpack(uint32_t word) {
+    return {__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u)};
+  }
+  static __device__ __forceinline__ uint32_t pack(float first, float second) {
+    uint32_t word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+    return word;
+  }
+  static __device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b) {
+    uint32_t word;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+    return word;
+  }
+};
+template <>
+struct Pairs<Half> {
+  static constexpr uint32_t kLowest = 0xfc00fc00u;
+  static __device__ __forceinline__ float2 unpack(uint32_t word) {
+    float2 pair;
+    asm("{ .reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; "
+        "cvt.f32.f16 %1, high; }"
+        : "=f"(pair.x), "=f"(pair.y)
+        : "r"(word));
+    return pair;
+  }
+  static __device__ __forceinline__ uint32_t pack(float first, float second) {
+    uint32_t word;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+    return word;
+  }
+  static __device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b) {
+    uint32_t word;
+    asm("max.f16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+    return word;
+  }
+};
+
+struct alignas(16) Words {
+  uint32_t w[4];
+};
+
+// As block_reduce, with one barrier; `parts` belongs to this call.
+template <int kBlock, class Op>
+__device__ __forceinline__ float reduce_once(float value, Op op, float identity, float* parts) {
+  static_assert(kBlock / kWarp <= kWarp);
+  value = warp_reduce(value, op);
+  const int lane = threadIdx.x % kWarp;
+  if (lane == 0) parts[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  return warp_reduce(lane < kBlock / kWarp ? parts[lane] : identity, op);
+}
+
+// See Note [A wide row on the chip]. A thread holds its first kHeld packs of 8 logits in registers.
+// The row's other packs lie in dynamic shared memory. dlogits may be logits; grad_step is 0 where
+// one number is the gradient of every row.
+template <class T, int kBlock, int kHeld, int kBlocks>
+__global__ void __launch_bounds__(kBlock, kBlocks)
+    cross_entropy_wide_kernel(float* loss, T* dlogits, const float* grad, int64_t grad_step,
+                              const T* logits, Labels<float> labels) {
+  using P = Pairs<T>;
+  constexpr bool kKept = std::is_same_v<T, BFloat16>;  // do exponentials take the place of logits?
+  constexpr int V = 8, kFirst = kHeld * kBlock;
+  constexpr float kScale = kKept ? 15 : 0;
+  extern __shared__ __align__(16) char shared[];
+  __shared__ float parts[2][kWarp];
+  Words* const rest = reinterpret_cast<Words*>(shared);  // from pack kFirst on
+  const int64_t number = blockIdx.x;
+  const int packs = static_cast<int>(labels.classes / V), thread = threadIdx.x;
+  logits += number * labels.classes;
+  dlogits += number * labels.classes;
+  const Words* const from = reinterpret_cast<const Words*>(logits);
+  Words* const to = reinterpret_cast<Words*>(dlogits);
+  for (int p = kFirst + thread; p < packs; p += kBlock)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                     static_cast<unsigned>(__cvta_generic_to_shared(rest + p - kFirst))),
+                 "l"(from + p)
+                 : "memory");
+  Words held[kHeld];
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k)
+    if (const int p = k * kBlock + thread; p < packs) held[k] = from[p];
+  const int64_t target = labels.counted(number, thread == 0);
+  const float target_logit = target < 0 ? 0.f : convert<float>(logits[target]);
+
+  uint32_t most = P::kLowest;
+  auto see = [&](const Words& x) {
+    most = P::larger(most, P::larger(P::larger(x.w[0], x.w[1]), P::larger(x.w[2], x.w[3])));
+  };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k)
+    if (k * kBlock + thread < packs) see(held[k]);
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#pragma unroll 4
+  for (int p = kFirst + thread; p < packs; p += kBlock) see(rest[p - kFirst]);
+  const float2 both = P::unpack(most);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  // A NaN shows in the sum.
+  const float max = reduce_once<kBlock>(
+      fmaxf(both.x, both.y), [](float a, float b) { return fmaxf(a, b); }, -kInfinity, parts[0]);
+
+  float sums[2] = {0, 0};
+  auto power = [](float x) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+  };
+  auto add = [&](Words& x) {
+#pragma unroll
+    for (uint32_t& word : x.w) {
+      const float2 pair = P::unpack(word);
+      const float a = power(fmaf(pair.x - max, math::kLog2e, kScale));
+      const float b = power(fmaf(pair.y - max, math::kLog2e, kScale));
+      sums[0] += a;
+      sums[1] += b;
+      if constexpr (kKept) word = Pairs<Half>::pack(a, b);
+    }
+  };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k)
+    if (k * kBlock + thread < packs) add(held[k]);
+#pragma unroll 4
+  for (int p = kFirst + thread; p < packs; p += kBlock) {
+    Words x = rest[p - kFirst];
+    add(x);
+    if constexpr (kKept) rest[p - kFirst] = x;
+  }
+  const float sum = reduce_once<kBlock>(sums[0] + sums[1], AddOp{}, 0.f, parts[1]);
+  // Of the logits less their maximum, as everything from here on.
+  const float logsumexp = math::log(sum * (kKept ? 0x1p-15f : 1.f)), centred = target_logit - max;
+  if (thread == 0) loss[number] = target < 0 ? 0.f : labels.loss(logsumexp, centred, 0.f);
+
+  const float scale = grad[number * grad_step], by = scale / sum;
+  auto store = [&](const Words& x, int p) {
+    Words result;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (kKept) {
+        const float2 pair = Pairs<Half>::unpack(x.w[j]);
+        result.w[j] = P::pack(pair.x * by, pair.y * by);
+      } else {
+        const float2 pair = P::unpack(x.w[j]);
+        result.w[j] = P::pack(row_exp<T>((pair.x - max) - logsumexp) * scale,
+                              row_exp<T>((pair.y - max) - logsumexp) * scale);
+      }
+      if (target < 0) result.w[j] = 0;
+    }
+    to[p] = result;
+  };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k)
+    if (const int p = k * kBlock + thread; p < packs) store(held[k], p);
+#pragma unroll 4
+  for (int p = kFirst + thread; p < packs; p += kBlock) store(rest[p - kFirst], p);
+  // By the thread that has just stored this pack.
+  if (target >= 0 && target / V % kBlock == thread)
+    dlogits[target] = convert<T>((row_exp<T>(centred - logsumexp) - 1.f) * scale);
+}
+
+}  // namespace vt::cuda
