@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
     if (n * 16 < end) score<T, D>(s[n], q, ks, n * 16, at.lane);
 
   const float factor = in.scale * kLog2E;
-  float top[2] = {-INFINITY, -INFINITY}, total[2] = {};
+  float top[2] = {-INFINITY, -INFINITY}, base[2], total[2] = {};
 #pragma unroll
   for (int n = 0; n < kSixteens; ++n) {
     if (n * 16 >= end) continue;
@@ -74,7 +74,11 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
       }
   }
 #pragma unroll
-  for (int half = 0; half < 2; ++half) top[half] = row_max(top[half]);
+  for (int half = 0; half < 2; ++half) {
+    top[half] = row_max(top[half]);
+    // A query whose scores are all minus infinity sees nothing: zeros, not NaN.
+    base[half] = top[half] == -INFINITY ? 0 : top[half];
+  }
   await_copies<0>();
   __syncthreads();
 
@@ -86,7 +90,7 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
     for (int c = 0; c < 2; ++c)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        s[n][c][i] = power_of_two(s[n][c][i] - top[i / 2]);
+        s[n][c][i] = power_of_two(s[n][c][i] - base[i / 2]);
         total[i / 2] += s[n][c][i];
       }
     uint32_t left[4];
@@ -97,11 +101,11 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float whole = row_sum(total[half]);
-    inverse[half] = 1 / whole;
+    inverse[half] = whole == 0 ? 0 : 1 / whole;
     const int row = at.first + at.g + half * 8;
     if (at.t == 0 && row < in.queries)
       in.stats[(int64_t{at.batch} * in.heads + at.head) * in.queries + row] =
-          (top[half] + log2f(whole)) * kLn2;
+          whole == 0 ? INFINITY : (base[half] + log2f(whole)) * kLn2;
   }
   qs.store(in.out, at.batch, at.head, at.first, in.queries, in.width, sum, inverse, at.lane);
 }
