@@ -322,9 +322,114 @@ void launch(const Queue& queue, void (*kernel)(Inputs), const Attention& a, floa
   queue.launch_early(kernel, grid, static_cast<unsigned>(warps * kWarp), Inputs(a, delta));
 }
 
+// All three gradients of a head whose tokens fit in one tile, so that each score is computed once:
+// first a warp takes its keys, then its queries. What a score of a key and a query contributes lies
+// in shared memory in between.
+template <int D, int R>
+__global__ void __launch_bounds__(kTokens / (R * 16) * kWarp, 4)
+    head_gradients_kernel(const Inputs in) {
+  await_earlier();
+  constexpr int kStride = kTokens + 4;  // lanes of an operand meet different banks
+  __shared__ TokenTile<D> ks, qs, dos;
+  __shared__ float slopes[kTokens * kStride];  // [key][query]
+  __shared__ float shifts[kTokens], deltas[kTokens];
+  const Place<R> at(in.heads);
+  const int64_t places = (int64_t{at.batch} * in.heads + at.head) * in.queries;
+  ks.load(in.k, at.batch, at.head, 0, in.keys, in.width);
+  qs.load(in.q, at.batch, at.head, 0, in.queries, in.width);
+  dos.load(in.dout, at.batch, at.head, 0, in.queries, in.width);
+  end_copies();
+  LeftPieces k[R][D / 16], v[R][D / 16];
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    HeadRows<D> rows, outs;
+    const int first = at.first + r * 16;
+    rows.load(in.dout, at.batch, at.head, first, in.queries, in.width, at.g, at.t);
+    outs.load(in.out, at.batch, at.head, first, in.queries, in.width, at.g, at.t);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float delta = row_sum(rows.dot(outs, half));
+      const int row = at.row(r, half);
+      if (at.t != 0) continue;
+      deltas[row] = delta;
+      shifts[row] = row < in.queries ? in.stats[places + row] * kLog2E : 0;
+    }
+    rows.load(in.k, at.batch, at.head, first, in.keys, in.width, at.g, at.t);
+    rows.split(k[r], in.scale * kLog2E);
+    rows.load(in.v, at.batch, at.head, first, in.keys, in.width, at.g, at.t);
+    rows.split(v[r], 1);
+  }
+  await_copies<0>();
+  __syncthreads();
+  const float factor[2] = {in.scale, in.scale}, one[2] = {1, 1};
+  float dk[R][D / 8][4] = {}, dv[R][D / 8][4] = {};
+#pragma unroll 1
+  for (int j = in.causal ? at.first : 0; j < in.queries; j += 16) {
+    float p[R][2][4] = {}, ds[R][2][4] = {};
+    score<D, R>(p, k, qs, j, at.g, at.t);
+    score<D, R>(ds, v, dos, j, at.g, at.t);
+#pragma unroll
+    for (int n = 0; n < 2; ++n)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int query = j + n * 8 + 2 * at.t + i;
+        const float shift = shifts[query], delta = deltas[query];
+#pragma unroll
+        for (int r = 0; r < R; ++r)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int e = half * 2 + i, key = at.row(r, half);
+            const bool seen = query < in.queries && key < in.keys && (!in.causal || query >= key);
+            p[r][n][e] = seen ? exp2f(p[r][n][e] - shift) : 0;
+            ds[r][n][e] = p[r][n][e] * (ds[r][n][e] - delta);
+          }
+      }
+#pragma unroll
+    for (int r = 0; r < R; ++r)
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          *reinterpret_cast<float2*>(slopes + at.row(r, half) * kStride + j + n * 8 + 2 * at.t) = {
+              ds[r][n][half * 2], ds[r][n][half * 2 + 1]};
+    gather<D, R>(dv, p, dos, j, at.g, at.t);
+    gather<D, R>(dk, ds, qs, j, at.g, at.t);
+  }
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    const int first = at.first + r * 16;
+    store_rows<D>(in.dk, at.batch, at.head, first, in.keys, in.width, at.g, at.t, dk[r], factor);
+    store_rows<D>(in.dv, at.batch, at.head, first, in.keys, in.width, at.g, at.t, dv[r], one);
+  }
+  __syncthreads();
+  float dq[R][D / 8][4] = {};
+  const int end = in.causal ? min(at.first + R * 16, in.keys) : in.keys;
+#pragma unroll 1
+  for (int j = 0; j < end; j += 16) {
+    float ds[R][2][4];
+#pragma unroll
+    for (int r = 0; r < R; ++r)
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          ds[r][n][i] = slopes[(j + n * 8 + 2 * at.t + i % 2) * kStride + at.row(r, i / 2)];
+    gather<D, R>(dq, ds, ks, j, at.g, at.t);
+  }
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+    store_rows<D>(in.dq, at.batch, at.head, at.first + r * 16, in.queries, in.width, at.g, at.t,
+                  dq[r], factor);
+}
+
 template <int D>
 void backward(const Queue& queue, const Attention& a, float* delta) {
   constexpr int R = kSixteens<D>;
+  if constexpr (R == 2) {
+    const int64_t tokens = std::max(a.queries, a.keys);
+    if (tokens <= kTokens && a.heads == a.kv_heads)
+      return launch<R>(queue, &head_gradients_kernel<D, R>, a, delta, a.heads, tokens);
+  }
   launch<R>(queue, &query_gradient_kernel<D, R>, a, delta, a.heads, a.queries);
   launch<R>(queue, &key_gradient_kernel<D, R>, a, delta, a.kv_heads, a.keys);
 }

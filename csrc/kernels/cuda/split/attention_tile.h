@@ -73,6 +73,15 @@ struct HeadRows {
       }
     }
   }
+  // This lane's share of the inner product of a half's row with another's.
+  __device__ float dot(const HeadRows& other, int half) const {
+    float sum = 0;
+#pragma unroll
+    for (int f = 0; f < kWidth / 16; ++f)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum = fmaf(v[half][f][i], other.v[half][f][i], sum);
+    return sum;
+  }
   __device__ void split(LeftPieces (&pieces)[kWidth / 16], float factor) const {
 #pragma unroll
     for (int i = 0; i < kWidth / 16; ++i) pieces[i] = split_left(v[0][i], v[1][i], factor);
