@@ -103,6 +103,7 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
   const C target_logit = target < 0 ? C(0) : convert<C>(logits[target]);
   C logsumexp, total;
   normalisers<T>(row, lane, labels, logsumexp, total);
+  row.keep_packed();
   if constexpr (Row::kWidth == kWarp) __syncwarp();  // from here on the row may be overwritten
   else __syncthreads();
   if (lane == 0) loss[number] = target < 0 ? C(0) : labels.loss(logsumexp, target_logit, total);

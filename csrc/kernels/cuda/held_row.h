@@ -35,6 +35,18 @@ struct RegisterRow {
   }
   // The lane's p-th pack, which begins at element i.
   __device__ __forceinline__ const Pack<T, V>& at(int64_t, int p) const { return packs[p]; }
+  // Between two walks: the compiler would keep elements that it has widened, in twice the
+  // registers.
+  __device__ __forceinline__ void keep_packed() {
+#pragma unroll
+    for (Pack<T, V>& pack : packs) {
+      uint32_t words[4];
+      memcpy(words, &pack, 16);
+#pragma unroll
+      for (uint32_t& word : words) asm volatile("" : "+r"(word));
+      memcpy(&pack, words, 16);
+    }
+  }
   // f(element number, pack, p) for the lane's packs that the row has.
   template <class F>
   __device__ __forceinline__ void each(int64_t n, int lane, F&& f) {
@@ -67,6 +79,7 @@ struct SharedRow {
     asm volatile("cp.async.commit_group;" ::: "memory");
   }
   __device__ __forceinline__ const Pack<T, V>& at(int64_t i, int) const { return packs[i / V]; }
+  __device__ __forceinline__ void keep_packed() {}
   template <class F>
   __device__ __forceinline__ void each(int64_t n, int lane, F&& f) {
 #pragma unroll 4
@@ -85,6 +98,7 @@ struct WalkedRow {
   __device__ __forceinline__ Pack<T, V> at(int64_t i, int) const {
     return *reinterpret_cast<const Pack<T, V>*>(row + i);
   }
+  __device__ __forceinline__ void keep_packed() {}
   template <class F>
   __device__ __forceinline__ void each(int64_t n, int lane, F&& f) {
     constexpr int kTogether = 4;  // loads that are on their way at once

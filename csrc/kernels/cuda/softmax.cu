@@ -46,6 +46,7 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
     state.template add<T>(values);
   });
   state = group_reduce<kWidth>(state, MergeMaxSum<T>{});
+  row.keep_packed();
   const C inverse = C(1) / state.sum, shift = state.max + math::log(state.sum);
   row.each(n, lane, [&](int64_t i, const Pack<T, V>& pack, int) {
     C values[V];
@@ -61,8 +62,8 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
 }
 
 // Softmax: dx = scale * out * (grad - sum(grad * out)). Log: dx = grad - exp(out) * sum(grad).
-template <class T, class Row, class GradRow>
-__global__ void __launch_bounds__(held_block(Row::kWidth))
+template <class T, class Row, class GradRow, int kBlocks = 1>
+__global__ void __launch_bounds__(held_block(Row::kWidth), kBlocks)
     softmax_rows_backward_kernel(T* dx, const T* grad, const T* out, int64_t rows, int64_t n,
                                  compute_t<T> scale, bool log) {
   using C = compute_t<T>;
@@ -76,14 +77,16 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
   Row row;
   row.load(out + number * n, n, lane);
   C sum = 0;
-  row.each(n, lane, [&](int64_t i, const Pack<T, V>& o, int p) {
-    const Pack<T, V> g = grads.at(i, p);
+  grads.each(n, lane, [&](int64_t i, const Pack<T, V>& g, int p) {
+    const Pack<T, V> o = row.at(i, p);
 #pragma unroll
     for (int j = 0; j < V; ++j) sum += convert<C>(g.v[j]) * (log ? C(1) : convert<C>(o.v[j]));
   });
   sum = group_sum<kWidth>(sum);
-  row.each(n, lane, [&](int64_t i, const Pack<T, V>& o, int p) {
-    const Pack<T, V> g = grads.at(i, p);
+  grads.keep_packed();
+  row.keep_packed();
+  grads.each(n, lane, [&](int64_t i, const Pack<T, V>& g, int p) {
+    const Pack<T, V> o = row.at(i, p);
     Pack<T, V> result;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
@@ -147,15 +150,29 @@ void backward_rows(const Queue& queue, const Tensor& dx, const Tensor& grad, con
                    int64_t n, double scale, bool log) {
   const int64_t rows = out.numel() / n;
   visit_float("softmax_backward", out.dtype(), [&]<class T>(TypeTag<T>) {
-    choose_held_row<T>(
-        queue, n, rows_are_packed<T>(n, {&dx, &grad, &out}),
-        [&]<class Row>(RowTag<Row>, size_t shared) {
-          // Two rows in shared memory would leave room for one block: grad is read
-          // again, from the cache.
-          using GradRow = std::conditional_t<Row::kShared, WalkedRow<T, Row::kWidth, Row::V>, Row>;
-          launch_held<Row>(queue, &softmax_rows_backward_kernel<T, Row, GradRow>, rows, shared,
-                           dx.data<T>(), grad.data<T>(), out.data<T>(), rows, n, scale, log);
-        });
+    choose_held_row<T>(queue, n, rows_are_packed<T>(n, {&dx, &grad, &out}),
+                       [&]<class Row>(RowTag<Row>, size_t shared) {
+                         auto launch = [&]<class GradRow, int kBlocks>() {
+                           launch_held<Row>(queue,
+                                            &softmax_rows_backward_kernel<T, Row, GradRow, kBlocks>,
+                                            rows, shared, dx.data<T>(), grad.data<T>(),
+                                            out.data<T>(), rows, n, scale, log);
+                         };
+                         if constexpr (Row::kShared) {
+                           // Two rows in shared memory would leave room for one block: grad stays
+                           // in registers or, where it is too long, is read again.
+                           constexpr int W = Row::kWidth;
+                           auto held = [&]<class Shape>(Shape) {
+                             constexpr int kBlocks = Shape::packs <= 8 ? 2 : 1;
+                             launch.template operator()<RegisterRow<T, W, Shape::packs>, kBlocks>();
+                           };
+                           if (!choose_row_shape<RowShape<W, 4>, RowShape<W, 8>, RowShape<W, 14>>(
+                                   n / Row::V, held))
+                             launch.template operator()<WalkedRow<T, W, Row::V>, 1>();
+                         } else {
+                           launch.template operator()<Row, 1>();
+                         }
+                       });
   });
 }
 
