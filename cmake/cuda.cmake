@@ -83,7 +83,7 @@ function(vt_find_cutlass)
     message(STATUS "CUTLASS headers: ${VT_CUTLASS_INCLUDE}")
     set(VT_CUTE ON PARENT_SCOPE)
   else()
-    message(WARNING "pip could not fetch nvidia-cutlass==4.2.0.0 and -DVIBETENSOR_CUTLASS_INCLUDE_DIR names no folder with cute/tensor.hpp: built without the ring")
+    message(WARNING "pip could not fetch nvidia-cutlass==4.2.0.0 and -DVIBETENSOR_CUTLASS_INCLUDE_DIR names no folder with cute/tensor.hpp: built without the ring and without kernels for products with GELU")
   endif()
 endfunction()
 

@@ -17,6 +17,9 @@ const std::vector<PassInfo>& passes() {
        "GELU (tanh form) in the kernel of the product it is applied to; rounds once, not twice"},
       {kGeluBackward, "gelu_backward",
        "GELU's gradient in the kernel of the product before it; rounds once, not twice"},
+      {kColumnSums, "column_sums",
+       "sums of the columns of such a product, as the gradient of a bias, come with it; on a GPU "
+       "of what is not rounded yet"},
       {kNormBackwardAdd, "norm_backward_add",
        "a norm's gradient that another is added to: one kernel, which rounds once instead of "
        "twice"},

@@ -18,10 +18,11 @@ enum Pass : unsigned {
   kNormBackwardAdd = 1u << 5,   // a norm's gradient and the sum with another one
   kCrossEntropy = 1u << 10,     // losses of rows and their gradient
   kNormBackwardSum = 1u << 11,  // a norm's gradient and its sum over the rows
+  kColumnSums = 1u << 12,       // sums of the columns that a product with GELU's gradient makes
 };
 // Passes that need structured kernels in the list.
 inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu |
-                                   kGeluBackward | kCrossEntropy | kNormBackwardSum;
+                                   kGeluBackward | kCrossEntropy | kNormBackwardSum | kColumnSums;
 
 struct PassInfo {
   Pass pass;

@@ -29,6 +29,8 @@ void add_epilogue(Node& node, const Gemm& gemm) {
   if (gemm.aux.data)
     add_range(gemm.epilogue == GemmEpilogue::kGelu ? node.writes : node.reads, gemm.aux, gemm.m,
               gemm.n, 1, gemm.dtype);
+  if (const char* begin = static_cast<const char*>(gemm.column_sums))
+    node.writes.push_back({begin, begin + gemm.n * static_cast<int64_t>(item_size(gemm.dtype))});
 }
 
 Node call_node(const char* name, Device device, Call call) {

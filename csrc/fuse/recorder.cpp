@@ -282,6 +282,7 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
   apply(kLinearGelu, "linear_gelu", &fuse_linear_gelu);
   apply(kGeluBackward, "gelu_backward", &fuse_gelu_backward);
   apply(kCopies, "copies", &fuse_copies);
+  apply(kColumnSums, "column_sums", &fuse_column_sums);  // their target is known by now
   apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);
   apply(kNormBackwardSum, "norm_backward_sum", &fuse_norm_backward_sum);
 }

@@ -19,8 +19,14 @@ struct KernelSettings {
   std::atomic<bool> cudnn_enabled{true};
   // Must kernels of cuDNN give the same bits in every run?
   std::atomic<bool> cudnn_deterministic{true};
+  // May products with GELU take the kernels made here, where they are built and faster? Else
+  // cuBLASLt's.
+  std::atomic<bool> own_gelu_products{true};
 };
 
 KernelSettings& kernel_settings();
+
+// Were kernels for products with GELU built here? They need CUTLASS's headers.
+bool has_gelu_products();
 
 }  // namespace vt

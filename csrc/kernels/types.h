@@ -42,6 +42,8 @@ struct Gemm {
   // out.
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   GemmMatrix aux{};
+  // With kGeluBackward and no size 0: becomes the n sums of out's columns. Or null.
+  void* column_sums = nullptr;
 };
 
 // Attention of `heads` query heads in `batch` sequences; heads / kv_heads neighbouring query heads

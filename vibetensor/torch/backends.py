@@ -54,6 +54,32 @@ class _Matmul:
             _C.set_float32_products(_FLOAT32)
 
 
+    @property
+    def gelu_products(self) -> str:
+        """Whose kernels multiply 16-bit matrices and apply GELU (tanh form) or its gradient.
+
+        "own", the default where they were built (with CUTLASS's headers): kernels made for this,
+        which also add up the columns of a gradient. Products with too few tiles to fill the GPU,
+        with lines that are not made of whole, aligned 16 bytes, or on a GPU that is not of compute
+        capability 9.0 go to cuBLASLt. What goes where depends on shapes and addresses only.
+        "cublaslt": always cuBLASLt's.
+
+        Results are the same in every run with each of them, and may differ between them in their
+        last bits: "own" computes GELU to float32's accuracy, cuBLASLt by the hardware's tanh.
+
+        Raises:
+            RuntimeError: set to "own" in a build that has no such kernels.
+            ValueError: set to any other text.
+        """
+        return "own" if _C.get_own_gelu_products() else "cublaslt"
+
+    @gelu_products.setter
+    def gelu_products(self, whose: str) -> None:
+        if whose not in ("own", "cublaslt"):
+            raise ValueError(f"gelu_products: expected 'own' or 'cublaslt', got {whose!r}")
+        _C.set_own_gelu_products(whose == "own")
+
+
 class _Cuda:
     """`torch.backends.cuda`."""
 

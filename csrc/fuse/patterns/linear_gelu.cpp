@@ -1,6 +1,9 @@
 // GELU (tanh form) of a product, and its gradient times one: the product's kernel applies them
-// before it rounds. One rounding where the two kernels do two, so results in 16 bits may differ in
-// their last bit.
+// before it rounds, and adds up columns of the gradient. One rounding where the two kernels do two,
+// so results in 16 bits may differ in their last bit.
+#include <algorithm>
+
+#include "fuse/group.h"
 #include "fuse/patterns/pattern.h"
 
 namespace vt::fuse {
@@ -99,6 +102,42 @@ int fuse_gelu_backward(PatternList& list) {
                 product_node("gelu_backward_product", gelu, *gemm, GemmEpilogue::kGeluBackward,
                              gelu.in[1].data)))
       ++found;
+  }
+  return found;
+}
+
+int fuse_column_sums(PatternList& list) {
+  int found = 0;
+  for (int i = 0; i < list.size(); ++i) {
+    const auto* sums = std::get_if<ReduceCall>(&list[i].call);
+    if (list.removed(i) || !sums || sums->kind != ReduceKind::kSum || sums->dims != 1u ||
+        sums->x.dim() != 2 || !sums->x.is_dense() || !sums->out.is_dense() ||
+        sums->out.dtype() != sums->x.dtype() || sums->x.numel() == 0)
+      continue;
+    const char* begin = sums->x.data<char>();
+    const Range rows{begin, begin + sums->x.bytes()};
+    const int at = list.last_writer(i, rows);
+    const Gemm* gemm = at < 0 ? nullptr : std::get_if<Gemm>(&list[at].call);
+    if (!gemm || gemm->epilogue != GemmEpilogue::kGeluBackward || gemm->column_sums ||
+        gemm->out.data != begin || gemm->out.row_stride != gemm->n ||
+        gemm->dtype != sums->x.dtype() || gemm->m != sums->x.sizes()[0] ||
+        gemm->n != sums->x.sizes()[1])
+      continue;
+    Gemm call = *gemm;
+    call.column_sums = sums->out.data();
+    const char* to = sums->out.data<char>();
+    Node target(NodeKind::kCall, "column_sums", list[at].device);
+    target.writes = {{to, to + sums->out.bytes()}};
+    // The product must not read what it now writes, nor anybody before the sum.
+    const Access own = access_of(list[at]);
+    const auto meets = [&](const Range& range) { return range.overlaps(target.writes[0]); };
+    if (std::any_of(own.reads.begin(), own.reads.end(), meets) ||
+        std::any_of(own.writes.begin(), own.writes.end(), meets) || !list.may_move(target, i, at))
+      continue;
+    list[at].call = call;
+    prepare_call(list[at]);
+    list.remove(i);
+    ++found;
   }
   return found;
 }

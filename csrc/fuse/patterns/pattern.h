@@ -68,6 +68,7 @@ int fuse_norm_backward_sum(PatternList& list);
 int fuse_copies(PatternList& list);
 int fuse_linear_gelu(PatternList& list);
 int fuse_gelu_backward(PatternList& list);
+int fuse_column_sums(PatternList& list);
 int fuse_cross_entropy(PatternList& list);
 
 }  // namespace vt::fuse

@@ -1,4 +1,7 @@
-// Matrix products: float32 on tensor cores where that pays, cuBLASLt, and what it leaves over.
+// Matrix products: float32 on tensor cores where that pays, those with GELU by kernels of our own,
+// cuBLASLt, and what it leaves over.
+#include "kernels/column_sums.h"
+#include "kernels/cuda/gelu/product.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/split/product.h"
 #include "kernels/cuda/vendor/cublaslt.h"
@@ -72,10 +75,8 @@ void finish(const Gemm& g) {
   });
 }
 
-}  // namespace
-
-void gemm(const Gemm& gemm) {
-  if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return;
+// All but the column sums.
+void multiply(const Gemm& gemm) {
   if (gemm.k > 0 && kernel_settings().float32_products == Float32Products::kBF16x6 &&
       split_gemm(gemm))
     return;
@@ -91,6 +92,18 @@ void gemm(const Gemm& gemm) {
     if (gemm.k > 0) cublaslt_gemm(rest);
   }
   if (gemm.epilogue != GemmEpilogue::kNone) finish(gemm);
+}
+
+}  // namespace
+
+void gemm(const Gemm& gemm) {
+  if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return;
+  if (gemm.k > 0 && gelu_product(gemm)) return;
+  multiply(gemm);
+  if (gemm.column_sums)
+    column_sums_of(gemm, [](const Tensor& sums, const Tensor& rows) {
+      reduce(sums, rows, ReduceKind::kSum, 1u);
+    });
 }
 
 }  // namespace vt::cuda

@@ -3,6 +3,7 @@
 // compute at once. Tiles depend on the shape only.
 #include <cblas.h>
 
+#include "kernels/column_sums.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/pointwise_unary.h"
 #include "kernels/structured_cpu.h"
@@ -254,6 +255,10 @@ void gemm(const Gemm& g) {
     multiply<T>(g);
     if (g.epilogue != GemmEpilogue::kNone) finish<T>(g);
   });
+  if (g.column_sums)
+    column_sums_of(g, [](const Tensor& sums, const Tensor& rows) {
+      reduce(sums, rows, ReduceKind::kSum, 1u);
+    });
 }
 
 }  // namespace vt::cpu::VT_ISA

@@ -1,9 +1,9 @@
 // Which products of float32 go to the tensor cores, and their launch.
 #include "kernels/cuda/split/product.h"
 
-#include <atomic>
 #include <optional>
 
+#include "kernels/cuda/architecture.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/split/kernel.h"
 #include "kernels/split_plan.h"
@@ -57,19 +57,6 @@ void launch(const Queue& queue, const Product& p, unsigned grid) {
   queue.launch_shared<Start::kEarly>(kernel, grid, split::kThreads, kSharedBytes, p);
 }
 
-// Is the GPU of the architecture that the kernels are made for?
-bool has_wgmma(const Queue& queue) {
-  static std::atomic<int8_t> known[kMaxDevices];  // 0: not asked yet, 1: no, 2: yes
-  std::atomic<int8_t>& answer = known[queue.index()];
-  if (answer == 0) {
-    int major = 0, minor = 0;
-    VT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, queue.index()));
-    VT_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, queue.index()));
-    answer = major == 9 && minor == 0 ? 2 : 1;
-  }
-  return answer == 2;
-}
-
 }  // namespace
 
 bool split_gemm(const Gemm& g) {
@@ -80,7 +67,7 @@ bool split_gemm(const Gemm& g) {
   const auto b = operand(g.b, g.b.column_stride, g.b.row_stride, g.n, g.k);
   if (!a || !b) return false;
   const Queue queue("matmul", g.device);
-  if (!has_wgmma(queue)) return false;
+  if (!has_wgmma(queue.index())) return false;
   const SplitPlan plan = plan_split(g.m, g.n, g.k, g.batch, queue.multiprocessors());
   if (!split_pays(plan, g.m, g.n, g.k, g.batch, queue.multiprocessors())) return false;
 

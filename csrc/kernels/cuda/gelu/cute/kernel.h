@@ -1,0 +1,119 @@
+// The kernels: TMA and wgmma in turns. Of the two groups of warps in a block one multiplies its
+// tile while the other one applies the epilogue to its own, so arithmetic of GELU and traffic of
+// results stay hidden behind the tensor cores.
+#pragma once
+#include <cutlass/bfloat16.h>
+#include <cutlass/gemm/device/gemm_universal_adapter.h>
+#include <cutlass/half.h>
+#include <cutlass/epilogue/collective/collective_builder.hpp>
+#include <cutlass/epilogue/fusion/sm90_visitor_tma_warpspecialized.hpp>
+#include <cutlass/gemm/collective/collective_builder.hpp>
+#include <cutlass/gemm/kernel/gemm_universal.hpp>
+#include <type_traits>
+
+#include "base/error.h"
+#include "kernels/cuda/gelu/cute/formulas.h"
+#include "kernels/cuda/gelu/cute/launch.h"
+
+namespace vt::cuda::gelu {
+
+namespace fusion = cutlass::epilogue::fusion;
+namespace epilogue = cutlass::epilogue::collective;
+namespace mainloop = cutlass::gemm::collective;
+
+template <class T>
+using Number = std::conditional_t<std::is_same_v<T, Half>, cutlass::half_t, cutlass::bfloat16_t>;
+
+using Tile = cute::Shape<cute::Int<kTileRows>, cute::Int<kTileColumns>, cute::_64>;
+using Cluster = cute::Shape<cute::_2, cute::_1, cute::_1>;  // two blocks share the tile of b
+using InTurns = cutlass::epilogue::TmaWarpSpecialized;
+using RowMajor = cutlass::layout::RowMajor;
+inline constexpr auto kNearest = cutlass::FloatRoundStyle::round_to_nearest;
+inline constexpr int kLine = 8;  // elements of 16 bytes
+
+template <class A, class B>
+using Sum = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::plus, float, float, kNearest>, A, B>;
+
+// gelu(accumulator + bias); what it is applied to is stored on the way.
+template <class N>
+struct Forward {
+  using Source = void;
+  using OrderOfB = cutlass::layout::ColumnMajor;
+  using Shared =
+      epilogue::detail::EpilogueDescriptor<Tile, epilogue::EpilogueTileAuto, void, N, InTurns>;
+  using Kept = epilogue::detail::AuxStoreDescriptor<Shared, RowMajor, N>;
+  using Store = fusion::Sm90AuxStore<Shared::StagesD, typename Shared::EpilogueTile, N, kNearest,
+                                     typename Kept::Stride, typename Kept::SmemLayoutAtom,
+                                     typename Kept::CopyOpR2S>;
+  using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
+  using Tree = fusion::Sm90EVT<fusion::Sm90Compute<Apply, N, float, kNearest>,
+                               fusion::Sm90EVT<Store, Sum<fusion::Sm90AccFetch, Bias>>>;
+};
+
+// accumulator * gelu'(aux), and the sums of a tile's columns.
+template <class N>
+struct Backward {
+  using Source = N;
+  using OrderOfB = RowMajor;
+  // Elements beyond the matrix are zeros, so sums need not ask where it ends.
+  using Sums =
+      fusion::Sm90RowReduction<cutlass::plus, cutlass::plus, cutlass::plus, 0, Tile, float, float,
+                               kNearest, cute::Stride<cute::_0, cute::_1, cute::_0>, 4,
+                               /*EnableNullptr=*/true, /*FinalReduction=*/false,
+                               /*VisitCheckOOB=*/false>;
+  using Tree =
+      fusion::Sm90EVT<Sums, fusion::Sm90EVT<fusion::Sm90Compute<Gradient, float, float, kNearest>,
+                                            fusion::Sm90AccFetch, fusion::Sm90SrcFetch<N>>>;
+};
+
+template <class N, class Way>
+struct Assembled {
+  using Epilogue =
+      typename epilogue::CollectiveBuilder<cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp,
+                                           Tile, Cluster, epilogue::EpilogueTileAuto, float, float,
+                                           typename Way::Source, RowMajor, kLine, N, RowMajor,
+                                           kLine, InTurns, typename Way::Tree>::CollectiveOp;
+  using Mainloop = typename mainloop::CollectiveBuilder<
+      cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, N, RowMajor, kLine, N,
+      typename Way::OrderOfB, kLine, float, Tile, Cluster,
+      mainloop::StageCountAutoCarveout<static_cast<int>(sizeof(typename Epilogue::SharedStorage))>,
+      cutlass::gemm::KernelTmaWarpSpecializedPingpong>::CollectiveOp;
+  using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop,
+                                                      Epilogue, cutlass::gemm::PersistentScheduler>;
+  using Gemm = cutlass::gemm::device::GemmUniversalAdapter<Kernel>;
+};
+
+// All but the epilogue's tree.
+template <class N, class Kernels>
+typename Kernels::Gemm::Arguments arguments_of(const Queue& queue, const Gemm& g) {
+  typename Kernels::Gemm::Arguments result{};
+  const auto size = [](int64_t x) { return static_cast<int>(x); };
+  result.mode = cutlass::gemm::GemmUniversalMode::kGemm;
+  result.problem_shape = {size(g.m), size(g.n), size(g.k), 1};
+  result.mainloop.ptr_A = static_cast<const N*>(g.a.data);
+  result.mainloop.ptr_B = static_cast<const N*>(g.b.data);
+  cute::get<0>(result.mainloop.dA) = g.a.row_stride;
+  if constexpr (std::is_same_v<typename Kernels::Mainloop::StrideB,
+                               cute::Stride<int64_t, cute::_1, int64_t>>)
+    cute::get<0>(result.mainloop.dB) = g.b.column_stride;
+  else cute::get<1>(result.mainloop.dB) = g.b.row_stride;
+  result.epilogue.ptr_D = static_cast<N*>(g.out.data);
+  cute::get<0>(result.epilogue.dD) = g.out.row_stride;
+  result.hw_info.device_id = queue.index();
+  result.hw_info.sm_count = queue.multiprocessors();
+  return result;
+}
+
+template <class Kernels>
+void launch(const Queue& queue, const typename Kernels::Gemm::Arguments& arguments) {
+  using Kernel = typename Kernels::Kernel;
+  constexpr int kShared = Kernel::SharedStorageSize;
+  queue.allow_shared(reinterpret_cast<const void*>(&cutlass::device_kernel<Kernel>), kShared);
+  auto params = Kernel::to_underlying_arguments(arguments, nullptr);
+  const cutlass::Status status = Kernels::Gemm::run(params, queue.stream());
+  VT_CHECK(status == cutlass::Status::kSuccess, kRuntime,
+           "matmul: the kernel with GELU could not be launched: ",
+           cutlass::cutlassGetStatusString(status));
+}
+
+}  // namespace vt::cuda::gelu

@@ -1,0 +1,15 @@
+// Without CUTLASS's headers there are no such kernels: products with GELU go to cuBLASLt.
+#include "kernels/cuda/gelu/product.h"
+#include "kernels/settings.h"
+
+namespace vt::cuda {
+
+bool gelu_product(const Gemm&) { return false; }
+
+}  // namespace vt::cuda
+
+namespace vt {
+
+bool has_gelu_products() { return false; }
+
+}  // namespace vt

@@ -1,0 +1,13 @@
+// Products with GELU or its gradient in their kernel, made here of CUTLASS's parts: 16-bit floats
+// on GPUs of architecture 9.0.
+#pragma once
+#include "kernels/types.h"
+
+namespace vt::cuda {
+
+// The whole of `gemm`, column sums too, on the current stream. False, and nothing done, where it
+// has no such epilogue, where lines are not whole or not aligned, where cuBLASLt is faster, or
+// where this build has no such kernels. The answer depends on shapes, strides and alignment only.
+bool gelu_product(const Gemm& gemm);
+
+}  // namespace vt::cuda

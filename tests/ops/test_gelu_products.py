@@ -1,0 +1,197 @@
+"""Products of 16-bit matrices with GELU, its gradient and column sums in their kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vibetensor
+import vibetensor.torch as torch
+from vibetensor import fuse
+
+F = torch.nn.functional
+pytestmark = pytest.mark.cuda
+TYPES = ["bfloat16", "float16"]
+UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half a unit in the last place, at most
+# Rows, columns and k that have kernels here; then others: few tiles, lines that are not whole.
+OWN = [
+    (5000, 1496, 328), (2049, 2176, 72), (34000, 128, 8), (300, 30000, 264), (17000, 256, 1024),
+]  # fmt: skip
+SHAPES = [*OWN, (64, 64, 64), (4097, 1500, 332)]
+
+
+@contextmanager
+def gelu_products(whose: str) -> Iterator[None]:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.gelu_products
+    matmul.gelu_products = whose
+    try:
+        yield
+    finally:
+        matmul.gelu_products = before
+
+
+def rounded(x: np.ndarray, dtype: str) -> tuple[torch.Tensor, np.ndarray]:
+    """On the GPU in that type, and the same numbers as float64."""
+    t = torch.from_numpy(x.astype(np.float32)).to(getattr(torch, dtype))
+    return t.to("cuda"), numbers(t)
+
+
+def numbers(t: torch.Tensor) -> np.ndarray:
+    return t.detach().float().cpu().numpy().astype(np.float64)
+
+
+def bits(t: torch.Tensor) -> bytes:
+    return t.detach().float().cpu().numpy().tobytes()
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def slope(x: np.ndarray) -> np.ndarray:
+    t = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
+    inner = np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner
+
+
+def close(found: torch.Tensor, wanted: np.ndarray, dtype: str, noise: Any) -> None:
+    """Rounded once, with `noise` beside."""
+    error = np.abs(numbers(found) - wanted)
+    allowed = 1.01 * UNITS[dtype] * np.abs(wanted) + noise
+    assert (error <= allowed).all(), (error - allowed).max()
+
+
+def inputs(m: int, n: int, k: int, dtype: str) -> list[tuple[torch.Tensor, np.ndarray]]:
+    rng = np.random.default_rng(m + n + k)
+    return [
+        rounded(rng.standard_normal((m, k)), dtype),
+        rounded(rng.standard_normal((n, k)) * 2 / np.sqrt(k), dtype),
+        rounded(rng.standard_normal(n), dtype),
+    ]
+
+
+@pytest.mark.parametrize("how", ["own", "cublaslt"])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
+def test_forward(m: int, n: int, k: int, dtype: str, how: str) -> None:
+    (x, x64), (w, w64), (b, b64) = inputs(m, n, k, dtype)
+    product = x64 @ w64.T
+    exact = how == "own" and (m, n, k) in OWN  # else by the hardware's tanh, or rounded twice
+    noise = 1e-4 if exact else 3e-3 if n % 8 == 0 else 8 * UNITS[dtype]
+    with gelu_products(how):
+        for bias, added in ((b, b64), (None, 0.0)):
+            with torch.no_grad():
+                plain = F.linear_gelu(x, w, bias)
+            close(plain, gelu(product + added), dtype, noise)
+            with fuse.recording() as made:
+                pre = F.linear(x, w, bias)
+                out = F.gelu(pre, approximate="tanh")
+                later = pre * 1.0
+            close(out, gelu(product + added), dtype, noise)
+            close(pre, product + added, dtype, 1e-4)
+            assert bits(later) == bits(pre)
+            assert made.report.rewrites.get("linear_gelu", 0) == int(n % 8 == 0)
+            assert not exact or bits(out) == bits(plain)
+
+
+@pytest.mark.parametrize("how", ["own", "cublaslt"])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
+def test_gradient_and_column_sums(m: int, n: int, k: int, dtype: str, how: str) -> None:
+    (grad, grad64), (w, w64), _ = inputs(m, n, k, dtype)
+    pre, pre64 = rounded(np.random.default_rng(1).standard_normal((m, n)) * 2, dtype)
+    weight = w.t().contiguous()  # of the layer behind: [k, n]
+
+    def work() -> list[torch.Tensor]:
+        h = pre.clone().requires_grad_()
+        F.linear(F.gelu(h, approximate="tanh"), weight).backward(grad)
+        return [h.grad, h.grad.sum(0)]
+
+    with gelu_products(how), fuse.recording() as made:
+        found, sums = work()
+    for name in ("gelu_backward", "column_sums"):
+        assert made.report.rewrites.get(name, 0) == int(n % 8 == 0)
+    wanted = (grad64 @ w64.T) * slope(pre64)
+    size = np.abs(wanted).max()
+    exact = how == "own" and (m, n, k) in OWN
+    close(found, wanted, dtype, (2e-5 if exact else 3e-3 + 3 * UNITS[dtype]) * size)
+    # Sums of numbers that were rounded before are off by about the root of their count.
+    noise = 1e-5 * np.abs(wanted).sum(0) if exact else 3e-3 * np.sqrt(m) * size
+    close(sums, wanted.sum(0), dtype, noise)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_memory_that_is_not_aligned(dtype: str) -> None:
+    m, n, k = 5000, 1024, 128
+    (x, x64), (w, w64), (b, b64) = inputs(m, n, k, dtype)
+    wanted = gelu(x64 @ w64.T + b64)
+    shifted = torch.empty(n * k + 3, device="cuda", dtype=w.dtype)[3:].view(n, k)
+    shifted.copy_(w)
+    wide = torch.empty(m, k + 4, device="cuda", dtype=w.dtype)[:, :k]
+    wide.copy_(x)
+    odd_bias = torch.empty(n + 1, device="cuda", dtype=w.dtype)[1:]
+    odd_bias.copy_(b)
+    with torch.no_grad():
+        across = w.t().contiguous().t()
+        for case in ((x, shifted, b), (wide, w, b), (x, w, odd_bias), (x, across, b)):
+            close(F.linear_gelu(*case), wanted, dtype, 8 * UNITS[dtype])
+
+
+def test_large_and_special_numbers() -> None:
+    n = 4096
+    values = [0.0, -0.0, 1e-30, 3.0, -3.0, -9.0, 12.0, -40.0, 1e4, -1e4, 1e18, float("nan")]
+    x = np.zeros((n, 1024))
+    x[: len(values), 0] = values
+    eye = np.zeros((1024, 1024))
+    eye[:, 0] = 1
+    (a, a64), (w, _) = rounded(x, "bfloat16"), rounded(eye, "bfloat16")
+    with gelu_products("own"), torch.no_grad():
+        found = numbers(F.linear_gelu(a, w))[:, 5]
+    wanted = gelu(a64[:, 0])
+    assert np.isnan(found[len(values) - 1]) and not np.isnan(found[: len(values) - 1]).any()
+    np.testing.assert_allclose(
+        found[: len(values) - 1], wanted[: len(values) - 1], rtol=2.0**-8, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_the_same_bits_in_every_run_and_in_a_graph(dtype: str) -> None:
+    def losses(captured: bool, fused: bool) -> list[bytes]:
+        torch.manual_seed(3)
+        layers = [torch.nn.Linear(256, 1032), torch.nn.Linear(1032, 256)]
+        grow, shrink = (layer.to("cuda").to(getattr(torch, dtype)) for layer in layers)
+        weights = [*grow.parameters(), *shrink.parameters()]
+        optimizer = torch.optim.SGD(weights, lr=1e-2)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            out = shrink(F.linear_gelu(x, grow.weight, grow.bias))
+            loss = (out * out).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = vibetensor.capture(step, fuse=fused) if captured else step
+        found = []
+        for _ in range(6):
+            found.append(bits(run(torch.randn(8200, 256, device="cuda").to(grow.weight.dtype))))
+        assert not captured or run.replays > 0, run.reason
+        return [*found, *(bits(p) for p in weights)]
+
+    with gelu_products("own"):
+        assert losses(False, False) == losses(True, False) == losses(True, False)
+        assert losses(True, True) == losses(True, True)
+
+
+def test_whose_kernels_is_said_and_chosen() -> None:
+    matmul = torch.backends.cuda.matmul
+    assert matmul.gelu_products in ("own", "cublaslt")
+    with pytest.raises(ValueError, match="gelu_products: expected 'own' or 'cublaslt'"):
+        matmul.gelu_products = "other"
+    with gelu_products("cublaslt"):
+        assert matmul.gelu_products == "cublaslt"
