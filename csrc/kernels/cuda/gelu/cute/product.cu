@@ -16,6 +16,7 @@ constexpr int kColumns = 32, kLanes = 16;  // a block that adds up tiles
 template <class T>
 __global__ void __launch_bounds__(kColumns* kLanes)
     add_tiles_kernel(T* out, const float* sums, int64_t tiles, int64_t width, int64_t n) {
+  await_earlier();
   __shared__ float parts[kLanes][kColumns];
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
   float sum = 0;
@@ -63,9 +64,9 @@ void run(const Queue& queue, const Gemm& g) {
   const Scratch<float> sums(queue, g.column_sums ? tiles * width : 0);
   launch_backward<T>(queue, g, sums.get());
   if (!g.column_sums) return;
-  queue.launch(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kColumns))),
-               dim3(kColumns, kLanes), static_cast<T*>(g.column_sums), sums.get(), tiles, width,
-               g.n);
+  queue.launch_early(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kColumns))),
+                     dim3(kColumns, kLanes), static_cast<T*>(g.column_sums), sums.get(), tiles,
+                     width, g.n);
 }
 
 }  // namespace
