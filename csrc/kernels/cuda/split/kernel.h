@@ -8,16 +8,15 @@
 namespace vt::cuda::split {
 
 inline constexpr int kRows = kSide, kColumns = kSide;  // of a block's tile
-// Shared memory: steps on their way as float32, steps of the right operand in pieces, and in place
-// of all that, in the end, results.
-inline constexpr int kAhead = 3, kStages = 3;
-inline constexpr int kTileLines = Tile<Order::kInner>::kLines;
-inline constexpr int kStageBytes = kSixteens * 3 * kRightBytes;
-inline constexpr int kSharedBytes = kAhead * 2 * kTileLines * 16 + kStages * kStageBytes;
 // A row of results: neighbouring rows of a warp meet different banks.
 template <Order kA>
 inline constexpr int kPadded = kColumns + (kA == Order::kInner ? 8 : 4);
-static_assert(kRows * kPadded<Order::kInner> * 4 <= kSharedBytes);
+// Shared memory: steps on their way as float32, two steps of the right operand in pieces, results.
+inline constexpr int kAhead = 3;
+inline constexpr int kTileLines = Tile<Order::kInner>::kLines;
+inline constexpr int kStageBytes = kSixteens * 3 * kRightBytes;
+inline constexpr int kResultBytes = kRows * kPadded<Order::kInner> * 4;
+inline constexpr int kSharedBytes = kAhead * 2 * kTileLines * 16 + 2 * kStageBytes + kResultBytes;
 
 // Everything a launch needs. Strides in elements; a_stride and b_stride step along the dimension
 // that is not contiguous.
@@ -28,7 +27,7 @@ struct Product {
   int tiles_m, tiles_n;
   int parts;    // of k
   int part;     // how long one is: a multiple of two steps
-  int works;    // tiles * parts * batch: one a block
+  int works;    // tiles * parts * batch: a block takes every gridDim.x-th
   float* sums;  // [batch, parts, m, padded n] where parts > 1
   Store store;
 };
@@ -132,75 +131,119 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
   }
 }
 
+// The steps that a block copies, work after work without a pause.
+template <Order kA, Order kB>
+class Copies {
+ public:
+  __device__ Copies(const Product& p, float4* tiles) : first_(tiles), to_(tiles) {
+    index_ = static_cast<int>(blockIdx.x);
+    start(p);
+  }
+  __device__ __forceinline__ void copy(const Product& p) {
+    Tile<kA>::copy(to_, a_, p.a_stride, rows_, inner_);
+    Tile<kB>::copy(to_ + kTileLines, b_, p.b_stride, columns_, inner_);
+    end_copies();
+    a_ += kA == Order::kInner ? kStep : kStep * p.a_stride;
+    b_ += kB == Order::kInner ? kStep : kStep * p.b_stride;
+    inner_ -= kStep;
+    to_ = to_ == first_ + (kAhead - 1) * 2 * kTileLines ? first_ : to_ + 2 * kTileLines;
+  }
+  // After each copy, where the tensor cores are idle: no branch may lie among their products.
+  __device__ __forceinline__ void go_on(const Product& p) {
+    if (--steps_ > 0) return;
+    index_ += static_cast<int>(gridDim.x);
+    start(p);
+  }
+
+ private:
+  __device__ void start(const Product& p) {
+    if (index_ >= p.works) {  // zeros, which nobody uses
+      rows_ = columns_ = inner_ = 0;
+      steps_ = 0x7fffffff;
+      return;
+    }
+    const Work work(p, index_);
+    a_ = work.a<kA>(p) + work.first_row * (kA == Order::kInner ? p.a_stride : 1);
+    b_ = work.b<kB>(p) + work.first_column * (kB == Order::kInner ? p.b_stride : 1);
+    rows_ = p.m - work.first_row;
+    columns_ = p.n - work.first_column;
+    inner_ = work.count;
+    steps_ = (work.count + 2 * kStep - 1) / (2 * kStep) * 2;
+  }
+
+  float4 *first_, *to_;
+  const float *a_, *b_;
+  int index_, rows_, columns_, inner_, steps_;
+};
+
 template <Order kA, Order kB>
 __global__ void __launch_bounds__(kThreads, 1)
     split_product_kernel(const __grid_constant__ Product p) {
   await_earlier();
   extern __shared__ __align__(128) float4 shared[];
   char* const pieces = reinterpret_cast<char*>(shared + kAhead * 2 * kTileLines);
+  float* const results = reinterpret_cast<float*>(pieces + 2 * kStageBytes);
   const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(pieces));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int g = lane / 4, t = lane % 4;
 
-  const Work work(p, static_cast<int>(blockIdx.x));
-  const float* a = work.a<kA>(p) + work.first_row * (kA == Order::kInner ? p.a_stride : 1);
-  const float* b = work.b<kB>(p) + work.first_column * (kB == Order::kInner ? p.b_stride : 1);
-  int inner = work.count;
-  float4 *to = shared, *from = shared;
-  const auto advance = [&](float4*& tiles) {
-    tiles = tiles == shared + (kAhead - 1) * 2 * kTileLines ? shared : tiles + 2 * kTileLines;
-  };
-  const auto copy = [&] {
-    Tile<kA>::copy(to, a, p.a_stride, p.m - work.first_row, inner);
-    Tile<kB>::copy(to + kTileLines, b, p.b_stride, p.n - work.first_column, inner);
-    end_copies();
-    a += kA == Order::kInner ? kStep : kStep * p.a_stride;
-    b += kB == Order::kInner ? kStep : kStep * p.b_stride;
-    inner -= kStep;
-    advance(to);
+  Copies<kA, kB> copies(p, shared);
+  float4* from = shared;
+  const auto advance = [&] {
+    from = from == shared + (kAhead - 1) * 2 * kTileLines ? shared : from + 2 * kTileLines;
   };
 
   // Two steps a turn, each with registers of its own: while products run nothing they read may be
   // written, and no branch may lie between them and the wait, or the compiler waits for each.
   LeftPieces even[kSixteens], odd[kSixteens];
-  float total[64] = {}, sum[64] = {};
-  int now_stage = 0, next_stage = kStageBytes;
+  float total[64], sum[64] = {};
+  int now_stage = 0;
   const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens]) {
+    const int next_stage = kStageBytes - now_stage;
     await_copies<kAhead - 2>();
     publish_operands();
     __syncthreads();  // this step's pieces are there, and the next step's numbers
     // A warp waits while the tensor cores take its products, so the next step is split in between.
     start_products(sum, now, stages + now_stage, [&](int i) {
-      if (i == 0) copy();
+      if (i == 0) copies.copy(p);
       if (i == 1) split_left_share<kA>(next[0], from, 0, warp, g, t);
       if (i == 2) split_left_share<kA>(next[1], from, 1, warp, g, t);
       if (i == 3) split_right_share<kB>(pieces + next_stage, from + kTileLines);
     });
-    advance(from);
+    advance();
     await_products();
     hold(sum);
 #pragma unroll
     for (int i = 0; i < 64; ++i) total[i] += sum[i];
     hold(sum);
+    copies.go_on(p);
     now_stage = next_stage;
-    next_stage = next_stage == (kStages - 1) * kStageBytes ? 0 : next_stage + kStageBytes;
   };
 #pragma unroll 1
-  for (int i = 0; i < kAhead; ++i) copy();
+  for (int i = 0; i < kAhead; ++i) {
+    copies.copy(p);
+    copies.go_on(p);
+  }
   await_copies<kAhead - 1>();
   __syncthreads();
 #pragma unroll
   for (int h = 0; h < kSixteens; ++h) split_left_share<kA>(even[h], from, h, warp, g, t);
   split_right_share<kB>(pieces, from + kTileLines);
-  advance(from);
+  advance();
 #pragma unroll 1
-  for (int left = work.count; left > 0; left -= 2 * kStep) {
-    step(even, odd);
-    step(odd, even);
+  for (int index = static_cast<int>(blockIdx.x); index < p.works;
+       index += static_cast<int>(gridDim.x)) {
+#pragma unroll
+    for (int i = 0; i < 64; ++i) total[i] = 0;
+#pragma unroll 1
+    for (int left = Work(p, index).count; left > 0; left -= 2 * kStep) {
+      step(even, odd);
+      step(odd, even);
+    }
+    // The next work's first steps are on their way meanwhile, and its very first is split.
+    store_tile<kA, kB>(p, Work(p, index), total, results, warp, lane);
   }
   await_copies<0>();
-  __syncthreads();  // nobody reads or writes a step any more
-  store_tile<kA, kB>(p, work, total, reinterpret_cast<float*>(shared), warp, lane);
 }
 
 }  // namespace vt::cuda::split

@@ -106,7 +106,7 @@ bool split_gemm(const Gemm& g) {
   const int64_t works = int64_t{p.tiles_m} * p.tiles_n * plan.parts * g.batch;
   if (works > kMost) return false;
   p.works = static_cast<int>(works);
-  const auto grid = static_cast<unsigned>(works);
+  const auto grid = static_cast<unsigned>(std::min<int64_t>(works, queue.multiprocessors()));
   const bool a_rows = a->order == Order::kRows, b_rows = b->order == Order::kRows;
   if (a_rows && b_rows) launch<Order::kRows, Order::kRows>(queue, p, grid);
   else if (a_rows) launch<Order::kRows, Order::kInner>(queue, p, grid);
