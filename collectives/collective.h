@@ -76,6 +76,8 @@ struct Unit {
   std::vector<Call> calls;     // by rank
   std::vector<void*> marks;    // by rank: what the engine noted when the rank arrived; may
                                // be one for several
+  bool in_line = false;        // no marks: comes between what the calling thread has queued on its
+                               // current streams before and what it queues later
   uint32_t arrived = 0;        // bit mask of ranks
   std::exception_ptr failure;  // the calls do not match: it will not run
   int64_t part = 0;            // elements; see Note [Parts]

@@ -47,7 +47,7 @@ Communicator::Communicator(const fabric::Mesh& mesh, const Options& options)
       failures_(mesh.size()),
       kept_(mesh.size()) {
   group_.calls.resize(mesh.size());
-  group_.marks.resize(mesh.size(), nullptr);
+  group_.in_line = true;
   constexpr double kLongest = 1e8;  // seconds; what clocks can count
   VT_CHECK(options.timeout_seconds > 0 && options.timeout_seconds <= kLongest, kValue,
            "communicator: the timeout must be positive and at most ", kLongest, " s, got ",

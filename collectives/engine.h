@@ -64,7 +64,8 @@ class Engine : public ReplayGuest, public std::enable_shared_from_this<Engine> {
   // events: literals.
   virtual const char* algorithm(const Unit& unit) const = 0;
   virtual const char* last_algorithm() const = 0;
-  // Orders the calling thread's later work on the rank's device after all units run so far.
+  // Orders the calling thread's later work on the rank's device after all units run so far; for
+  // those that are in line that is so without it.
   virtual void join(int rank) {}
   // The end of the last unit run. Null if run() has done it all.
   virtual std::unique_ptr<Completion> completion() { return nullptr; }

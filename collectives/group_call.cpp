@@ -84,11 +84,8 @@ void Communicator::run(const Request& request, std::span<const Tensor> inputs,
   std::exception_ptr failure;
   try {
     fill(group_, request, inputs, outputs, to);
-    mark_all(group_);
     execute(group_);
-    for (int r : mesh_.first_ranks()) engine_->join(r);
   } catch (...) { failure = std::current_exception(); }
-  drop_marks(group_);
   for (Call& call : group_.calls) call.input = call.output = Tensor();
   lock.lock();
   running_ = group_running_ = false;

@@ -2,6 +2,7 @@
 #include "collectives/cuda/captured_units.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "device/cuda/graph.h"
 
@@ -13,6 +14,10 @@ bool contains(const std::vector<cudaGraphNode_t>& all, cudaGraphNode_t one) {
 }
 
 }  // namespace
+
+bool CapturedUnits::Lane::is_old(cudaGraphNode_t node) const {
+  return ends.contains(node) && !contains(tail, node);
+}
 
 CapturedUnits::CapturedUnits(const fabric::Mesh& mesh) : mesh_(mesh) {
   for (Device device : mesh.devices())
@@ -28,23 +33,25 @@ bool CapturedUnits::begin(const Unit& unit, std::span<const Stream> streams) {
   for (size_t d = 0; d < streams.size(); ++d) {
     const Stream stream = streams[d];
     Lane& lane = lanes_[d];
-    Nodes before;
-    const bool joined = cuda::capture_id(stream) != 0;
-    if (!joined) lane.ends.clear();  // the first unit of a capture
-    bool known = !joined || cuda::capture_dependencies(stream, before);
-    for (int r = 0; r < unit.ranks(); ++r)
+    for (int r = 0; r < unit.ranks() && !unit.in_line; ++r)
       if (mesh_.device_number(r) == static_cast<int>(d))
         cuda::wait_event(stream, *static_cast<cuda::Event*>(unit.marks[r]));
-    lane.capture = cuda::capture_id(stream);
-    known = cuda::capture_dependencies(stream, lane.begun) && known;
-    adjacent &= joined && known;
-    if (!joined || !known) continue;
+    const uint64_t capture = cuda::capture_id(stream);
+    const bool first = std::exchange(lane.capture, capture) != capture;
+    if (first) {
+      lane.ends.clear();
+      lane.tail.clear();
+    } else if (!(stream == lane.stream)) {
+      cuda::wait_event(stream, *lane.done);
+    }
+    lane.stream = stream;
+    const bool known = cuda::capture_dependencies(stream, lane.begun);
     const size_t all = lane.begun.size();
-    std::erase_if(lane.begun, [&](cudaGraphNode_t node) {
-      return lane.ends.contains(node) && !contains(before, node);
-    });
+    std::erase_if(lane.begun, [&](cudaGraphNode_t node) { return lane.is_old(node); });
     if (lane.begun.size() != all) cuda::set_capture_dependencies(stream, lane.begun);
-    adjacent &= lane.begun.size() == before.size();  // none of those goes
+    adjacent &= !first && known &&
+                std::is_permutation(lane.begun.begin(), lane.begun.end(), lane.tail.begin(),
+                                    lane.tail.end());
   }
   return adjacent;
 }
@@ -62,13 +69,12 @@ void CapturedUnits::end(std::span<const Stream> streams) {
 void CapturedUnits::join(int device, Stream stream) const {
   const Lane& lane = lanes_[device];
   if (lane.capture != cuda::capture_id(stream)) return;  // it has no units there
+  if (stream == lane.stream) return;
   cuda::wait_event(stream, *lane.done);
   Nodes nodes;
   if (!cuda::capture_dependencies(stream, nodes)) return;
   const size_t all = nodes.size();
-  std::erase_if(nodes, [&](cudaGraphNode_t node) {
-    return lane.ends.contains(node) && !contains(lane.tail, node);
-  });
+  std::erase_if(nodes, [&](cudaGraphNode_t node) { return lane.is_old(node); });
   if (nodes.size() != all) cuda::set_capture_dependencies(stream, nodes);
 }
 

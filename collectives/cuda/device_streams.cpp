@@ -17,17 +17,6 @@ const cuda::Event& event_of(void* mark) { return *static_cast<cuda::Event*>(mark
 
 Stream current(Device device) { return {device, cuda::current_stream(device.index)}; }
 
-// Whether the unit's callers are being captured: all or none, and in one graph.
-bool is_captured(const Unit& unit, const fabric::Mesh& mesh) {
-  const bool captured = event_of(unit.marks[0]).captured;
-  for (int r = 1; r < unit.ranks(); ++r)
-    VT_CHECK(event_of(unit.marks[r]).captured == captured, kRuntime, name(unit.call().kind),
-             ": cannot be captured: the stream of ", mesh.device(captured ? r : 0),
-             " takes no part in the capture that that of ", mesh.device(captured ? 0 : r),
-             " is in; name all devices of the mesh, as torch.cuda.graph(g, devices=...)");
-  return captured;
-}
-
 class DeviceEvents final : public Completion {
  public:
   DeviceEvents(const fabric::Mesh& mesh, const std::vector<Stream>& streams) : mesh_(mesh) {
@@ -56,26 +45,23 @@ class DeviceEvents final : public Completion {
 
 DeviceStreams::DeviceStreams(const fabric::Mesh& mesh) : mesh_(mesh), units_(mesh) {
   for (Device device : mesh.devices()) {
-    streams_.push_back(cuda::create_stream(device.index, std::numeric_limits<int>::min()));
+    own_.push_back(cuda::create_stream(device.index, std::numeric_limits<int>::min()));
     done_.push_back(cuda::create_event(device.index, false));
-    replayed_on_.push_back({device, nullptr});
-    replayed_.push_back(cuda::create_event(device.index, false));
   }
+  streams_ = ended_on_ = own_;
 }
 
 DeviceStreams::~DeviceStreams() {
   try {
-    if (last_ == Last::kReplay)
-      for (const cuda::Event* event : replayed_) cuda::synchronize_event(*event);
+    for (const cuda::Event* event : done_) cuda::synchronize_event(*event);
   } catch (const Error&) {  // the context is lost
   }
-  for (Stream stream : streams_) {
+  for (Stream stream : own_) {
     cuda::DeviceGuard guard(stream.device.index);
     (void)cudaStreamSynchronize(cuda::handle_of(stream));
     cuda::destroy_stream(stream);
   }
   for (cuda::Event* event : done_) cuda::destroy_event(event);
-  for (cuda::Event* event : replayed_) cuda::destroy_event(event);
 }
 
 void* DeviceStreams::mark(int rank) const {
@@ -87,7 +73,7 @@ void* DeviceStreams::mark(int rank) const {
 }
 
 bool DeviceStreams::capturing() const {
-  return any_capture() && cuda::capture_id(streams_[0]) != 0;
+  return captured_ && any_capture() && cuda::capture_id(streams_[0]) == capture_;
 }
 
 bool DeviceStreams::one_capture() const {
@@ -97,17 +83,47 @@ bool DeviceStreams::one_capture() const {
                      [first](Stream stream) { return cuda::capture_id(stream) == first; });
 }
 
+void DeviceStreams::choose_streams(const Unit& unit) {
+  for (size_t d = 0; d < streams_.size(); ++d)
+    streams_[d] = unit.in_line ? current(own_[d].device) : own_[d];
+}
+
+// Whether the unit's callers are being captured: all or none, and in one graph.
+bool DeviceStreams::is_captured(const Unit& unit) const {
+  const auto captured = [&](int rank) {
+    return unit.in_line ? any_capture() && cuda::capture_id(current(mesh_.device(rank))) != 0
+                        : event_of(unit.marks[rank]).captured;
+  };
+  const bool all = captured(0);
+  for (int r = 1; r < unit.ranks(); ++r)
+    VT_CHECK(captured(r) == all, kRuntime, name(unit.call().kind),
+             ": cannot be captured: the stream of ", mesh_.device(all ? r : 0),
+             " takes no part in the capture that that of ", mesh_.device(all ? 0 : r),
+             " is in; name all devices of the mesh, as torch.cuda.graph(g, devices=...)");
+  return all;
+}
+
 void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
-  const bool before = std::exchange(captured_, is_captured(unit, mesh_));
-  if (VT_UNLIKELY(captured_)) {
-    adjacent_ = units_.begin(unit, streams_);
+  const bool captures = is_captured(unit);
+  VT_CHECK(captures || !capturing(), kRuntime,
+           "communicator: its calls are being captured by another thread; wait until that ends, or "
+           "use a communicator of its own");
+  adjacent_ = captures == captured_ && !replayed_;
+  captured_ = captures;
+  replayed_ = false;
+  choose_streams(unit);
+  if (VT_UNLIKELY(captures)) {
+    adjacent_ &= units_.begin(unit, streams_);
+    capture_ = cuda::capture_id(streams_[0]);
     for (Stream stream : streams_)
       if (Capture* capture = capture_of(stream)) capture->add_guest(owner);
     return;
   }
-  adjacent_ = !before && last_ == Last::kUnit;
-  follow_replay();
-  for (int r = 0; r < unit.ranks(); ++r) {
+  for (size_t d = 0; d < streams_.size(); ++d) {
+    adjacent_ &= streams_[d] == ended_on_[d];
+    follow(d, streams_[d]);
+  }
+  for (int r = 0; r < unit.ranks() && !unit.in_line; ++r) {
     void* const mark = unit.marks[r];
     // One that stands for several ranks is waited for once.
     if (std::find(unit.marks.begin(), unit.marks.begin() + r, mark) == unit.marks.begin() + r)
@@ -115,32 +131,39 @@ void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& 
   }
 }
 
-void DeviceStreams::begin_together(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
-  begin(unit, owner);
-  for (Stream stream : streams_)
-    for (void* mark : unit.marks) cuda::wait_event(stream, event_of(mark));
+void DeviceStreams::follow(size_t device, Stream stream) const {
+  if (!(stream == ended_on_[device])) cuda::wait_event(stream, *done_[device]);
 }
 
-// Units that are not captured come after the last replay.
-void DeviceStreams::follow_replay() {
-  VT_CHECK(!capturing(), kRuntime,
-           "communicator: its calls are being captured by another thread; wait until that ends, or "
-           "use a communicator of its own");
-  if (last_ == Last::kReplay)
-    for (size_t d = 0; d < streams_.size(); ++d) cuda::wait_event(streams_[d], *replayed_[d]);
-  last_ = Last::kUnit;
+void DeviceStreams::begin_together(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
+  begin(unit, owner);
+  for (size_t d = 0; d < streams_.size() && unit.in_line; ++d) {
+    cuda::Event* const mark = cuda::create_event(streams_[d].device.index, false);
+    cuda::record_event(*mark, streams_[d]);
+    for (Stream stream : streams_)
+      if (!(stream == streams_[d])) cuda::wait_event(stream, *mark);
+    cuda::destroy_event(mark);
+  }
+  for (Stream stream : streams_)
+    for (size_t r = 0; r < unit.marks.size(); ++r)
+      cuda::wait_event(stream, event_of(unit.marks[r]));
+}
+
+void DeviceStreams::record_end(size_t device, Stream stream) {
+  ended_on_[device] = stream;
+  cuda::record_event(*done_[device], stream);
 }
 
 void DeviceStreams::end() {
   if (VT_UNLIKELY(captured_)) return units_.end(streams_);
-  for (size_t d = 0; d < streams_.size(); ++d) cuda::record_event(*done_[d], streams_[d]);
+  for (size_t d = 0; d < streams_.size(); ++d) record_end(d, streams_[d]);
 }
 
 void DeviceStreams::join(int rank) const {
   const int number = mesh_.device_number(rank);
   const Stream stream = current(mesh_.device(rank));
-  if (any_capture() && cuda::capture_id(stream) != 0) return units_.join(number, stream);
-  cuda::wait_event(stream, *done_[number]);
+  if (any_capture() && cuda::capture_id(stream) != 0) units_.join(number, stream);
+  else follow(number, stream);
 }
 
 std::unique_ptr<Completion> DeviceStreams::completion() const {
@@ -149,33 +172,21 @@ std::unique_ptr<Completion> DeviceStreams::completion() const {
 
 bool DeviceStreams::drained() const {
   if (any_capture()) return true;  // the driver may refuse to be asked: synchronize() waits
-  if (last_ == Last::kReplay)
-    for (const cuda::Event* event : replayed_)
-      if (!cuda::query_event(*event)) return false;
-  return std::all_of(streams_.begin(), streams_.end(), cuda::query_stream);
+  return std::all_of(done_.begin(), done_.end(),
+                     [](const cuda::Event* event) { return cuda::query_event(*event); });
 }
 
 void DeviceStreams::synchronize() const {
-  if (last_ == Last::kReplay)
-    for (const cuda::Event* event : replayed_) cuda::synchronize_event(*event);
-  for (Stream stream : streams_) cuda::synchronize_stream(stream);
+  for (const cuda::Event* event : done_) cuda::synchronize_event(*event);
 }
 
 void DeviceStreams::before_replay() {
-  if (last_ == Last::kNothing) return;
-  for (size_t d = 0; d < streams_.size(); ++d) {
-    const Stream stream = current(streams_[d].device);
-    if (last_ == Last::kUnit) cuda::wait_event(stream, *done_[d]);
-    else if (!(stream == replayed_on_[d])) cuda::wait_event(stream, *replayed_[d]);
-  }
+  for (size_t d = 0; d < own_.size(); ++d) follow(d, current(own_[d].device));
 }
 
 void DeviceStreams::after_replay() {
-  for (size_t d = 0; d < streams_.size(); ++d) {
-    replayed_on_[d] = current(streams_[d].device);
-    cuda::record_event(*replayed_[d], replayed_on_[d]);
-  }
-  last_ = Last::kReplay;
+  for (size_t d = 0; d < own_.size(); ++d) record_end(d, current(own_[d].device));
+  replayed_ = true;
 }
 
 }  // namespace vt::collectives::gpu

@@ -1,5 +1,5 @@
-// The streams on which a communicator's units run: one a device, of high priority, ordered with the
-// streams of the callers by events.
+// The streams on which a communicator's units run: those of the caller, or one a device, of high
+// priority, ordered with the streams of the callers by events.
 #pragma once
 #include <memory>
 #include <vector>
@@ -26,13 +26,18 @@ namespace vt::collectives::gpu {
 // An early kernel (Site::launch_early) comes when all blocks of the one before it run, and takes no
 // room that they need.
 
+// Note [Units in line]
+// Where one thread calls for all ranks and its streams are to go on after the unit, the unit runs
+// on these streams: nothing has to be marked, waited for and joined. Others run on the
+// communicator's own streams, beside what the callers queue later. Units may not overtake each
+// other, so one that runs on another stream than the last one waits for that one's end.
+
 // Note [Units in graphs]
-// A unit whose callers are being captured becomes part of their graph: the devices' streams join
-// the capture by the marks, and the callers' streams wait for their ends. Replays run these kernels
-// without these streams, and kernels of one communicator may not overtake each other, so a replay
-// waits for the units queued before it and later units wait for the replay: the owner of the
-// streams is a guest of the graph, which holds its memory, too, and hands before_replay and
-// after_replay on.
+// A unit whose callers are being captured becomes part of their graph: it runs on their streams, or
+// the communicator's own streams join the capture by the marks, and the callers' streams wait for
+// their ends. A replay counts as a unit on the streams that it runs on: it waits for the units
+// queued before it and later units wait for it. So the owner of the streams is a guest of the
+// graph, which holds its memory, too, and hands before_replay and after_replay on.
 class DeviceStreams {
  public:
   explicit DeviceStreams(const fabric::Mesh& mesh);
@@ -40,6 +45,7 @@ class DeviceStreams {
   DeviceStreams(const DeviceStreams&) = delete;
   DeviceStreams& operator=(const DeviceStreams&) = delete;
 
+  // Where the last unit, or the one between begin and end, runs.
   Stream of_device(int number) const { return streams_[number]; }  // in mesh.devices()
   Stream at(int rank) const { return streams_[mesh_.device_number(rank)]; }
   cudaStream_t operator[](int rank) const { return cuda::handle_of(at(rank)); }
@@ -48,7 +54,8 @@ class DeviceStreams {
   void* mark(int rank) const;
   static void drop(void* mark) { cuda::destroy_event(static_cast<cuda::Event*>(mark)); }
 
-  // Each device's stream waits for the marks of the ranks there. `owner` runs the unit.
+  // Each device's stream waits for the last unit, and the marks of the ranks there. `owner` runs
+  // the unit.
   void begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner);
   // Since begin(): does the unit follow the one before it in the streams, or in the graph with
   // nothing in between?
@@ -60,7 +67,8 @@ class DeviceStreams {
   std::unique_ptr<Completion> completion() const;  // of the last unit
   bool drained() const;                            // would synchronize() return at once?
   void synchronize() const;
-  bool capturing() const;  // is the last unit part of a capture that goes on?
+  void use_own() { streams_ = own_; }  // for what is no unit
+  bool capturing() const;              // is the last unit part of a capture that goes on?
   // Are the streams of all devices in one capture, or in none?
   bool one_capture() const;
 
@@ -69,20 +77,21 @@ class DeviceStreams {
   void after_replay();
 
  private:
-  enum class Last { kNothing, kUnit, kReplay };
-
-  void follow_replay();
+  void choose_streams(const Unit& unit);
+  bool is_captured(const Unit& unit) const;
+  void follow(size_t device, Stream stream) const;
+  void record_end(size_t device, Stream stream);
 
   fabric::Mesh mesh_;
   // All by device.
-  std::vector<Stream> streams_;
-  std::vector<cuda::Event*> done_;      // the end of the last unit
-  std::vector<Stream> replayed_on_;     // the last replay
-  std::vector<cuda::Event*> replayed_;  // and its end
-  bool captured_ = false;               // the unit between begin and end
+  std::vector<Stream> own_, streams_;
+  std::vector<Stream> ended_on_;    // the last unit that was not captured, or replay
+  std::vector<cuda::Event*> done_;  // its end
+  bool captured_ = false;           // the last unit, or the one between begin and end
   bool adjacent_ = false;
-  CapturedUnits units_;         // of the capture that goes on, or was last
-  Last last_ = Last::kNothing;  // queued on the devices
+  bool replayed_ = false;  // since the last unit
+  uint64_t capture_ = 0;   // that the last captured unit is part of
+  CapturedUnits units_;    // of the capture that goes on, or was last
 };
 
 }  // namespace vt::collectives::gpu

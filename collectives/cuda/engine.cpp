@@ -11,6 +11,7 @@
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/unit_lock.h"
+#include "device/deferred.h"
 #include "fabric/peer.h"
 
 namespace vt::collectives {
@@ -68,18 +69,15 @@ class CudaEngine final : public Engine {
   const char* last_algorithm() const override { return last_; }
 
   void run(const Unit& unit) override {
+    if (unit.in_line) run_deferred();
     std::lock_guard lock(cuda::launch_unit_mutex());
     site_.begin(unit, shared_from_this());
     if (shared_) late_ranks_.watch(unit);
-    last_ = kNothing;
-    if (site_.ranks() == 1) {
-      last_ = kAlone;
-      if (unit.numel() > 0 && unit.call().has_output(0))
-        site_.copy(0, unit.out(0), unit.in(0), unit.bytes());
-    } else if (!is_empty(unit)) {
-      const Choice choice = choose(site_, unit);
-      last_ = name(choice.entry->algorithm).data();
-      choice.entry->run(site_, unit, choice.plan);
+    try {
+      carry_out(unit);
+    } catch (...) {
+      site_.streams().end();  // of what has been launched
+      throw;
     }
     site_.streams().end();
   }
@@ -123,6 +121,19 @@ class CudaEngine final : public Engine {
   static constexpr const char *kAlone = "copy", *kNothing = "nothing";
   static bool is_empty(const Unit& unit) {
     return unit.call().kind != Kind::kBarrier && unit.numel() == 0;
+  }
+
+  void carry_out(const Unit& unit) {
+    last_ = kNothing;
+    if (site_.ranks() == 1) {
+      last_ = kAlone;
+      if (unit.numel() > 0 && unit.call().has_output(0))
+        site_.copy(0, unit.out(0), unit.in(0), unit.bytes());
+    } else if (!is_empty(unit)) {
+      const Choice choice = choose(site_, unit);
+      last_ = name(choice.entry->algorithm).data();
+      choice.entry->run(site_, unit, choice.plan);
+    }
   }
 
   Site site_;

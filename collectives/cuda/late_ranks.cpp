@@ -26,6 +26,7 @@ LateRanks::~LateRanks() {
 }
 
 void LateRanks::watch(const Unit& unit) {
+  if (unit.in_line) return;
   const auto& first = mesh_.first_ranks();
   bool alone = false;  // has a rank a mark of its own, beside that of another rank of its device?
   for (int r = 0; r < unit.ranks() && !alone; ++r)
@@ -57,9 +58,7 @@ bool LateRanks::take(void* mark) {
   std::lock_guard lock(mutex_);
   if (units_.empty()) return false;
   for (Arrival& arrival : units_.back().arrivals)
-    if (arrival.mark == mark && !arrival.taken) {
-      return arrival.taken = true;
-    }
+    if (arrival.mark == mark && !arrival.taken) { return arrival.taken = true; }
   return false;
 }
 

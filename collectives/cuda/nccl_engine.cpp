@@ -9,6 +9,7 @@
 #include "collectives/engine.h"
 #include "device/cuda/device.h"
 #include "device/cuda/unit_lock.h"
+#include "device/deferred.h"
 #include "device/vendor_library.h"
 
 namespace vt::collectives {
@@ -119,6 +120,7 @@ class NcclEngine final : public Engine {
   const char* last_algorithm() const override { return "nccl"; }
 
   void run(const Unit& unit) override {
+    if (unit.in_line) run_deferred();
     std::lock_guard lock(cuda::launch_unit_mutex());
     if (unit.call().kind == Kind::kBarrier) {
       streams_.begin_together(unit, shared_from_this());  // events are enough

@@ -140,11 +140,12 @@ void Site::copy(int rank, void* to, const void* from, size_t bytes) const {
 void Site::reset() {
   faults_.abort();  // whoever still waits in a kernel leaves
   streams_.synchronize();
+  streams_.use_own();
   for (int r = 0; r < ranks(); ++r) {
     DeviceGuard guard(device_index(r));
     VT_CUDA(cudaMemsetAsync(memory_->slot(r), 0, scratch_, streams_[r]));
+    VT_CUDA(cudaStreamSynchronize(streams_[r]));
   }
-  streams_.synchronize();
   faults_.clear();
   half_ = false;
 }
