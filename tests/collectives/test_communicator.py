@@ -248,3 +248,39 @@ def test_order_with_work_on_the_current_stream() -> None:
             tensor.mul_(0.5)
         comm.all_reduce(tensors)
     assert all((numpy_of(t) == 1.0).all() for t in tensors)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_calls_of_all_forms_follow_each_other_on_any_streams(ranks: int) -> None:
+    """Group calls run on the current streams, others on streams of the communicator."""
+    mesh = mesh_of("cuda", ranks)
+    comm = collectives.Communicator(mesh)
+    rows = [torch.ones(100_003, dtype=torch.int64, device=device) for device in mesh.devices]
+    for device in mesh.devices:
+        torch.cuda.synchronize(device)
+    used = sorted({str(device) for device in mesh.devices})
+    streams = [[torch.cuda.Stream(device) for device in used] for _ in range(3)]
+    chance = random.Random(ranks)
+    works: list = []
+    for _ in range(300):
+        for stream in chance.choice(streams):
+            torch.cuda.set_stream(stream)
+        form = chance.randrange(3)
+        if form == 0:
+            comm.all_reduce(rows)
+        elif form == 1:
+            works.append(comm.all_reduce(rows, async_op=True))
+            if chance.random() < 0.5:
+                works.pop(0).wait()
+        else:
+            for rank in chance.sample(range(ranks), ranks):
+                comm.arrive(rank, rows[rank])
+            for rank in range(ranks):
+                comm.wait(rank)
+    comm.synchronize()
+    for device in used:
+        torch.cuda.set_stream(torch.cuda.default_stream(device))
+    sums = np.array([pow(ranks, 300, 1 << 64)], dtype=np.uint64).view(np.int64)[0]
+    for row in rows:
+        assert (row.cpu().numpy() == sums).all()
