@@ -210,3 +210,107 @@ def test_fewer_queries_than_keys_out_of_one_projection(device: str, dtype: str) 
     assert_near(found, wanted, dtype)
     assert exact.grad is not None
     assert_near(mine.grad, exact.grad, dtype)
+
+
+INF = float("inf")
+
+
+def with_infinities(case: str, tokens: int, width: int) -> tuple[list[oracle.Tensor], Any]:
+    """Query, key, value and a mask, of float32 numbers."""
+    oracle.manual_seed(tokens + width)
+    q, k, v = (rounded(2, 2, tokens, width, dtype="float32") for _ in range(3))
+    q[..., 0] = q[..., 0].abs() + 0.1
+    mask = None
+    if case == "first keys":  # of which queries see nothing, some of them because of the mask
+        k[:, :, :8, 0] = -INF
+    elif case == "all keys of a head":
+        k[1, 1, :, 0] = -INF
+    elif case == "query":
+        q[:, :, 3, 1] = INF
+    elif case == "key":
+        k[0, 1, 5, 0] = INF
+    elif case == "value":
+        v[:, :, 0, 2] = INF
+        v[:, :, 0, 3] = -INF
+    elif case == "large":  # finite, but not in pieces of 16 bits
+        v[:, :, 2, 1] = 3.4e38
+    else:
+        mask = oracle.zeros(tokens, tokens, dtype=oracle.float64)
+        mask[2] = -INF
+        mask[5, :9] = -INF
+        mask = mask if case == "mask of numbers" else mask == 0
+    return [q, k, v], mask
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("tokens", "width"), [(20, 16), (50, 64), (130, 32), (70, 80)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "first keys",
+        "all keys of a head",
+        "query",
+        "key",
+        "value",
+        "large",
+        "mask",
+        "mask of numbers",
+    ],
+)
+def test_infinities(
+    case: str, tokens: int, width: int, causal: bool, dtype: str, device: str
+) -> None:
+    """NaN where PyTorch's definition has it, and nowhere else: a query that sees nothing gives
+    zeros, and what it does not see gets no gradient of it.
+    """
+    tensors, mask = with_infinities(case, tokens, width)
+    if mask is not None and causal:
+        pytest.skip("a mask and is_causal exclude each other")
+    if causal and case in ("query", "key", "value"):
+        pytest.skip("PyTorch's definition multiplies infinities that a query does not see by 0")
+    options = {"attn_mask": mask, "is_causal": causal}
+    for t in tensors:
+        t.requires_grad_()
+    with oracle.nn.attention.sdpa_kernel(oracle.nn.attention.SDPBackend.MATH):
+        wanted = oracle.nn.functional.scaled_dot_product_attention(*tensors, **options)
+        wanted.backward(oracle.ones_like(wanted))
+    mine = [ours(t, device, dtype) for t in tensors]
+    if mask is not None:
+        plain = torch.tensor(mask.numpy())
+        options["attn_mask"] = (
+            plain if mask.dtype == oracle.bool else plain.to(getattr(torch, dtype))
+        ).to(device)
+    out = F.scaled_dot_product_attention(*mine, **options)
+    out.backward(torch.ones_like(out))
+    for name, actual, reference in (
+        ("out", out, wanted),
+        *((f"d{n}", a.grad, t.grad) for n, a, t in zip("qkv", mine, tensors, strict=True)),
+    ):
+        got, expected = numbers(actual), reference.detach().numpy()
+        finite = np.isfinite(expected)
+        np.testing.assert_array_equal(got[~finite], expected[~finite], name)
+        size = max(1.0, np.abs(expected[finite]).max(initial=0))
+        np.testing.assert_allclose(got[finite], expected[finite], atol=2e-5 * size, err_msg=name)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_second_derivative_with_a_mask(device: str) -> None:
+    oracle.manual_seed(3)
+    parts = [rounded(1, 2, 6, 8, dtype="float32") for _ in range(3)]
+    mask = oracle.ones(6, 6, dtype=oracle.bool).tril()
+    mask[0] = False
+
+    def second(lib: Any, given: list[Any], mask: Any) -> list[Any]:
+        out = lib.nn.functional.scaled_dot_product_attention(*given, attn_mask=mask)
+        first = lib.autograd.grad((out * out).sum(), given, create_graph=True)
+        return list(lib.autograd.grad(sum((g * g).sum() for g in first), given))
+
+    with oracle.nn.attention.sdpa_kernel(oracle.nn.attention.SDPBackend.MATH):
+        wanted = second(oracle, [t.requires_grad_() for t in parts], mask)
+    actual = second(
+        torch, [ours(t, device, "float64") for t in parts], torch.tensor(mask.numpy()).to(device)
+    )
+    for mine, reference in zip(actual, wanted, strict=True):
+        np.testing.assert_allclose(numbers(mine), reference.numpy(), rtol=1e-9, atol=1e-12)

@@ -62,4 +62,16 @@ __device__ __forceinline__ float row_max(float x) {
   return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
 }
 
+// What scores are taken from before they become powers of 2. Minus infinity, the highest score of a
+// query that has seen nothing yet, would make NaN of such scores.
+__device__ __forceinline__ float finite_base(float highest) {
+  return highest == -INFINITY ? 0.f : highest;
+}
+// Of a sum of powers of 2: 0 for a query that saw nothing.
+__device__ __forceinline__ float inverse_of(float total) { return total == 0 ? 0.f : 1 / total; }
+// The query's entry of Attention::stats.
+__device__ __forceinline__ float log_of(float highest, float total) {
+  return total == 0 ? INFINITY : (highest + log2f(total)) * kLn2;
+}
+
 }  // namespace vt::cuda

@@ -196,9 +196,10 @@ __global__ void __launch_bounds__(kRowThreads) attend_kernel(Inputs<T> in) {
           total[r] *= factor;
           highest[r] = top;
         }
+        const float base = finite_base(highest[r]);
 #pragma unroll
         for (int u = 0; u < kChunk; ++u) {
-          s[r][u] = exp2f(s[r][u] - highest[r]);
+          s[r][u] = exp2f(s[r][u] - base);
           total[r] += s[r][u];
         }
       }
@@ -215,10 +216,10 @@ __global__ void __launch_bounds__(kRowThreads) attend_kernel(Inputs<T> in) {
   for (int r = 0; r < R; ++r) {
     const int row = at.row(r);
     if (row >= in.queries) continue;
-    sum[r].store(in.out.row(batch, head, row), at.lane, in.width, 1 / total[r]);
+    sum[r].store(in.out.row(batch, head, row), at.lane, in.width, inverse_of(total[r]));
     if (at.lane == 0)
       in.stats[(int64_t{batch} * in.heads + head) * in.queries + row] =
-          (highest[r] + log2f(total[r])) * kLn2;
+          log_of(highest[r], total[r]);
   }
 }
 

@@ -2,9 +2,10 @@
 // of keys for the gradients of key and value, and products run on tensor cores. The other side
 // streams through shared memory. Every sum has a fixed order, so all results are the same in every
 // run. Unlike plain products these do not scale what they split: numbers below 2^-110 lose bits
-// beyond 2^-134, and an infinity becomes NaN in all results of its row.
+// beyond 2^-134. A block with a result that is not finite makes its rows again without splitting.
 #include "kernels/cuda/attention_split.h"
 
+#include "kernels/cuda/split/attention_again.h"
 #include "kernels/cuda/split/attention_tile.h"
 #include "kernels/settings.h"
 
@@ -41,6 +42,20 @@ struct Place {
   }
   __device__ int row(int sixteen, int half) const { return first + sixteen * 16 + half * 8 + g; }
 };
+
+// Whether results of a thread's rows, of which there are `count`, are not finite.
+template <int R, int N>
+__device__ __forceinline__ bool goes_wrong(const Place<R>& at, int count,
+                                           const float (&x)[R][N][4]) {
+  bool wrong = false;
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) wrong |= at.row(r, i / 2) < count && !isfinite(x[r][n][i]);
+  return wrong;
+}
 
 template <int D, int R>
 __global__ void __launch_bounds__(kBlockThreads, 2) attend_kernel(const Inputs in) {
@@ -95,7 +110,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2) attend_kernel(const Inputs i
               top = fmaxf(top, x);
             }
           top = fmaxf(row_max(top), highest[r][half]);
-          const float factor = exp2f(highest[r][half] - top);
+          const float base = finite_base(top), factor = exp2f(highest[r][half] - base);
           highest[r][half] = top;
           total[r][half] *= factor;
 #pragma unroll
@@ -108,7 +123,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2) attend_kernel(const Inputs i
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
               float& x = s[r][n][half * 2 + i];
-              x = exp2f(x - top);
+              x = exp2f(x - base);
               total[r][half] += x;
             }
         }
@@ -133,15 +148,19 @@ __global__ void __launch_bounds__(kBlockThreads, 2) attend_kernel(const Inputs i
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float whole = row_sum(total[r][half]);
-      factor[half] = 1 / whole;
+      factor[half] = inverse_of(whole);
       const int row = at.row(r, half);
       if (at.t == 0 && row < in.queries)
         in.stats[(int64_t{at.batch} * in.heads + at.head) * in.queries + row] =
-            (highest[r][half] + log2f(whole)) * kLn2;
+            log_of(highest[r][half], whole);
     }
     store_rows<D>(in.out, at.batch, at.head, at.first + r * 16, in.queries, in.width, at.g, at.t,
                   sum[r], factor);
   }
+  bool wrong = goes_wrong<R>(at, in.queries, sum);
+#pragma unroll
+  for (int r = 0; r < R; ++r) wrong |= !isfinite(total[r][0]) || !isfinite(total[r][1]);
+  if (__syncthreads_or(wrong)) attend_again(in, at.batch, at.head, at.block_first, at.block_rows);
 }
 
 // s += left * tile^T over features, for 16 tokens.
@@ -239,6 +258,8 @@ __global__ void __launch_bounds__(kBlockThreads, 2) query_gradient_kernel(const 
   for (int r = 0; r < R; ++r)
     store_rows<D>(in.dq, at.batch, at.head, at.first + r * 16, in.queries, in.width, at.g, at.t,
                   dq[r], factor);
+  if (__syncthreads_or(goes_wrong<R>(at, in.queries, dq)))
+    query_gradient_again(in, at.batch, at.head, at.block_first, at.block_rows);
 }
 
 // dk and dv, over the query heads that share the key head, in order.
@@ -311,6 +332,9 @@ __global__ void __launch_bounds__(kBlockThreads, 2) key_gradient_kernel(const In
     store_rows<D>(in.dk, at.batch, at.head, first, in.keys, in.width, at.g, at.t, dk[r], factor);
     store_rows<D>(in.dv, at.batch, at.head, first, in.keys, in.width, at.g, at.t, dv[r], one);
   }
+  const bool wrong = goes_wrong<R>(at, in.keys, dk) || goes_wrong<R>(at, in.keys, dv);
+  if (__syncthreads_or(wrong))
+    key_gradient_again(in, at.batch, at.head, at.block_first, at.block_rows);
 }
 
 template <int R>
@@ -401,6 +425,7 @@ __global__ void __launch_bounds__(kTokens / (R * 16) * kWarp, 4)
     store_rows<D>(in.dk, at.batch, at.head, first, in.keys, in.width, at.g, at.t, dk[r], factor);
     store_rows<D>(in.dv, at.batch, at.head, first, in.keys, in.width, at.g, at.t, dv[r], one);
   }
+  bool wrong = goes_wrong<R>(at, in.keys, dk) || goes_wrong<R>(at, in.keys, dv);
   __syncthreads();
   float dq[R][D / 8][4] = {};
   const int end = in.causal ? min(at.first + R * 16, in.keys) : in.keys;
@@ -420,6 +445,13 @@ __global__ void __launch_bounds__(kTokens / (R * 16) * kWarp, 4)
   for (int r = 0; r < R; ++r)
     store_rows<D>(in.dq, at.batch, at.head, at.first + r * 16, in.queries, in.width, at.g, at.t,
                   dq[r], factor);
+  wrong |= goes_wrong<R>(at, in.queries, dq);
+  if (!__syncthreads_or(wrong)) return;
+  for (int i = static_cast<int>(threadIdx.x); i < in.queries; i += static_cast<int>(blockDim.x))
+    in.delta[places + i] = deltas[i];
+  __syncthreads();
+  query_gradient_again(in, at.batch, at.head, 0, in.queries);
+  key_gradient_again(in, at.batch, at.head, 0, in.keys);
 }
 
 template <int D>

@@ -13,6 +13,7 @@ namespace {
 struct SoftmaxShape {
   int64_t rows, n;
   int64_t height;  // rows of one causal matrix; 0: no mask
+  bool attention;  // a row of minus infinities sees nothing: zeros
   // How many leading elements of a row take part.
   __device__ int64_t visible(int64_t row) const {
     if (height == 0) return n;
@@ -47,14 +48,16 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
   });
   state = group_reduce<kWidth>(state, MergeMaxSum<T>{});
   row.keep_packed();
-  const C inverse = C(1) / state.sum, shift = state.max + math::log(state.sum);
+  const bool nothing = shape.attention && state.sum == C(0);
+  const C base = nothing ? C(0) : state.max, inverse = nothing ? C(0) : C(1) / state.sum,
+          shift = state.max + math::log(state.sum);
   row.each(n, lane, [&](int64_t i, const Pack<T, V>& pack, int) {
     C values[V];
     scaled(i, pack, values);
     Pack<T, V> result;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const C value = log ? values[j] - shift : row_exp<T>(values[j] - state.max) * inverse;
+      const C value = log ? values[j] - shift : row_exp<T>(values[j] - base) * inverse;
       result.v[j] = convert<T>(i + j < visible ? value : C(0));
     }
     *reinterpret_cast<Pack<T, V>*>(out + i) = result;
@@ -182,7 +185,8 @@ void softmax(const Tensor& out, const Tensor& x, int dim, bool log) {
   if (x.numel() == 0) return;
   const Lines lines(x.sizes(), dim);
   const Queue queue("softmax", x.device());
-  if (lines.inner == 1) return forward_rows(queue, out, x, {lines.outer, lines.n, 0}, 1, log);
+  if (lines.inner == 1)
+    return forward_rows(queue, out, x, {lines.outer, lines.n, 0, false}, 1, log);
   visit_float("softmax", x.dtype(), [&]<class T>(TypeTag<T>) {
     queue.launch(&softmax_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
                  out.data<T>(), x.data<T>(), lines.count(), lines.n, lines.inner, log);
@@ -204,8 +208,8 @@ void softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out, i
 void causal_softmax(const Tensor& out, const Tensor& x, double scale, bool causal) {
   if (x.numel() == 0) return;
   const int64_t height = x.sizes()[1], n = x.sizes()[2];
-  forward_rows(Queue("causal_softmax", x.device()), out, x, {x.numel() / n, n, causal ? height : 0},
-               scale, false);
+  forward_rows(Queue("causal_softmax", x.device()), out, x,
+               {x.numel() / n, n, causal ? height : 0, true}, scale, false);
 }
 
 void causal_softmax_backward(const Tensor& dx, const Tensor& grad, const Tensor& out,

@@ -20,7 +20,7 @@ Tensor attention_weights(const Tensor& query, const Tensor& key, const Tensor& a
                ? masked_fill(scores, raw::logical_not(mask),
                              Scalar(-std::numeric_limits<double>::infinity()))
                : add(scores, mask, 1);
-  return softmax(scores, -1, {});
+  return scaled_softmax(scores, 1, false);
 }
 
 Tensor heads_for(const Tensor& query, const Tensor& shared) {

@@ -5,7 +5,8 @@
 namespace vt {
 
 // softmax(scale * query @ key.T + mask) over [..., queries, keys]. A bool mask is true where a
-// query may look; causal lets query i see keys 0 to i. Differentiable.
+// query may look; causal lets query i see keys 0 to i. A query that sees nothing has weights of
+// zero. Differentiable.
 Tensor attention_weights(const Tensor& query, const Tensor& key, const Tensor& attn_mask,
                          double scale, bool causal);
 

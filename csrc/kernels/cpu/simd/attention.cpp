@@ -87,6 +87,11 @@ void attend(const Attention& a, int64_t batch, int64_t head) {
       p[j] *= static_cast<C>(a.scale);
       highest = p[j] > highest || std::isnan(p[j]) ? p[j] : highest;
     }
+    if (highest == -std::numeric_limits<C>::infinity()) {
+      for (int64_t d = 0; d < width; ++d) out.row(i)[d] = T(0);
+      stats[i] = -highest;
+      continue;
+    }
 #pragma GCC ivdep
     for (int64_t j = 0; j < count; ++j) p[j] = math::exp(p[j] - highest);
     for (int64_t j = 0; j < count; ++j) total += p[j];

@@ -23,6 +23,13 @@ void softmax_row(C* out, const C* x, int64_t n, C scale) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] *= inverse;
 }
+// The same, but a row that sees nothing, of minus infinities, becomes zeros.
+template <class C>
+void attention_row(C* out, const C* x, int64_t n, C scale) {
+  const C most = (scale < C(0) ? extreme<false>(x, n) : extreme<true>(x, n)) * scale;
+  if (most == -std::numeric_limits<C>::infinity()) std::fill_n(out, n, C(0));
+  else softmax_row(out, x, n, scale);
+}
 template <class C>
 void log_softmax_row(C* out, const C* x, int64_t n) {
   const C shift = extreme<true>(x, n);
@@ -174,8 +181,8 @@ void causal_softmax(const Tensor& out, const Tensor& x, double scale, bool causa
         T* dst = out.data<T>() + r * cols;
         if (visible > 0) {
           auto* result = target(dst, to.get());
-          softmax_row(result, load(x.data<T>() + r * cols, from.get(), visible), visible,
-                      static_cast<compute_t<T>>(scale));
+          attention_row(result, load(x.data<T>() + r * cols, from.get(), visible), visible,
+                        static_cast<compute_t<T>>(scale));
           store(dst, result, visible);
         }
         std::memset(static_cast<void*>(dst + visible), 0,
