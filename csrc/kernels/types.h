@@ -60,7 +60,10 @@ struct Attention {
   double scale;
   bool causal;
   HeadedTensor q, k, v, out;
-  void* stats;  // [batch, heads, queries] log of the sum of exp of scaled scores, float or double
+  // [batch, heads, queries] log of the sum of exp of scaled scores, float or double. A query whose
+  // scores are all minus infinity sees nothing: its output is zeros, its stats plus infinity, which
+  // makes its weights zero in backward.
+  void* stats;
   // Backward reads all of the above and dout, which has the strides of out, and writes the rest.
   const void* dout = nullptr;
   HeadedTensor dq{}, dk{}, dv{};
@@ -81,18 +84,42 @@ struct Convolution {
   void *input, *weight, *output;
 };
 
-// `live`, if not null, points to the constants (optim_constants.h) that count in place of the
-// config's, in device memory: Note [Live values].
-struct AdamWConfig {
-  double lr, beta1, beta2, eps, weight_decay;
-  int64_t step;  // counts from 1
-  const void* live = nullptr;
+// Whether an update happens, as the device knows it. Where *found is not 0, nothing is changed, and
+// skipped[0 .. count) go up by 1; with such a guard, `step` of the options counts attempts, and the
+// update is number step - skipped[0].
+struct UpdateGuard {
+  const float* found = nullptr;
+  int32_t* skipped = nullptr;
+  int64_t count = 0;
 };
 
-struct SgdConfig {
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, first;  // first: the momentum buffer starts as the gradient
+// `live`, if not null, points to what counts in place of the options, in device memory: the
+// constants (optim_constants.h), or, with a guard, other options. Note [Live values].
+struct AdamWOptions {
+  double lr, beta1, beta2, eps, weight_decay;
+  int64_t step;  // counts from 1
+};
+struct AdamWConfig : AdamWOptions {
   const void* live = nullptr;
+  UpdateGuard guard = {};
+};
+
+struct SgdOptions {
+  double lr, momentum, dampening, weight_decay;
+  int64_t step;  // the first, 1, starts the momentum buffer as the gradient
+  bool nesterov;
+};
+struct SgdConfig : SgdOptions {
+  const void* live = nullptr;
+  UpdateGuard guard = {};
+};
+
+// How a loss scale follows what becomes of the gradients: times `backoff` where they overflowed,
+// times `growth` after `interval` steps without that, between lowest and highest.
+struct LossScaleConfig {
+  double clip;  // the largest norm of the gradients, or infinity
+  double growth, backoff, lowest, highest;
+  int64_t interval;
 };
 
 // The part of a dimension of `size` that is at hand. Indices lie in [0, size); with classes they

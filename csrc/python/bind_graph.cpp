@@ -65,14 +65,17 @@ class PlacedTensors {
   std::vector<const void*> data_;
 };
 
-// The constants of the step that comes next, of the width that the parameters have.
-template <template <class> class Constants, class Config>
-void set_constants(Graph& graph, int number, const Config& config) {
+// The constants of the step that comes next, of the width that the parameters have, or its options.
+template <template <class> class Constants, class Options>
+void set_constants(Graph& graph, int number, const Options& config) {
   Capture& values = graph.values();
   const auto set = [&](const auto& constants) {
     values.set_value(number, &constants, sizeof constants);
   };
-  if (values.value_bytes(number) == sizeof(Constants<double>)) set(Constants<double>(config));
+  static_assert(sizeof(Options) != sizeof(Constants<double>) &&
+                sizeof(Options) != sizeof(Constants<float>));
+  if (values.value_bytes(number) == sizeof config) set(config);
+  else if (values.value_bytes(number) == sizeof(Constants<double>)) set(Constants<double>(config));
   else set(Constants<float>(config));
 }
 
@@ -104,7 +107,7 @@ void bind_graph(pyb::module_& module) {
           [](Graph& graph, int number, double lr, double beta1, double beta2, double eps,
              double weight_decay, int64_t step) {
             set_constants<AdamWConstants>(graph, number,
-                                          AdamWConfig{lr, beta1, beta2, eps, weight_decay, step});
+                                          AdamWOptions{lr, beta1, beta2, eps, weight_decay, step});
           },
           pyb::arg("number"), pyb::arg("lr"), pyb::arg("beta1"), pyb::arg("beta2"), pyb::arg("eps"),
           pyb::arg("weight_decay"), pyb::arg("step"),
@@ -112,12 +115,12 @@ void bind_graph(pyb::module_& module) {
       .def(
           "set_sgd",
           [](Graph& graph, int number, double lr, double momentum, double dampening,
-             double weight_decay, bool nesterov, bool first) {
+             double weight_decay, bool nesterov, int64_t step) {
             set_constants<SgdConstants>(
-                graph, number, SgdConfig{lr, momentum, dampening, weight_decay, nesterov, first});
+                graph, number, SgdOptions{lr, momentum, dampening, weight_decay, step, nesterov});
           },
           pyb::arg("number"), pyb::arg("lr"), pyb::arg("momentum"), pyb::arg("dampening"),
-          pyb::arg("weight_decay"), pyb::arg("nesterov"), pyb::arg("first"), "The same for sgd_.")
+          pyb::arg("weight_decay"), pyb::arg("nesterov"), pyb::arg("step"), "The same for sgd_.")
       .def_property_readonly(
           "value_count", [](Graph& graph) { return graph.values().value_count(); },
           "How many live values there are; the next one has this number.")

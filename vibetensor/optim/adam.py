@@ -39,9 +39,14 @@ class AdamW(Optimizer):
         return ("exp_avg", "exp_avg_sq")
 
     def _update(
-        self, group: dict[str, Any], piece: Piece, step: int, grad_scale: _C.Tensor | None
+        self,
+        group: dict[str, Any],
+        piece: Piece,
+        step: int,
+        grad_scale: _C.Tensor | None,
+        found_inf: _C.Tensor | None,
     ) -> None:
-        self._adam(group, piece, piece.grad, group["weight_decay"], step, grad_scale)
+        self._adam(group, piece, piece.grad, group["weight_decay"], step, grad_scale, found_inf)
 
     def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
         self._refresh_adam(graph, number, group, group["weight_decay"], step)
@@ -65,6 +70,7 @@ class AdamW(Optimizer):
         weight_decay: float,
         step: int,
         grad_scale: _C.Tensor | None,
+        found_inf: _C.Tensor | None,
     ) -> None:
         beta1, beta2 = group["betas"]
         _C.ops.adamw_(
@@ -80,6 +86,8 @@ class AdamW(Optimizer):
             step=step,
             grad_scale=grad_scale,
             master=piece.master,
+            found_inf=found_inf,
+            skipped=None if found_inf is None else piece.skipped,
         )
 
 
@@ -97,7 +105,12 @@ class Adam(AdamW):
         super().__init__(params, lr, betas, eps, weight_decay)
 
     def _update(
-        self, group: dict[str, Any], piece: Piece, step: int, grad_scale: _C.Tensor | None
+        self,
+        group: dict[str, Any],
+        piece: Piece,
+        step: int,
+        grad_scale: _C.Tensor | None,
+        found_inf: _C.Tensor | None,
     ) -> None:
         grad, decay = piece.grad, group["weight_decay"]
         if decay:
@@ -105,7 +118,7 @@ class Adam(AdamW):
                 grad = grad * grad_scale.to(grad.dtype)
                 grad_scale = None
             grad = grad.add(piece.param, alpha=decay)
-        self._adam(group, piece, grad, 0.0, step, grad_scale)
+        self._adam(group, piece, grad, 0.0, step, grad_scale, found_inf)
 
     def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
         self._refresh_adam(graph, number, group, 0.0, step)

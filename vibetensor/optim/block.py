@@ -18,13 +18,15 @@ class Piece(NamedTuple):
     """The same range of every flat tensor of a block.
 
     `state` holds the range of each tensor of state by name; `master` is None unless parameters are
-    in a 16-bit type.
+    in a 16-bit type. `skipped` counts for each parameter, on the device, the updates that found
+    infinities; None before the first one that looks for them.
     """
 
     param: Tensor
     grad: Tensor
     state: dict[str, Tensor]
     master: Tensor | None
+    skipped: Tensor | None
 
 
 class Block:
@@ -40,21 +42,48 @@ class Block:
         wide = _C.float32 if half else arena.dtype
         self.flats = {name: arena.new_flat(wide) for name in state_names}
         self.master = arena.flat.to(_C.float32) if half else None
-        self.steps = [0] * len(arena.params)
+        self.steps = [0] * len(arena.params)  # skipped ones included
+        self.skipped: Tensor | None = None  # int32, one for each parameter
+        # Equal for parameters that have tried the same updates, which therefore skipped the same.
+        self._tried = [0] * len(arena.params)
         self._version = arena.flat._version
         self._pieces: dict[tuple[int, int], Piece] = {}
 
-    def runs(self) -> Iterator[tuple[Piece, int]]:
+    def runs(self, attempt: int | None = None) -> Iterator[tuple[Piece, int]]:
         """What to update now: pieces with the number, from 1, of their update.
 
         Parameters without a gradient are left out; neighbours with the same count of updates make
         one piece, so where all parameters have gradients there is one.
+
+        Args:
+            attempt: a number of this step of the optimizer, where the device may skip it.
         """
         self._follow_parameters()
+        if attempt is not None and self.skipped is None:
+            self.skipped = _C.ops.zeros(len(self.steps), dtype=_C.int32, device=self.arena.device)
+            self._pieces.clear()
         for start, end, step in self.ranges():
-            self.steps[start:end] = [step] * (end - start)
+            self.count(start, end, attempt)
             yield self.piece(start, end), step
         self._version = self.arena.flat._version
+
+    def count(self, start: int, end: int, attempt: int | None) -> int:
+        """Counts an update of the parameters of one of `ranges`, or an attempt; its number."""
+        step = self.steps[start] + 1
+        self.steps[start:end] = [step] * (end - start)
+        if attempt is not None:
+            self._tried[start:end] = [hash((self._tried[start], attempt))] * (end - start)
+        return step
+
+    def settle(self) -> None:
+        """Takes what the device skipped off the counts. Waits for it."""
+        if self.skipped is None:
+            return
+        counts = self.skipped.tolist()
+        if any(counts):
+            self.steps = [step - count for step, count in zip(self.steps, counts, strict=True)]
+            self.skipped.zero_()
+        self._tried = [0] * len(self.steps)
 
     def ranges(self) -> Iterator[tuple[int, int, int]]:
         """The parameters of each piece of `runs`, from start to end, and the number of its update;
@@ -68,9 +97,16 @@ class Block:
                 i += 1
                 continue
             start, step = i, self.steps[i] + 1
-            while i < count and present[i] and self.steps[i] + 1 == step:
+            while i < count and present[i] and self._alike(start, i):
                 i += 1
             yield start, i, step
+
+    def moved_together(self, start: int, end: int) -> bool:
+        """Whether parameters from start to end have had the same updates."""
+        return len(set(self.steps[start:end])) <= 1 and len(set(self._tried[start:end])) <= 1
+
+    def _alike(self, i: int, j: int) -> bool:
+        return self.steps[i] == self.steps[j] and self._tried[i] == self._tried[j]
 
     def follow(self) -> None:
         """Takes in values that were written to the parameters since the last step."""
@@ -119,6 +155,7 @@ class Block:
                 cut(self.arena.grad),
                 {name: cut(flat) for name, flat in self.flats.items()},
                 None if self.master is None else cut(self.master),
+                None if self.skipped is None else self.skipped.narrow(0, first, last - first),
             )
             self._pieces[start, end] = piece
         return piece

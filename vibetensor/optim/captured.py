@@ -30,8 +30,15 @@ class CapturedStep:
     the update that comes next, from the options that the groups have then.
     """
 
-    def __init__(self, optimizer: Optimizer, graph: _C.Graph, grad_scale: _C.Tensor | None) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        graph: _C.Graph,
+        grad_scale: _C.Tensor | None,
+        found_inf: _C.Tensor | None,
+    ) -> None:
         self._optimizer = optimizer
+        self._may_skip = found_inf is not None
         self._blocks: dict[int, list[Block]] = {}
         self._fixed: list[tuple[dict[str, Any], Any]] = []
         self._updates: list[_Update] = []
@@ -41,18 +48,28 @@ class CapturedStep:
             self._blocks[index] = blocks
             self._fixed.append((group, optimizer._fixed_options(group)))
             for block in blocks:
-                self._capture(graph, group, block, grad_scale)
+                if self._may_skip and block.skipped is None:
+                    raise RuntimeError(
+                        f"{type(optimizer).__name__}.step: the first step with found_inf makes "
+                        "counters and cannot be captured; run one step before the capture"
+                    )
+                self._capture(graph, group, block, grad_scale, found_inf)
         params = [param for block in self._all() for param in block.arena.params]
         self._placed = _C.PlacedTensors(params)
 
     def _capture(
-        self, graph: _C.Graph, group: dict[str, Any], block: Block, grad_scale: _C.Tensor | None
+        self,
+        graph: _C.Graph,
+        group: dict[str, Any],
+        block: Block,
+        grad_scale: _C.Tensor | None,
+        found_inf: _C.Tensor | None,
     ) -> None:
         with block.unfollowed():
             for start, end, step in block.ranges():
                 first = graph.value_count
                 piece = block.piece(start, end)
-                self._optimizer._update(group, piece, step, grad_scale)
+                self._optimizer._update(group, piece, step, grad_scale, found_inf)
                 numbers = range(first, graph.value_count)
                 if not numbers:
                     raise RuntimeError(
@@ -85,7 +102,7 @@ class CapturedStep:
         if self._trained() != self._trained_then:
             return f"{name} has other parameters, or others of them are frozen"
         for _, block, start, end, _ in self._updates:
-            if len(set(block.steps[start:end])) > 1:
+            if not block.moved_together(start, end):
                 return f"parameters that {name} updates together have had other numbers of updates"
         for group, fixed in self._fixed:
             if self._optimizer._fixed_options(group) != fixed:
@@ -95,9 +112,9 @@ class CapturedStep:
     def run(self, graph: _C.Graph) -> None:
         """Counts one update, and gives the graph its constants."""
         refresh = self._optimizer._refresh
+        attempt = self._optimizer.next_attempt() if self._may_skip else None
         for group, block, start, end, numbers in self._updates:
             block.follow()
-            step = block.steps[start] + 1
-            block.steps[start:end] = [step] * (end - start)
+            step = block.count(start, end, attempt)
             for number in numbers:
                 refresh(graph, number, group, step)

@@ -41,6 +41,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._wholes = Wholes()
+        self._attempts = 0  # steps that the device may have skipped
         self._blocks: dict[int, list[Block]] = {}  # by index of the group
         self._loaded: dict[
             int, dict[str, Any]
@@ -92,9 +93,14 @@ class Optimizer:
         raise NotImplementedError
 
     def _update(
-        self, group: dict[str, Any], piece: Piece, step: int, grad_scale: Tensor | None
+        self,
+        group: dict[str, Any],
+        piece: Piece,
+        step: int,
+        grad_scale: Tensor | None,
+        found_inf: Tensor | None,
     ) -> None:
-        """Updates one piece in place; `step` counts from 1."""
+        """Updates one piece in place; `step` counts from 1, skipped ones included."""
         raise NotImplementedError
 
     def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
@@ -119,13 +125,19 @@ class Optimizer:
                     param.grad.zero_()
 
     def step(
-        self, closure: Callable[[], Any] | None = None, *, grad_scale: Tensor | None = None
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        grad_scale: Tensor | None = None,
+        found_inf: Tensor | None = None,
     ) -> Any:
         """Updates every parameter that has a gradient.
 
         Args:
             closure: computes the loss again (with gradients); its value is returned.
             grad_scale: 0-d float32 factor on all gradients, read on the device.
+            found_inf: 0-d float32; where the device finds it not 0, nothing is updated, and the
+                step does not count. Nothing waits for it.
         """
         loss = None
         if closure is not None:
@@ -135,15 +147,21 @@ class Optimizer:
         recording = replay.recording()
         try:
             if recording is not None:
-                recording.actions.append(CapturedStep(self, recording.graph, grad_scale))
+                recording.actions.append(CapturedStep(self, recording.graph, grad_scale, found_inf))
                 return loss
+            attempt = None if found_inf is None else self.next_attempt()
             for index, group in enumerate(self.param_groups):
                 for block in self._ready_blocks(index):
-                    for piece, step in block.runs():
-                        self._update(group, piece, step, grad_scale)
+                    for piece, step in block.runs(attempt):
+                        self._update(group, piece, step, grad_scale, found_inf)
         finally:
             _C.set_grad_enabled(previous)
         return loss
+
+    def next_attempt(self) -> int:
+        """A number for a step that the device may skip."""
+        self._attempts += 1
+        return self._attempts
 
     def blocks_for_capture(self, index: int) -> list[Block]:
         """The blocks of a group, which must be laid out already: a captured step makes no state.
@@ -271,6 +289,7 @@ class Optimizer:
         index_of = self._index_of()
         out = dict(self._loaded)
         for block in (block for blocks in self._blocks.values() for block in blocks):
+            block.settle()
             views = block.views()
             for i, param in enumerate(block.arena.params):
                 if not block.steps[i] or not (views or self._counts_steps):

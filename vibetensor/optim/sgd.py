@@ -47,7 +47,12 @@ class SGD(Optimizer):
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def _update(
-        self, group: dict[str, Any], piece: Piece, step: int, grad_scale: _C.Tensor | None
+        self,
+        group: dict[str, Any],
+        piece: Piece,
+        step: int,
+        grad_scale: _C.Tensor | None,
+        found_inf: _C.Tensor | None,
     ) -> None:
         _C.ops.sgd_(
             piece.param,
@@ -58,9 +63,11 @@ class SGD(Optimizer):
             dampening=group["dampening"],
             weight_decay=group["weight_decay"],
             nesterov=group["nesterov"],
-            first=step == 1,
+            step=step,
             grad_scale=grad_scale,
             master=piece.master,
+            found_inf=found_inf,
+            skipped=None if found_inf is None else piece.skipped,
         )
 
     def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
@@ -71,7 +78,7 @@ class SGD(Optimizer):
             group["dampening"],
             group["weight_decay"],
             group["nesterov"],
-            step == 1,
+            step,
         )
 
     def _fixed_options(self, group: dict[str, Any]) -> Any:

@@ -14,7 +14,6 @@ class StepMetrics:
         step: the number of the step, from 1.
         lr: the rate of the first parameter group.
         samples: how many samples the batch had.
-        skipped: whether float16 gradients overflowed and nothing was updated.
     """
 
     def __init__(
@@ -26,19 +25,18 @@ class StepMetrics:
         *,
         lr: float,
         samples: int,
-        norm_scale: float = 1.0,
-        skipped: bool = False,
+        overflow: _C.Tensor | None = None,
     ) -> None:
         self.step = step
         self.lr = lr
         self.samples = samples
-        self.skipped = skipped
         self._losses = list(losses)
         self._weights = list(weights)
         self._norm = norm
-        self._norm_scale = norm_scale
+        self._overflow = overflow
         self._loss: float | None = None
         self._grad_norm: float | None = None
+        self._skipped: bool | None = None
 
     @property
     def loss(self) -> float:
@@ -53,8 +51,15 @@ class StepMetrics:
     def grad_norm(self) -> float:
         """The norm of all gradients together, before clipping. Waits for the devices."""
         if self._grad_norm is None:
-            self._grad_norm = float(self._norm.item()) * self._norm_scale
+            self._grad_norm = float(self._norm.item())
         return self._grad_norm
+
+    @property
+    def skipped(self) -> bool:
+        """Whether float16 gradients overflowed and nothing was updated. Waits for the devices."""
+        if self._skipped is None:
+            self._skipped = self._overflow is not None and bool(self._overflow.item())
+        return self._skipped
 
     def __repr__(self) -> str:
         return (

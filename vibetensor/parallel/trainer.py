@@ -24,6 +24,8 @@ from vibetensor.structure import Placed
 Tensor = _C.Tensor
 Parts: TypeAlias = list[list[Placed]]  # for each part of an accumulated batch a shard a rank
 
+_Scales: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor]
+
 _FORMAT = 1
 _log = logging.getLogger("vibetensor.trainer")
 
@@ -88,7 +90,7 @@ class Trainer:
         self.steps = 0
         self.samples = 0
         self._dtype = precisions.dtype_of(precision)
-        self._loss_scale = precisions.LossScale() if precision == "fp16" else None
+        self._loss_scale = precisions.LossScale(model.devices) if precision == "fp16" else None
         self._optimizers = _optimizers_by_rank(model, optimizer, self._dtype)
         _seed_devices(model.devices)
         chosen(fuse)  # a wrong name is an error where nothing is captured, too
@@ -110,8 +112,6 @@ class Trainer:
         devices = self.model.devices
         if devices[0].type != "cuda":
             reason = f"the model is on {devices[0]}, whose operations run at once"
-        elif self._loss_scale is not None:
-            reason = "fp16 looks at the gradients on the host before each update; bf16 does not"
         if not reason:
             return CapturedStep(
                 self._device_step, devices=devices, fuse=fuse, strict=capture is True
@@ -137,20 +137,18 @@ class Trainer:
         """
         total = batches.size_of(batch)
         lr = float(self.optimizer.param_groups[0]["lr"])
-        scale = 1.0 if self._loss_scale is None else self._loss_scale.value
         parts = self._split(batch)
         if self._captured is not None:
-            losses, norm = self._join(self._captured(parts, total))
-            skipped = False
+            losses, norm, overflow = self._join(self._captured(parts, total))
         else:
-            losses, norm, skipped = self._train(parts, total, scale)
+            losses, norm, overflow = self._train(parts, total)
         self.steps += 1
         self.samples += total
-        if self.scheduler is not None and not skipped:
+        if self.scheduler is not None:
             self.scheduler.step()
         return StepMetrics(
             self.steps, list(losses), self._shares(total), norm, lr=lr, samples=total,
-            norm_scale=1 / scale, skipped=skipped,
+            overflow=overflow,
         )  # fmt: skip
 
     def _split(self, batch: Any) -> Parts:
@@ -167,37 +165,42 @@ class Trainer:
 
     def _device_step(self, parts: Parts, total: int) -> list[Tensor]:
         """What is captured of a step. For each device a float64 tensor of its losses, in order; the
-        first one's ends with the norm.
+        first one's ends with the norm and, in float16, whether gradients overflowed.
         """
-        losses, norm, _ = self._train(parts, total, 1.0)
+        losses, *last = self._train(parts, total)
+        kept = [*losses, *(number for number in last if number is not None)]
         return [
-            _C.ops.stack([n.double() for n in (*losses, norm) if n.device == device])
+            _C.ops.stack([n.double() for n in kept if n.device == device])
             for device in dict.fromkeys(self.model.devices)
         ]
 
-    def _join(self, numbers: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The losses, part by part and rank by rank, and the norm of what `_device_step` gave."""
+    def _join(self, numbers: list[Tensor]) -> tuple[list[Tensor], Tensor, Tensor | None]:
+        """The losses, part by part and rank by rank, and the rest of what `_device_step` gave."""
         devices = self.model.devices
         # Copies, because the next replay overwrites what this one returns.
         each = {tensor.device: list(tensor.clone().unbind(0)) for tensor in numbers}
+        overflow = None if self._loss_scale is None else each[devices[0]].pop()
         norm = each[devices[0]].pop()
         left = {device: iter(found) for device, found in each.items()}
-        return [next(left[device]) for _ in range(self.accumulate) for device in devices], norm
+        losses = [next(left[device]) for _ in range(self.accumulate) for device in devices]
+        return losses, norm, overflow
 
-    def _train(self, parts: Parts, total: int, scale: float) -> tuple[list[Tensor], Tensor, bool]:
-        """Forward, backward and update with `total` samples: the losses, the norm times `scale`,
-        and whether the update was skipped.
+    def _train(self, parts: Parts, total: int) -> tuple[list[Tensor], Tensor, Tensor | None]:
+        """Forward, backward and update with `total` samples: the losses, the norm, and in float16
+        whether gradients overflowed, 1 or 0.
         """
         losses: list[Tensor] = []
         self.model.zero_grad()
         shares = iter(self._shares(total))
         for i, shards in enumerate(parts):
             passed = [self._forward(rank, shard.value) for rank, shard in enumerate(shards)]
-            weights = [next(shares) * scale for _ in shards]
-            self.model.backward(passed, weights, reduce=i + 1 == len(parts))
+            weights = [next(shares) for _ in shards]
             losses += [loss.detach() for loss in passed]
-        norm, skipped = self._update(scale)
-        return losses, norm, skipped
+            if self._loss_scale is not None:
+                passed = [self._loss_scale.scale(loss) for loss in passed]
+            self.model.backward(passed, weights, reduce=i + 1 == len(parts))
+        norm, overflow = self._update()
+        return losses, norm, overflow
 
     def _shares(self, total: int) -> list[float]:
         """The share of each loss of a step in its mean."""
@@ -228,25 +231,22 @@ class Trainer:
             raise ValueError(f"step: the loss must be a tensor with one element, got {loss!r}")
         return loss
 
-    def _update(self, scale: float) -> tuple[Tensor, bool]:
-        """Clips and updates all replicas; the norm (times `scale`), and whether it overflowed."""
+    def _update(self) -> tuple[Tensor, Tensor | None]:
+        """Clips and updates all replicas; the norm, and in float16 whether it overflowed."""
         with no_grad():
             norms = self._norms()
-            if self._loss_scale is not None:
-                overflow = not float(norms[0].item()) < float("inf")
-                self._loss_scale.update(overflow)
-                if overflow:
-                    return norms[0], True
-            factors: dict[int, Tensor | None] = {}
+            scales: dict[int, _Scales] = {}
             for rank, norm in enumerate(norms):
                 key = id(norm)
-                if key not in factors:
-                    factors[key] = self._grad_scale(norm, scale)
+                if key not in scales:
+                    scales[key] = self._scales(norm)
                 self._follow(rank)
                 if replay.recording() is not None:
                     replay.on_replay(functools.partial(self._follow, rank))
-                self._optimizers[rank].step(grad_scale=factors[key])
-            return norms[0], False
+                factor, overflow, _ = scales[key]
+                self._optimizers[rank].step(grad_scale=factor, found_inf=overflow)
+            _, overflow, plain = scales[id(norms[0])]
+            return plain, overflow
 
     def _norms(self) -> list[Tensor]:
         """The norm of the summed gradients for each rank, on its device; nothing waits for it."""
@@ -262,14 +262,15 @@ class Trainer:
             norms.append(found[device])
         return norms
 
-    def _grad_scale(self, norm: Tensor, scale: float) -> Tensor | None:
-        """The factor on gradients that undoes the loss scale and clips, on the norm's device."""
+    def _scales(self, norm: Tensor) -> _Scales:
+        """For the gradients on the norm's device: the factor that undoes the loss scale and clips,
+        whether they overflowed, and their norm.
+        """
+        if self._loss_scale is not None:
+            return self._loss_scale.update(norm, self.clip)
         if self.clip is None:
-            if scale == 1.0:
-                return None
-            return _C.ops.full((), 1 / scale, dtype=_C.float32, device=norm.device)
-        clipped = (self.clip / (norm / scale + 1e-6)).clamp(max=1.0)
-        return clipped if scale == 1.0 else clipped / scale
+            return None, None, norm
+        return (self.clip / (norm + 1e-6)).clamp(max=1.0), None, norm
 
     def _follow(self, rank: int) -> None:
         """Gives a replica's optimizer the options of the first, which a scheduler may have set."""

@@ -2,6 +2,7 @@
 // array is read and written once; the gradient's scale is read on the device, so that clipping
 // needs no wait.
 #include "kernels/cuda/rows.h"
+#include "kernels/loss_scale.h"
 #include "kernels/optim_constants.h"
 #include "kernels/structured_cuda.h"
 
@@ -10,7 +11,8 @@ namespace {
 
 template <class C>
 struct AdamWStep : AdamWConstants<C> {
-  using AdamWConstants<C>::AdamWConstants;
+  using Constants = AdamWConstants<C>;
+  using Constants::Constants;
 
   __device__ C operator()(C value, C gradient, C& m, C& v) const {
     value *= this->decay;
@@ -22,7 +24,8 @@ struct AdamWStep : AdamWConstants<C> {
 
 template <class C>
 struct SgdStep : SgdConstants<C> {
-  using SgdConstants<C>::SgdConstants;
+  using Constants = SgdConstants<C>;
+  using Constants::Constants;
 
   __device__ C operator()(C value, C gradient, C& buffer, C&) const {
     C step = gradient + this->decay * value;
@@ -40,8 +43,9 @@ template <class T, int V, class Step>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(T* param, const T* grad, compute_t<T>* state1, compute_t<T>* state2,
                   compute_t<T>* master, const float* grad_scale, int64_t n, Step eager,
-                  const Step* live) {
+                  const Step* live, const float* found_inf) {
   await_earlier();
+  if (found_inf && *found_inf != 0) return;
   using C = compute_t<T>;
   const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   if (begin >= n) return;
@@ -66,6 +70,33 @@ __global__ void __launch_bounds__(kThreads)
   if (master) *reinterpret_cast<Pack<C, V>*>(master + begin) = full;
 }
 
+// The constants of an update with a guard, whose number only the device knows, and what counts the
+// updates that do not happen.
+template <class Step, class Options>
+__global__ void __launch_bounds__(kThreads)
+    guarded_constants_kernel(Step* out, Options eager, const Options* live, UpdateGuard guard) {
+  await_earlier();
+  if (threadIdx.x == 0) {
+    Options options = live ? *live : eager;
+    options.step -= *guard.skipped;
+    Step step;
+    step.set(options);
+    *out = step;
+  }
+  if (*guard.found == 0) return;  // all threads or none
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < guard.count; i += kThreads) ++guard.skipped[i];
+}
+
+__global__ void loss_scale_kernel(float* out, float* state, const float* norm,
+                                  LossScaleConfig config) {
+  await_earlier();
+  float results[3], now[2] = {state[0], state[1]};
+  step_loss_scale(results, now, *norm, config);
+  for (int i = 0; i < 3; ++i) out[i] = results[i];
+  for (int i = 0; i < 2; ++i) state[i] = now[i];
+}
+
 template <template <class> class Step, class Config>
 void update(const char* op, const Tensor& param, const Tensor& grad, const Tensor& state1,
             const Tensor& state2, const Tensor& master, const Tensor& grad_scale,
@@ -77,7 +108,17 @@ void update(const char* op, const Tensor& param, const Tensor& grad, const Tenso
     aligned &= !t->defined() || is_aligned(t->data(), 16);
   visit_float(op, param.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    const Step<C> step(config);
+    using Options = typename Step<C>::Constants::Options;
+    const bool guarded = config.guard.found != nullptr;
+    const Step<C> step = guarded ? Step<C>() : Step<C>(config);
+    const Scratch<Step<C>> made(queue, guarded ? 1 : 0);
+    const auto* live = static_cast<const Step<C>*>(config.live);
+    if (guarded) {
+      queue.launch_early(&guarded_constants_kernel<Step<C>, Options>, 1, kThreads, made.get(),
+                         static_cast<const Options&>(config),
+                         static_cast<const Options*>(config.live), config.guard);
+      live = made.get();
+    }
     auto run = [&]<int V>(std::integral_constant<int, V>, int64_t begin, int64_t end) {
       auto from = [&]<class E>(const Tensor& t, TypeTag<E>) {
         return t.defined() ? t.data<E>() + begin : nullptr;
@@ -87,8 +128,8 @@ void update(const char* op, const Tensor& param, const Tensor& grad, const Tenso
       queue.launch_early(
           &update_kernel<T, V, Step<C>>, ceil_div(end - begin, int64_t{kThreads} * V), kThreads,
           from(param, kValue), from(grad, kValue), from(state1, kState), from(state2, kState),
-          from(master, kState), data_or_null<float>(grad_scale), end - begin, step,
-          static_cast<const Step<C>*>(config.live));
+          from(master, kState), data_or_null<float>(grad_scale), end - begin, step, live,
+          config.guard.found);
     };
     constexpr int V = 16 / sizeof(C);
     const int64_t whole = aligned ? n / V * V : 0;
@@ -148,6 +189,13 @@ void sgd(const Tensor& param, const Tensor& grad, const Tensor& momentum, const 
   const Tensor none;
   update<SgdStep>("sgd_", param, grad, config.momentum != 0 ? momentum : none, none, master,
                   grad_scale, config);
+}
+
+void loss_scale(const Tensor& out, const Tensor& state, const Tensor& norm,
+                const LossScaleConfig& config) {
+  const Queue queue("loss_scale_", state.device());
+  queue.launch_early(&loss_scale_kernel, 1, 1, out.data<float>(), state.data<float>(),
+                     norm.data<float>(), config);
 }
 
 void sum_of_squares(const Tensor& out, const Tensor& x) {

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "kernels/cpu/simd/rows.h"
+#include "kernels/loss_scale.h"
 #include "kernels/structured_cpu.h"
 
 namespace vt::cpu::VT_ISA {
@@ -48,6 +49,19 @@ double scale_of(const Tensor& grad_scale) {
   return grad_scale.defined() ? static_cast<double>(*grad_scale.data<float>()) : 1.0;
 }
 
+// Whether an update is to happen, as number `step` of its parameters; else it is counted as
+// skipped.
+template <class Options>
+bool is_due(const UpdateGuard& guard, Options& options) {
+  if (guard.found == nullptr) return true;
+  if (*guard.found == 0) {
+    options.step -= *guard.skipped;
+    return true;
+  }
+  for (int64_t i = 0; i < guard.count; ++i) ++guard.skipped[i];
+  return false;
+}
+
 // Constants by value and pointers that do not overlap: of anything less the compiler makes a loop
 // that looks at run time whether it may use vectors, and finds that it may not.
 template <class C>
@@ -87,7 +101,9 @@ struct Momentum {
 }  // namespace
 
 void adamw(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const Tensor& exp_avg_sq,
-           const Tensor& master, const Tensor& grad_scale, const AdamWConfig& config) {
+           const Tensor& master, const Tensor& grad_scale, const AdamWConfig& given) {
+  AdamWOptions config = given;
+  if (!is_due(given.guard, config)) return;
   const double correction1 = 1 - std::pow(config.beta1, static_cast<double>(config.step));
   const double correction2 = 1 - std::pow(config.beta2, static_cast<double>(config.step));
   visit_float("adamw_", param.dtype(), [&](auto tag) {
@@ -109,7 +125,9 @@ void adamw(const Tensor& param, const Tensor& grad, const Tensor& exp_avg, const
 }
 
 void sgd(const Tensor& param, const Tensor& grad, const Tensor& momentum, const Tensor& master,
-         const Tensor& grad_scale, const SgdConfig& config) {
+         const Tensor& grad_scale, const SgdConfig& given) {
+  SgdOptions config = given;
+  if (!is_due(given.guard, config)) return;
   visit_float("sgd_", param.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = compute_t<T>;
@@ -122,13 +140,22 @@ void sgd(const Tensor& param, const Tensor& grad, const Tensor& momentum, const 
       if (config.momentum == 0) {
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) p[i] -= lr * (grads[i] * scale + decay * p[i]);
-      } else if (config.first) {
+      } else if (config.step == 1) {
         Momentum<C>::template run<true>(k, p, grads, momentum.data<C>() + first, n);
       } else {
         Momentum<C>::template run<false>(k, p, grads, momentum.data<C>() + first, n);
       }
     });
   });
+}
+
+void loss_scale(const Tensor& out, const Tensor& state, const Tensor& norm,
+                const LossScaleConfig& config) {
+  float *const results = out.data<float>(), *const own = state.data<float>();
+  float found[3], now[2] = {own[0], own[1]};
+  step_loss_scale(found, now, *norm.data<float>(), config);
+  std::copy_n(found, 3, results);
+  std::copy_n(now, 2, own);
 }
 
 }  // namespace vt::cpu::VT_ISA
