@@ -56,7 +56,7 @@ def run(sizes: list[int], **options: Any) -> tuple[list[tuple[float, ...]], list
 
 
 @cuda
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_captured_run_has_the_bits_of_an_eager_one(precision: str, accumulate: int) -> None:
     sizes = [8] * 6 + [5] * 3 + [8] * 11
@@ -111,7 +111,7 @@ def test_evaluation_between_steps_sees_the_parameters_of_then() -> None:
         pytest.param(["cuda:0", "cuda:1"], marks=pytest.mark.cuda(devices=2)),
     ],
 )
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_captured_ranks_have_the_bits_of_eager_ones(
     devices: list[str], precision: str, accumulate: int
@@ -193,12 +193,11 @@ def test_replicas_of_captured_ranks_stay_equal_when_the_rate_changes() -> None:
 
 
 @cuda
-def test_fp16_runs_eagerly_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "vibetensor.trainer"):
-        trainer(precision="fp16")
-    assert "fp16" in caplog.records[0].getMessage()
-    with pytest.raises(ValueError, match="capture=True is not possible: fp16"):
-        trainer(precision="fp16", capture=True)
+def test_fp16_is_captured() -> None:
+    own = trainer(precision="fp16", capture=True)
+    for batch in batches([8] * 6):
+        own.step(batch)
+    assert own.replays == 4
 
 
 def test_on_cpu_devices_steps_run_eagerly(caplog: pytest.LogCaptureFixture) -> None:
