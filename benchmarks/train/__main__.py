@@ -40,6 +40,11 @@ def main() -> int:
         metavar="FILE",
         help="time the matrix products of the steps instead, and write the best algorithms",
     )
+    parser.add_argument(
+        "--compare-products",
+        action="store_true",
+        help="time steps without and with the packaged table of products instead",
+    )
     arguments = parser.parse_args()
 
     import torch
@@ -58,6 +63,9 @@ def main() -> int:
     ]
     if arguments.tune_products:
         products.tune(chosen, arguments.modes, arguments.tune_products)
+        return 0
+    if arguments.compare_products:
+        products.compare_packaged(chosen, arguments.modes)
         return 0
     rows = []
     for case in chosen:

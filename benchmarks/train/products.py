@@ -2,7 +2,7 @@
 compares steps with and without them.
 
 `python -m benchmarks.train gpt2 minigpt vit --device cuda --tune-products FILE`. The packaged
-tables, vibetensor/tuning/products-*.csv, are such files.
+tables, vibetensor/tuning/products-*.csv, are such files; `--compare-products` shows what they do.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +47,27 @@ def tune(cases: list[Case], modes: list[str] | None, file: Path) -> None:
                 shown.add((op, params))
                 how = " ".join(solution.split("_")[:-1])
                 print(f"{first * 1e3:9.2f} {best * 1e3:9.2f}  {op} {params}  {how}", flush=True)
-            print(json.dumps({**compare(case, mode), "tuning_s": round(seconds, 1)}), flush=True)
+            tunable.tuning_enable(False)
+            row = compare(case, mode, tunable.enable)
+            tunable.tuning_enable()
+            print(json.dumps({**row, "tuning_s": round(seconds, 1)}), flush=True)
     tunable.enable(False)
 
 
-def compare(case: Case, mode: str, rounds: int = 8, steps_ms: float = 400.0) -> dict[str, Any]:
-    """Milliseconds a step with the heuristic's first algorithms and with own choices, in turns."""
-    import vibetensor.torch as torch
+def compare(
+    case: Case, mode: str, switch: Callable[[bool], None], rounds: int = 8, turn_ms: float = 400.0
+) -> dict[str, Any]:
+    """Milliseconds a step with the heuristic's first algorithms and with the choices, in turns.
 
-    tunable = torch.cuda.tunable
-    tuning = tunable.tuning_is_enabled()
-    tunable.tuning_enable(False)
+    Args:
+        switch: makes the choices count or not; steps keep what counted when they were captured.
+    """
     sides = {}
     losses = {}
-    for name, enabled in (("first", False), ("chosen", True)):
-        tunable.enable(enabled)
+    for name, chosen in (("first", False), ("chosen", True)):
+        switch(chosen)
         sides[name] = loops.make(case, mode)
         losses[name] = sides[name].losses(8)
-    tunable.tuning_enable(tuning)
     times: dict[str, list[float]] = {name: [] for name in sides}
     steps = 3
     for turn in range(rounds + 1):
@@ -72,17 +76,24 @@ def compare(case: Case, mode: str, rounds: int = 8, steps_ms: float = 400.0) -> 
             sides[name].run(steps)
             times[name].append((time.perf_counter() - start) / steps * 1e3)
         if turn == 0:  # shows how many steps fit
-            steps = max(2, round(steps_ms / times["first"].pop()))
+            steps = max(2, round(turn_ms / times["first"].pop()))
             times["chosen"].clear()
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    ratios = [a / b for a, b in zip(times["first"], times["chosen"], strict=True)]
     apart = max(abs(a - b) for a, b in zip(losses["first"], losses["chosen"], strict=True))
     return {
         "case": case.name,
         "mode": mode,
-        **{f"{name}_ms": round(median, 3) for name, median in medians.items()},
-        "ratio": round(
-            statistics.median(a / b for a, b in zip(times["first"], times["chosen"], strict=True)),
-            4,
-        ),
+        **{f"{name}_ms": round(statistics.median(each), 3) for name, each in times.items()},
+        "ratio": round(statistics.median(ratios), 4),
         "losses_apart": round(apart, 5),
     }
+
+
+def compare_packaged(cases: list[Case], modes: list[str] | None) -> None:
+    """Prints a line of JSON a case: steps without and with the packaged table."""
+    import vibetensor.torch as torch
+
+    for case in cases:
+        for mode in modes or ["fused"]:
+            print(json.dumps(compare(case, mode, torch.cuda.tunable.packaged_enable)), flush=True)
+            torch.cuda.empty_cache()

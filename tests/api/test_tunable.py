@@ -281,3 +281,33 @@ def test_results_are_written_at_exit(tmp_path: Path) -> None:
     ran = run(program, tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert len(products.read(tmp_path / "tunableop_results0.csv").rows) == 1
+
+
+@pytest.mark.cuda
+def test_the_packaged_table_counts_without_being_asked_for(tmp_path: Path) -> None:
+    here = dict(tunable.get_validators())
+    names = (products.GPU, products.LIBRARY)
+    tables = [products.read(file) for file in products.packaged_files()]
+    tables = [t for t in tables if all(t.validators[name] == here[name] for name in names)]
+    if not tables:
+        pytest.skip(f"no table is packaged for {here}")
+    plain = [
+        row
+        for row in tables[0].rows
+        if row.op == "GemmTunableOp_bfloat16_NN" and row.solution != "Default"
+    ]
+    n, m, k = min(([int(each) for each in row.params.split("_")[1:4]] for row in plain), key=sum)
+    a = torch.randn(m, k, device="cuda").bfloat16()
+    b = torch.randn(k, n, device="cuda").bfloat16()
+    tunable.set_filename(str(tmp_path / "none.csv"))
+    tunable.enable()
+    with_table = torch.mm(a, b)
+    assert tunable.get_results() == ()  # it has a choice: nothing was timed
+    tunable.packaged_enable(False)
+    tunable.enable(False)
+    np.testing.assert_allclose(
+        with_table.float().cpu().numpy(),
+        torch.mm(a, b).float().cpu().numpy(),
+        rtol=2e-2,
+        atol=0.02 * k**0.5,
+    )
