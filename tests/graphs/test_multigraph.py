@@ -82,6 +82,8 @@ def test_replays_mix_with_eager_calls_on_any_stream(names: list[str]) -> None:
         held.append(tensors)
     own = [torch.full((3000,), 1.0, device=name) for name in names]
     streams = [[torch.cuda.Stream(device) for device in devices] for _ in range(3)]
+    for device in devices:  # those streams do not wait for the one that filled the tensors
+        torch.cuda.synchronize(device)
     order = np.random.default_rng(3)
     rounds = [0, 0, 0]
     for _ in range(300):
