@@ -32,6 +32,8 @@ def tune(cases: list[Case], modes: list[str] | None, file: Path) -> None:
     tunable.set_filename(str(file))
     shown: set[tuple[str, str]] = set()
     for case in cases:
+        if case.ranks:  # a trainer's; its products are those of one rank
+            continue
         for mode in modes or ["fused"]:
             tunable.enable()
             start = time.perf_counter()
