@@ -40,7 +40,7 @@ def ways(bytes_: int, ranks: int) -> list[Way]:
     if bytes_ >= 256 * _K:
         tried += [Way("lines", 0, 1024), Way("two_shot", 64, 512), Way("two_shot", 128, 512)]
     if bytes_ >= _M:
-        chunks = (16 * _K, 32 * _K, 64 * _K)
+        chunks = (32 * _K, 64 * _K, 128 * _K)
         tried += [Way("push", 128, threads, chunk) for threads in (512, 1024) for chunk in chunks]
     if bytes_ >= 16 * _M:
         tried += [Way("copy_engine", 0, 0, c * _M) for c in (2, 4, 8, 16)]
