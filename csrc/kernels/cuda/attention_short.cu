@@ -76,8 +76,7 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     top[half] = row_max(top[half]);
-    // A query whose scores are all minus infinity sees nothing: zeros, not NaN.
-    base[half] = top[half] == -INFINITY ? 0 : top[half];
+    base[half] = finite_base(top[half]);
   }
   await_copies<0>();
   __syncthreads();
@@ -101,11 +100,11 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float whole = row_sum(total[half]);
-    inverse[half] = whole == 0 ? 0 : 1 / whole;
+    inverse[half] = inverse_of(whole);
     const int row = at.first + at.g + half * 8;
     if (at.t == 0 && row < in.queries)
       in.stats[(int64_t{at.batch} * in.heads + at.head) * in.queries + row] =
-          whole == 0 ? INFINITY : (base[half] + log2f(whole)) * kLn2;
+          log_of(base[half], whole);
   }
   qs.store(in.out, at.batch, at.head, at.first, in.queries, in.width, sum, inverse, at.lane);
 }
