@@ -57,7 +57,7 @@ struct Buffers {
 
 template <Order kA, Order kB>
 float microseconds(const Buffers& data, int m, int n, int k, int parts, float* error) {
-  const auto kernel = &split_product_kernel<kA, kB>;
+  const auto kernel = &split_product_kernel<kA, kB, false>;
   CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                              cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
   Product p{};

@@ -29,8 +29,12 @@ void add_epilogue(Node& node, const Gemm& gemm) {
   if (gemm.aux.data)
     add_range(gemm.epilogue == GemmEpilogue::kGelu ? node.writes : node.reads, gemm.aux, gemm.m,
               gemm.n, 1, gemm.dtype);
-  if (const char* begin = static_cast<const char*>(gemm.column_sums))
-    node.writes.push_back({begin, begin + gemm.n * static_cast<int64_t>(item_size(gemm.dtype))});
+  const auto writes = [&](const void* sums, int64_t count) {
+    if (const char* begin = static_cast<const char*>(sums))
+      node.writes.push_back({begin, begin + count * static_cast<int64_t>(item_size(gemm.dtype))});
+  };
+  writes(gemm.column_sums, gemm.n);
+  writes(gemm.row_sums, gemm.m);
 }
 
 Node call_node(const char* name, Device device, Call call) {

@@ -44,6 +44,9 @@ struct Gemm {
   GemmMatrix aux{};
   // With kGeluBackward and no size 0: becomes the n sums of out's columns. Or null.
   void* column_sums = nullptr;
+  // For one matrix, with no size 0: becomes the m sums of a's rows, as of a gradient whose product
+  // with what it came from this is. Or null.
+  void* row_sums = nullptr;
 };
 
 // Attention of `heads` query heads in `batch` sequences; heads / kv_heads neighbouring query heads

@@ -197,7 +197,9 @@ def test_gelu_joins_the_products_around_it(device: str, dtype: torch.dtype, bias
     with fuse.recording() as made:
         found = values(*work())
     assert made.report.rewrites["linear_gelu"] == made.report.rewrites["gelu_backward"] == 1
-    assert made.report.rewrites.get("column_sums", 0) == int(bias)
+    # In float32 on a GPU the product for the weight's gradient makes that of the bias already.
+    apart = device == "cpu" or dtype != torch.float32
+    assert made.report.rewrites.get("column_sums", 0) == int(bias and apart)
     assert "gelu" not in made.report.alone and "gelu_backward" not in made.report.alone
     unit = 2.0**-6 if dtype == torch.bfloat16 else 2.0**-18
     for f, e in zip(found, expected, strict=True):

@@ -219,3 +219,29 @@ def test_attention(
         results.append([t.detach().cpu().numpy().astype(np.float64) for t in tensors])
     for wanted, found in zip(*results, strict=True):
         assert np.abs(found - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("how", ["bf16x6", "ieee"])
+@pytest.mark.parametrize(
+    ("rows", "outputs", "inputs"), [(16384, 384, 128), (8200, 132, 1028), (300, 36, 20), (5, 3, 7)]
+)
+def test_bias_gradients_come_with_those_of_weights(
+    how: str, rows: int, outputs: int, inputs: int
+) -> None:
+    numbers = np.random.default_rng(rows)
+    x, grad = (numbers.standard_normal((rows, n), np.float32) for n in (inputs, outputs))
+    weight = torch.nn.Parameter(torch.zeros(outputs, inputs, device="cuda"))
+    bias = torch.nn.Parameter(torch.zeros(outputs, device="cuda"))
+    found = []
+    for _ in range(2):
+        weight.grad = bias.grad = None
+        with products(how):
+            F.linear(cuda(x), weight, bias).backward(cuda(grad))
+        found.append((weight.grad.cpu().numpy(), bias.grad.cpu().numpy()))
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+    exact = grad.astype(np.float64)
+    bound = 2.0**-20 * np.abs(exact).sum(0)
+    assert (np.abs(found[0][1] - exact.sum(0)) <= bound).all()
+    wanted = exact.T @ x.astype(np.float64)
+    magnitude = np.abs(exact).T @ np.abs(x).astype(np.float64)
+    assert (np.abs(found[0][0] - wanted) <= 2.0**-18 * magnitude).all()

@@ -75,12 +75,13 @@ void finish(const Gemm& g) {
   });
 }
 
-// All but the column sums.
-void multiply(const Gemm& gemm) {
+// All but the column sums, and the row sums if it says so by false.
+bool multiply(const Gemm& gemm) {
+  bool row_sums = gemm.row_sums == nullptr;
   if (gemm.k > 0 && kernel_settings().float32_products == Float32Products::kBF16x6 &&
-      split_gemm(gemm))
-    return;
-  if (gemm.k > 0 && cublaslt_gemm(gemm)) return;
+      split_gemm(gemm, row_sums))
+    return row_sums;
+  if (gemm.k > 0 && cublaslt_gemm(gemm)) return row_sums;
   // One piece after the other: the epilogue, then the bias, is left to a kernel of its own.
   Gemm rest = gemm;
   rest.epilogue = GemmEpilogue::kNone;
@@ -92,6 +93,7 @@ void multiply(const Gemm& gemm) {
     if (gemm.k > 0) cublaslt_gemm(rest);
   }
   if (gemm.epilogue != GemmEpilogue::kNone) finish(gemm);
+  return row_sums;
 }
 
 }  // namespace
@@ -99,11 +101,11 @@ void multiply(const Gemm& gemm) {
 void gemm(const Gemm& gemm) {
   if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return;
   if (gemm.k > 0 && gelu_product(gemm)) return;
-  multiply(gemm);
-  if (gemm.column_sums)
-    column_sums_of(gemm, [](const Tensor& sums, const Tensor& rows) {
-      reduce(sums, rows, ReduceKind::kSum, 1u);
-    });
+  const auto add_up = [](const Tensor& sums, const Tensor& rows) {
+    reduce(sums, rows, ReduceKind::kSum, 1u);
+  };
+  if (!multiply(gemm)) row_sums_of(gemm, add_up);
+  if (gemm.column_sums) column_sums_of(gemm, add_up);
 }
 
 }  // namespace vt::cuda

@@ -198,7 +198,11 @@ std::tuple<Tensor, Tensor> linear_gelu_rows(const Tensor& input, const Tensor& w
 void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Tensor& dweight,
                                 const Tensor& dbias) {
   const Kernels& kernel = kernels(grad.device());
-  if (dbias.defined() && dbias.numel() > 0) {
+  // Products of float32 on a GPU give the sums with them; others do not gain by that.
+  const bool with_product = grad.dtype() == DType::kF32 && grad.device().is_cuda() &&
+                            dweight.defined() && dweight.numel() > 0 && grad.numel() > 0 &&
+                            dbias.defined() && dbias.is_dense();
+  if (!with_product && dbias.defined() && dbias.numel() > 0) {
     if (grad.numel() == 0) raw::fill_(dbias, Scalar(0));
     else kernel.reduce(dbias, grad, ReduceKind::kSum, 1u);
   }
@@ -217,7 +221,8 @@ void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Te
                    .batch = 1,
                    .a = {g.data(), stored.column_stride, stored.row_stride, 0},
                    .b = matrix(x, 0),
-                   .out = {dweight.data(), dweight.sizes()[1], 1, 0}});
+                   .out = {dweight.data(), dweight.sizes()[1], 1, 0},
+                   .row_sums = with_product ? dbias.data() : nullptr});
 }
 
 }  // namespace vt::raw

@@ -259,6 +259,10 @@ void gemm(const Gemm& g) {
     column_sums_of(g, [](const Tensor& sums, const Tensor& rows) {
       reduce(sums, rows, ReduceKind::kSum, 1u);
     });
+  if (g.row_sums)
+    row_sums_of(g, [](const Tensor& sums, const Tensor& rows) {
+      reduce(sums, rows, ReduceKind::kSum, 1u);
+    });
 }
 
 }  // namespace vt::cpu::VT_ISA

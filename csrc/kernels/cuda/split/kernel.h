@@ -25,10 +25,11 @@ struct Product {
   int64_t a_stride, b_stride, a_batch, b_batch;
   int m, n, k;
   int tiles_m, tiles_n;
-  int parts;    // of k
-  int part;     // how long one is: a multiple of two steps
-  int works;    // tiles * parts * batch: a block takes every gridDim.x-th
-  float* sums;  // [batch, parts, m, padded n] where parts > 1
+  int parts;        // of k
+  int part;         // how long one is: a multiple of two steps
+  int works;        // tiles * parts * batch: a block takes every gridDim.x-th
+  float* sums;      // [batch, parts, m, padded n] where parts > 1
+  float* row_sums;  // [parts, m] of the left operand, or null
   Store store;
 };
 
@@ -131,6 +132,18 @@ __device__ __forceinline__ void store_tile(const Product& p, const Work& work,
   }
 }
 
+// The sums of 16 rows of a warp, of which each lane has a share.
+__device__ __forceinline__ void store_row_sums(const Product& p, const Work& work,
+                                               const float (&sums)[2], int warp, int g, int t) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float sum = sums[half] + __shfl_xor_sync(0xffffffffu, sums[half], 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    const int row = work.first_row + warp * 16 + left_row<Order::kRows>(g, half);
+    if (t == 0 && work.first_column == 0 && row < p.m) p.row_sums[work.part * p.m + row] = sum;
+  }
+}
+
 // The steps that a block copies, work after work without a pause.
 template <Order kA, Order kB>
 class Copies {
@@ -176,7 +189,7 @@ class Copies {
   int index_, rows_, columns_, inner_, steps_;
 };
 
-template <Order kA, Order kB>
+template <Order kA, Order kB, bool kSums>
 __global__ void __launch_bounds__(kThreads, 1)
     split_product_kernel(const __grid_constant__ Product p) {
   await_earlier();
@@ -197,17 +210,25 @@ __global__ void __launch_bounds__(kThreads, 1)
   // written, and no branch may lie between them and the wait, or the compiler waits for each.
   LeftPieces even[kSixteens], odd[kSixteens];
   float total[64], sum[64] = {};
+  float row_sums[2] = {}, ahead[2] = {};  // of the steps multiplied, and of the one split
   int now_stage = 0;
   const auto step = [&](const LeftPieces(&now)[kSixteens], LeftPieces(&next)[kSixteens]) {
     const int next_stage = kStageBytes - now_stage;
+    if constexpr (kSums) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        row_sums[half] += ahead[half];
+        ahead[half] = 0;
+      }
+    }
     await_copies<kAhead - 2>();
     publish_operands();
     __syncthreads();  // this step's pieces are there, and the next step's numbers
     // A warp waits while the tensor cores take its products, so the next step is split in between.
     start_products(sum, now, stages + now_stage, [&](int i) {
       if (i == 0) copies.copy(p);
-      if (i == 1) split_left_share<kA>(next[0], from, 0, warp, g, t);
-      if (i == 2) split_left_share<kA>(next[1], from, 1, warp, g, t);
+      if (i == 1) split_left_share<kA, kSums>(next[0], ahead, from, 0, warp, g, t);
+      if (i == 2) split_left_share<kA, kSums>(next[1], ahead, from, 1, warp, g, t);
       if (i == 3) split_right_share<kB>(pieces + next_stage, from + kTileLines);
     });
     advance();
@@ -227,7 +248,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   await_copies<kAhead - 1>();
   __syncthreads();
 #pragma unroll
-  for (int h = 0; h < kSixteens; ++h) split_left_share<kA>(even[h], from, h, warp, g, t);
+  for (int h = 0; h < kSixteens; ++h)
+    split_left_share<kA, kSums>(even[h], ahead, from, h, warp, g, t);
   split_right_share<kB>(pieces, from + kTileLines);
   advance();
 #pragma unroll 1
@@ -242,6 +264,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     // The next work's first steps are on their way meanwhile, and its very first is split.
     store_tile<kA, kB>(p, Work(p, index), total, results, warp, lane);
+    if constexpr (kSums) {
+      store_row_sums(p, Work(p, index), row_sums, warp, g, t);
+      row_sums[0] = row_sums[1] = 0;
+    }
   }
   await_copies<0>();
 }

@@ -60,9 +60,11 @@ __device__ __forceinline__ int left_row(int g, int half) {
   return kOrder == Order::kInner ? g + half * 8 : g * 2 + half;
 }
 
-template <Order kOrder>
-__device__ __forceinline__ void split_left_share(LeftPieces& pieces, const float4* tile, int h,
-                                                 int warp, int g, int t) {
+// Where kSums is, sums[half] goes up by this lane's numbers of the half's row.
+template <Order kOrder, bool kSums>
+__device__ __forceinline__ void split_left_share(LeftPieces& pieces, float (&sums)[2],
+                                                 const float4* tile, int h, int warp, int g,
+                                                 int t) {
   float v[2][4];
   if constexpr (kOrder == Order::kInner) {
 #pragma unroll
@@ -78,6 +80,11 @@ __device__ __forceinline__ void split_left_share(LeftPieces& pieces, const float
       const float2 x = reinterpret_cast<const float2*>(line)[g % 2];
       v[0][i] = x.x, v[1][i] = x.y;
     }
+  }
+  if constexpr (kSums) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      sums[half] += (v[half][0] + v[half][1]) + (v[half][2] + v[half][3]);
   }
   pieces = split_left(v[0], v[1], kSplitScale);
 }

@@ -15,10 +15,17 @@ using namespace split;
 
 // Adds the parts of k in their order.
 __global__ void __launch_bounds__(256)
-    add_parts_kernel(const float* sums, const Store store, int m, int n, int parts) {
+    add_parts_kernel(const float* sums, const Store store, const float* row_sums, float* row_out,
+                     int m, int n, int parts) {
   await_earlier();
   const int fours = (n + 3) / 4;
   const int64_t at = int64_t{blockIdx.x} * 256 + threadIdx.x;
+  if (row_sums && at < m) {
+    float total = 0;
+#pragma unroll 8
+    for (int part = 0; part < parts; ++part) total += row_sums[int64_t{part} * m + at];
+    row_out[at] = total;
+  }
   if (at >= int64_t{m} * fours) return;
   const int row = static_cast<int>(at / fours), column = static_cast<int>(at % fours) * 4;
   const int64_t batch = blockIdx.y, apart = part_place(m, n, 1, 0, 0);
@@ -50,16 +57,16 @@ std::optional<Operand> operand(const GemmMatrix& x, int64_t row_stride, int64_t 
   return std::nullopt;
 }
 
-template <Order kA, Order kB>
+template <Order kA, Order kB, bool kSums>
 void launch(const Queue& queue, const Product& p, unsigned grid) {
-  const auto kernel = &split_product_kernel<kA, kB>;
+  const auto kernel = &split_product_kernel<kA, kB, kSums>;
   queue.allow_shared(reinterpret_cast<const void*>(kernel), kSharedBytes);
   queue.launch_shared<Start::kEarly>(kernel, grid, split::kThreads, kSharedBytes, p);
 }
 
 }  // namespace
 
-bool split_gemm(const Gemm& g) {
+bool split_gemm(const Gemm& g, bool& row_sums) {
   constexpr int64_t kMost = 0x7fffffff;
   if (g.dtype != DType::kF32 || g.m > kMost || g.n > kMost || g.k > kMost || g.batch > 65535)
     return false;
@@ -78,6 +85,9 @@ bool split_gemm(const Gemm& g) {
                                        ? 0
                                        : part_place(static_cast<int>(g.m), static_cast<int>(g.n),
                                                     g.batch * plan.parts, 0, 0));
+  const bool a_rows = a->order == Order::kRows, b_rows = b->order == Order::kRows;
+  const bool sums_rows = g.row_sums && a_rows && b_rows && g.batch == 1;  // as weight gradients are
+  const Scratch<float> row_parts(queue, sums_rows && plan.parts > 1 ? plan.parts * g.m : 0);
   Product p{.a = static_cast<const float*>(g.a.data),
             .b = static_cast<const float*>(g.b.data),
             .a_stride = a->stride,
@@ -93,6 +103,9 @@ bool split_gemm(const Gemm& g) {
             .part = plan.part,
             .works = 0,
             .sums = sums.get(),
+            .row_sums = !sums_rows       ? nullptr
+                        : plan.parts > 1 ? row_parts.get()
+                                         : static_cast<float*>(g.row_sums),
             .store = {.out = static_cast<float*>(g.out.data),
                       .bias = static_cast<const float*>(g.bias),
                       .aux = static_cast<float*>(g.aux.data),
@@ -107,17 +120,19 @@ bool split_gemm(const Gemm& g) {
   if (works > kMost) return false;
   p.works = static_cast<int>(works);
   const auto grid = static_cast<unsigned>(std::min<int64_t>(works, queue.multiprocessors()));
-  const bool a_rows = a->order == Order::kRows, b_rows = b->order == Order::kRows;
-  if (a_rows && b_rows) launch<Order::kRows, Order::kRows>(queue, p, grid);
-  else if (a_rows) launch<Order::kRows, Order::kInner>(queue, p, grid);
-  else if (b_rows) launch<Order::kInner, Order::kRows>(queue, p, grid);
-  else launch<Order::kInner, Order::kInner>(queue, p, grid);
+  if (sums_rows) launch<Order::kRows, Order::kRows, true>(queue, p, grid);
+  else if (a_rows && b_rows) launch<Order::kRows, Order::kRows, false>(queue, p, grid);
+  else if (a_rows) launch<Order::kRows, Order::kInner, false>(queue, p, grid);
+  else if (b_rows) launch<Order::kInner, Order::kRows, false>(queue, p, grid);
+  else launch<Order::kInner, Order::kInner, false>(queue, p, grid);
+  row_sums |= sums_rows;
   if (plan.parts > 1) {
     const int64_t fours = g.m * ceil_div(g.n, 4);
     queue.launch_early(
         &add_parts_kernel,
         dim3(static_cast<unsigned>(ceil_div(fours, 256)), static_cast<unsigned>(g.batch)), 256,
-        sums.get(), p.store, p.m, p.n, p.parts);
+        sums.get(), p.store, sums_rows ? row_parts.get() : nullptr, static_cast<float*>(g.row_sums),
+        p.m, p.n, p.parts);
   }
   return true;
 }
