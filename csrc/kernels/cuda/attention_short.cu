@@ -65,7 +65,6 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         float& x = s[n][c][i];
-        x *= factor;
         if (edge) {
           const int key = n * 16 + c * 8 + 2 * at.t + i % 2;
           if (key >= in.keys || (in.causal && key > at.first + at.g + i / 2 * 8)) x = -INFINITY;
@@ -75,7 +74,7 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    top[half] = row_max(top[half]);
+    top[half] = row_max(top[half]) * factor;
     base[half] = finite_base(top[half]);
   }
   await_copies<0>();
@@ -89,7 +88,7 @@ __global__ void __launch_bounds__(kMostThreads, 2) attend_kernel(const Attention
     for (int c = 0; c < 2; ++c)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        s[n][c][i] = power_of_two(s[n][c][i] - base[i / 2]);
+        s[n][c][i] = power_of_two(fmaf(s[n][c][i], factor, -base[i / 2]));
         total[i / 2] += s[n][c][i];
       }
     uint32_t left[4];
@@ -288,8 +287,10 @@ void visit(const Attention& a, F&& f) {
 }  // namespace
 
 bool short_can_attend(const Attention& a) {
-  return (a.dtype == DType::kF16 || a.dtype == DType::kBF16) && a.width % 8 == 0 && a.width <= 64 &&
-         a.queries <= kMostTokens && a.keys <= kMostTokens && a.batch * a.heads <= 0x7fffffff;
+  // The highest score is sought before scores are scaled.
+  return a.scale > 0 && (a.dtype == DType::kF16 || a.dtype == DType::kBF16) && a.width % 8 == 0 &&
+         a.width <= 64 && a.queries <= kMostTokens && a.keys <= kMostTokens &&
+         a.batch * a.heads <= 0x7fffffff;
 }
 
 void short_attention(const Attention& a) {

@@ -14,8 +14,10 @@
 namespace vt::cuda {
 namespace {
 
-constexpr int kPart = 64;   // elements of a run that one group of threads adds up
-constexpr int kBatch = 16;  // of them fetched together
+constexpr int kPart = 64;  // elements of a run that one group of threads adds up
+// Of them fetched together: many where runs are long, as a group then waits for memory less often;
+// few where they are short, as more groups then fit on a multiprocessor.
+constexpr int kManyRows = 16, kFewRows = 4;
 
 __global__ void __launch_bounds__(kThreads)
     sum_keys_kernel(uint32_t* keys, const int64_t* index, int64_t count, int64_t n,
@@ -57,7 +59,7 @@ struct SumShape {
 
 // blockDim.x threads a part, blockDim.y parts a block; blockIdx.y is the outer index. A run of one
 // part goes to out, the parts of longer ones to partial [outer][slots][inner].
-template <class T, int V>
+template <class T, int V, int kBatch>
 __global__ void __launch_bounds__(kThreads)
     sum_parts_kernel(T* out, const T* src, sum_t<T>* partial, Sorted sorted, SumShape shape) {
   await_earlier();
@@ -157,7 +159,10 @@ void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const So
     T* to = out.data<T>() + done * lines.n * lines.inner;
     const T* from = src.data<T>() + done * sorted.picks * lines.inner;
     const dim3 grid(static_cast<unsigned>(ceil_div(sorted.picks, block.y)), outer);
-    const auto kernel = packed ? &sum_parts_kernel<T, kVector> : &sum_parts_kernel<T, 1>;
+    const bool many = sorted.picks >= kManyRows * lines.n;
+    const auto kernel = !packed ? &sum_parts_kernel<T, 1, kFewRows>
+                        : many  ? &sum_parts_kernel<T, kVector, kManyRows>
+                                : &sum_parts_kernel<T, kVector, kFewRows>;
     queue.launch_early(kernel, grid, block, to, from, partial.get(), sorted,
                        SumShape{lines.n, packs, slots});
     if (slots == 0) continue;

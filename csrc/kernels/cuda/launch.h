@@ -21,14 +21,15 @@ inline constexpr int kThreads = 256;  // a block, unless a kernel says otherwise
 VT_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Note [Early starts]
-// In a captured step a kernel may be put on the device while the one before it in its stream still
-// runs: its blocks take the room that the last blocks of that one leave, and wait there, which
-// hides what a launch costs between two kernels. A kernel that is launched so begins, in every
-// thread, with await_earlier(), and touches memory only afterwards; then it ends after all that
-// came before it, as any other kernel does. VIBETENSOR_EARLY_STARTS=off has kernels start in turn.
+// In a captured step a kernel may be put on the device when the last blocks of the one before it in
+// its stream end, and not only once all that they wrote is in memory: it waits for that itself. A
+// kernel that is launched so begins, in every thread, with await_earlier(), and touches memory only
+// afterwards; then it ends after all that came before it, as any other kernel does. No kernel lets
+// the next one come while its own blocks run: early blocks would crowd the first multiprocessors
+// that have room. VIBETENSOR_EARLY_STARTS=off has kernels start in turn.
 __device__ __forceinline__ void await_earlier() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 // The launch of a kernel that awaits what came earlier; an ordinary one where the device cannot
