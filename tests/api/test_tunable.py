@@ -16,6 +16,8 @@ import vibetensor.torch as torch
 from vibetensor import _C
 from vibetensor.tuning import products
 
+pytestmark = pytest.mark.unsanitized("times a library's kernels")
+
 ROOT = Path(__file__).parents[2]
 
 tunable = torch.cuda.tunable

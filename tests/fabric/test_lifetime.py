@@ -15,6 +15,10 @@ TWO_GPUS = pytest.param(["cuda:0", "cuda:1"], id="two", marks=pytest.mark.cuda(d
 SIZE = 1 << 20
 
 
+# The products of delay() take tens of seconds there.
+slow_in_sanitizers = pytest.mark.unsanitized("a delay of products would be tens of seconds")
+
+
 def delay(device: str) -> None:
     """Some milliseconds of work on the current stream of the device."""
     factor = torch.ones(4096, 4096, device=device)
@@ -27,6 +31,7 @@ def junk(device: str) -> list[torch.Tensor]:
     return [torch.full((SIZE,), -7.0, device=device) for _ in range(4)]
 
 
+@slow_in_sanitizers
 @pytest.mark.parametrize("devices", [ONE_GPU, TWO_GPUS])
 @pytest.mark.parametrize("algorithm", ["auto", "two_shot", "packets"])
 def test_a_group_call_and_a_late_peer(devices: list[str], algorithm: str) -> None:
@@ -44,6 +49,7 @@ def test_a_group_call_and_a_late_peer(devices: list[str], algorithm: str) -> Non
         assert all((t == -7).all().item() for t in kept)
 
 
+@slow_in_sanitizers
 @pytest.mark.parametrize("devices", [ONE_GPU, TWO_GPUS])
 def test_a_rank_drops_its_tensor_before_it_waits(devices: list[str]) -> None:
     communicator = collectives.Communicator(fabric.mesh(devices))
