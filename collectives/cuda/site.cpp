@@ -97,7 +97,7 @@ void Site::launch(const void* kernel, int blocks, int threads, void* args, Cliqu
 
 void Site::launch_early(const void* kernel, int blocks, int threads, void* args,
                         Clique& clique) const {
-  const bool half = 2 * blocks <= most_blocks(threads);
+  const bool half = 2 * blocks <= most_blocks(std::max(threads, kMaxThreads / 2));
   start(kernel, blocks, threads, args, clique, 0, early_launch_ && half && half_);
   half_ = half;
 }

@@ -76,7 +76,7 @@ class Site {
               size_t shared_bytes = 0) const;
   // The same for a kernel that begins with fabric::follow_previous_kernel(): it is on the device
   // before the one before it on the stream has ended, and waits there. Only where both take half of
-  // the device at most: more would keep the kernels of others out for nothing.
+  // the device and a block a multiprocessor at most: beyond that it was measured to be slower.
   void launch_early(const void* kernel, int blocks, int threads, void* args, Clique& clique) const;
   // A kernel that waits for nobody, for one rank, on the stream of its device.
   void launch_alone(const void* kernel, int rank, int blocks, int threads, const void* args) const;

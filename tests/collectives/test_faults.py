@@ -247,7 +247,7 @@ def test_synchronize_behind_a_busy_rank(timeout: float) -> None:
         timer.start()
     start = time.monotonic()
     expected: type[BaseException] = KeyboardInterrupt
-    named = ""
+    named = None
     if not interrupted:
         expected = vibetensor.FabricTimeoutError
         named = rf"^collective .* waited \d+ ms for rank {last} \({mesh[last]}\) to "

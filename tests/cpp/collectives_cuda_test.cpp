@@ -137,7 +137,8 @@ void expect_to_give_up(gpu::Site& site, const void* kernel, void* args, gpu::Cli
   EXPECT_LT(waited, std::chrono::seconds(5));
   const std::string sentence = site.fault_sentence(0);
   EXPECT_NE(sentence.find("rank 0 (cuda:0) waited"), std::string::npos) << sentence;
-  EXPECT_NE(sentence.find(str(" (cuda:0) to ", what)), std::string::npos) << sentence;
+  EXPECT_NE(sentence.find(str("for rank 1 (cuda:0), 2 (cuda:0) to ", what)), std::string::npos)
+      << sentence;
   site.reset();
   site.launch(kernel, 1, 32, args, clique);
   backend(kGpu).synchronize(device);

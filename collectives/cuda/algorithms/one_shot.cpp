@@ -22,9 +22,12 @@ void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel,
 
 size_t mailbox(const Mesh&) { return 2 * kWordBytes * kStretch; }
 
-// Packets are faster as long as the doubled traffic is not felt, the two-shot when n-fold traffic
-// is.
-bool suits(const Site&, const Unit&) { return false; }
+// Within a device everybody can read everything: packets are faster as long as their doubled
+// traffic is not felt, the two-shot when n-fold traffic is.
+bool suits(const Site& site, const Unit& unit) {
+  return site.ranks() > 2 && !site.spread() &&
+         unit.bytes() <= (site.ranks() <= 4 ? 512 << 10 : 256 << 10);
+}
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
   mailboxes::run(site, unit, plan, {Algorithm::kOneShot, kWordBytes, 1, kStretch, default_threads},

@@ -24,10 +24,10 @@ void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel,
 
 size_t mailbox(const Mesh& mesh) { return 4 * mesh.size() * sizeof(Packet) * stretch(mesh.size()); }
 
-// On two ranks it sends as much as one shot does, and waits twice.
+// On two ranks it sends as much as one shot does, and waits twice; within a device sending costs
+// little.
 bool suits(const Site& site, const Unit& unit) {
-  if (site.ranks() <= 2) return false;
-  return unit.bytes() <= (site.spread() ? 2 << 20 : site.ranks() <= 4 ? 1 << 20 : 512 << 10);
+  return site.ranks() > 2 && site.spread() && unit.bytes() <= kCapacity;
 }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
