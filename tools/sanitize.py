@@ -227,7 +227,8 @@ def main() -> int:
     parser.add_argument("tests", nargs="*", help="all by default; a,b: one queue for both")
     parser.add_argument("--tool", choices=TOOLS, default="memcheck")
     parser.add_argument("--jobs", type=int, default=8, help="processes (default 8)")
-    parser.add_argument("--gpus", default="0", help="they take turns on these, as in 0,1")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
+    parser.add_argument("--gpus", default=given, help="they take turns on these, as in 0,1")
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of each test")
     parser.add_argument("--salt", default="", help="another text picks and orders other cases")
     parser.add_argument("--seconds", type=float, default=3600.0, help="no test starts after that")
