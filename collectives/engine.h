@@ -34,7 +34,7 @@ struct Options {
   double timeout_seconds;  // how long a rank waits for the others
   Algorithm algorithm = Algorithm::kAuto;
   bool always_stage = false;  // pass through the staging buffer even what all devices could reach
-  int max_blocks = 0;         // of a rank's kernel; 0: as many as pay
+  int max_blocks = 0;         // of a rank; 0: as many as pay
   int threads = 0;            // of a block: a multiple of 32 up to 1024; 0: as many as pay
   size_t chunk_bytes = 0;     // that move as one piece; 0: what pays
   bool early_launch = true;   // short kernels come to the device while the one before still runs

@@ -11,7 +11,7 @@ namespace vt::collectives::gpu {
 // How a unit is to be carried out; 0: the algorithm's own choice.
 struct Plan {
   Algorithm algorithm = Algorithm::kAuto;
-  int blocks = 0;    // at most, of a rank's kernel
+  int blocks = 0;    // at most, of a rank
   int threads = 0;   // of a block
   size_t chunk = 0;  // bytes that move as one piece
 };

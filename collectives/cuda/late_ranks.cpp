@@ -58,7 +58,7 @@ bool LateRanks::take(void* mark) {
   std::lock_guard lock(mutex_);
   if (units_.empty()) return false;
   for (Arrival& arrival : units_.back().arrivals)
-    if (arrival.mark == mark && !arrival.taken) { return arrival.taken = true; }
+    if (arrival.mark == mark && !arrival.taken) return arrival.taken = true;
   return false;
 }
 

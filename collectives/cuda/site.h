@@ -53,7 +53,7 @@ class Site {
   T* mailbox(int rank, size_t number) const {
     return memory_->slot<T>(rank, mailboxes_[number]);
   }
-  // Memory for what is on its way; free again when the kernels of all ranks have met at their end.
+  // Memory for what is on its way; free again when all ranks have met at the end of their kernels.
   template <class T = void>
   T* scratch(int rank) const {
     return memory_->slot<T>(rank, scratch_);

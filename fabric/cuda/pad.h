@@ -1,4 +1,4 @@
-// The signal pad: where the blocks of a rank's kernels and those of its peers tell each other how
+// The signal pad: where the blocks that work for a rank and those of its peers tell each other how
 // far they are. One a rank, in symmetric memory, all zeros at the start. Layout only; signal.cuh
 // has the protocol.
 #pragma once
@@ -8,7 +8,7 @@
 
 namespace vt::fabric {
 
-inline constexpr int kMaxBlocks = 128;  // of one rank's kernel
+inline constexpr int kMaxBlocks = 128;  // of one rank in a kernel
 
 // A line of its own: a poll must not share it with somebody else's store.
 struct alignas(128) Flag {

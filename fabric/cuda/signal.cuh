@@ -1,4 +1,4 @@
-// Device side of the signal pads: flags, barriers between the ranks' kernels, and the deadline in
+// Device side of the signal pads: flags, barriers between the ranks' blocks, and the deadline in
 // every wait.
 #pragma once
 #include "fabric/cuda/pad.h"

@@ -11,8 +11,10 @@
 
 #include "base/error.h"
 #include "collectives/communicator.h"
-#include "collectives/cuda/algorithms/direct.h"
-#include "collectives/cuda/algorithms/packet.h"
+#include "collectives/cuda/algorithms/line.h"
+#include "collectives/cuda/algorithms/one_shot.h"
+#include "collectives/cuda/algorithms/packet_two.h"
+#include "collectives/cuda/algorithms/two_shot.h"
 #include "device/backend.h"
 #include "device/cuda/stream.h"
 #include "fabric/peer.h"
@@ -147,22 +149,34 @@ void expect_to_give_up(gpu::Site& site, const void* kernel, void* args, gpu::Cli
 
 TEST_F(OnGpu, KernelsGiveUpOnARankThatDoesNotCome) {
   const fabric::Mesh mesh({kGpu, kGpu, kGpu});
-  gpu::Site site(mesh, Options{.timeout_seconds = 0.2}, {gpu::packets::mailbox(mesh)});
+  gpu::Site site(mesh, Options{.timeout_seconds = 0.2},
+                 {gpu::packets::mailbox(mesh), gpu::lines::mailbox(mesh),
+                  gpu::packets2::mailbox(mesh), gpu::one_shot::mailbox(mesh)});
   backend(kGpu).synchronize(kGpu.index);
   gpu::direct::BarrierArgs barrier{site.clique(0)};
   expect_to_give_up(site, gpu::direct::barrier_kernel(), &barrier, barrier.clique, "begin");
   std::vector<Tensor> tensors;
-  gpu::packets::Args args{};
-  args.clique = site.clique(0);
-  for (int r = 0; r < 3; ++r) {
-    tensors.push_back(filled(kGpu, 2, r));
-    args.in[r] = args.out[r] = tensors[r].data();
-    args.boxes[r] = site.mailbox<gpu::packets::Packet>(r, 0);
-  }
-  args.count = 2;
-  args.units = args.per_block = args.room = args.stretch = 1;
-  expect_to_give_up(site, gpu::packets::kernel(DType::kF32, ReduceOp::kSum, 3), &args, args.clique,
-                    "send its part");
+  for (int r = 0; r < 3; ++r) tensors.push_back(filled(kGpu, 2, r));
+  const auto expect = [&](auto args, const void* kernel, const char* what) {
+    args.clique = site.clique(0);
+    args.count = 2;
+    for (int r = 0; r < 3; ++r) args.in[r] = args.out[r] = tensors[r].data();
+    expect_to_give_up(site, kernel, &args, args.clique, what);
+  };
+  // One unit, in one block.
+  const auto expect_exchange = [&](auto args, size_t number, const void* kernel) {
+    using Box = std::remove_pointer_t<std::remove_reference_t<decltype(args.boxes[0])>>;
+    args.units = args.per_block = args.room = args.stretch = 1;
+    for (int r = 0; r < 3; ++r) args.boxes[r] = site.mailbox<Box>(r, number);
+    expect(args, kernel, "send its part");
+  };
+  constexpr DType kType = DType::kF32;
+  constexpr ReduceOp kOp = ReduceOp::kSum;
+  expect_exchange(gpu::packets::Args{}, 0, gpu::packets::kernel(kType, kOp, 3));
+  expect_exchange(gpu::lines::Args{}, 1, gpu::lines::kernel(kType, kOp, 3));
+  expect_exchange(gpu::packets2::Args{}, 2, gpu::packets2::kernel(kType, kOp, 3));
+  expect_exchange(gpu::one_shot::Args{}, 3, gpu::one_shot::kernel(kType, kOp, 3));
+  expect(gpu::direct::Args{}, gpu::two_shot::kernel(kType, kOp, 3), "begin");
 }
 
 // A rank whose stream is held up on the device: kernels on other devices run already and meet their

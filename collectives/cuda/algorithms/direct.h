@@ -20,7 +20,7 @@ struct BarrierArgs {
 };
 
 // Calls run_piece(args, bytes) with in, out, root and average set, for one piece after the other.
-// Between two pieces that are staged the kernels of all ranks must have met at their end.
+// Between two pieces that are staged all ranks must have met at the end of their kernels.
 // For kinds whose input and output are equally large.
 template <class RunPiece>
 void for_each_piece(Site& site, const Unit& unit, const RunPiece& run_piece) {
