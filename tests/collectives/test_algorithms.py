@@ -204,8 +204,8 @@ def test_kinds_take_turns_behind_a_slow_rank(devices: list[str], algorithm: str)
 @pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in ("auto", "copy_engine")])
 @pytest.mark.parametrize("devices", [MESHES[0], MESHES[2], MESHES[4]])
 def test_a_kernel_that_waits_in_vain_gives_up(devices: list[str], algorithm: str) -> None:
-    """The last rank's stream is busy for longer than the kernels of other GPUs wait, or the host does
-    for ranks of the same one."""
+    """The last rank's stream is busy for longer than kernels of other GPUs wait, and than the host
+    waits on behalf of ranks of its own."""
     mesh = fabric.mesh(devices)
     comm = collectives.Communicator(mesh, algorithm=algorithm, timeout=0.1)
     inputs = inputs_of(len(devices), 300_007, torch.float32)
