@@ -65,6 +65,12 @@ std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_gr
                                         const Tensor& sum, const Tensor& weight, const Tensor& bias,
                                         const Tensor& mean, const Tensor& rstd,
                                         std::array<bool, 4> needs);
+// The same where the input was dropped from first; begun is dropout's.
+std::array<Tensor, 4> dropout_add_norm_backward(const Tensor& grad, const Tensor& sum_grad,
+                                                const Tensor& sum, const Tensor& weight,
+                                                const Tensor& bias, const Tensor& mean,
+                                                const Tensor& rstd, const Tensor& begun, double p,
+                                                std::array<bool, 4> needs);
 // gradient is that of the logits for a gradient 1 of the loss; it becomes the result if the graph
 // is not kept.
 Tensor cross_entropy_gradient(const Tensor& grad, const Tensor& gradient);

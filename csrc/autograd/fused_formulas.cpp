@@ -69,6 +69,16 @@ std::array<Tensor, 4> add_norm_backward(const Tensor& grad, const Tensor& sum_gr
   return {dx, dx, dweight, dbias};
 }
 
+std::array<Tensor, 4> dropout_add_norm_backward(const Tensor& grad, const Tensor& sum_grad,
+                                                const Tensor& sum, const Tensor& weight,
+                                                const Tensor& bias, const Tensor& mean,
+                                                const Tensor& rstd, const Tensor& begun, double p,
+                                                std::array<bool, 4> needs) {
+  auto [dsum, same, dweight, dbias] =
+      add_norm_backward(grad, sum_grad, sum, weight, bias, mean, rstd, needs);
+  return {needs[0] ? raw::dropout_again(dsum, begun, p) : Tensor(), dsum, dweight, dbias};
+}
+
 Tensor cross_entropy_gradient(const Tensor& grad, const Tensor& gradient) {
   VT_CHECK(!grad_enabled(), kNotImplemented,
            "cross_entropy: the second derivative is not implemented; call backward without "

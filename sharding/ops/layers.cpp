@@ -70,11 +70,12 @@ FabricTensor linear_gelu(const FabricTensor& input, const FabricTensor& weight,
   });
 }
 
-std::tuple<FabricTensor, FabricTensor> add_layer_norm(const FabricTensor& input,
-                                                      const FabricTensor& residual,
-                                                      const Dims& normalized_shape,
-                                                      const FabricTensor& weight,
-                                                      const FabricTensor& bias, double eps) {
+std::tuple<FabricTensor, FabricTensor> add_layer_norm(
+    const FabricTensor& input, const FabricTensor& residual, const Dims& normalized_shape,
+    const FabricTensor& weight, const FabricTensor& bias, double eps, double dropout_p) {
+  if (dropout_p != 0)
+    return add_layer_norm(dropout(input, dropout_p, true), residual, normalized_shape, weight, bias,
+                          eps, 0);
   const FabricTensor* const all[] = {&input, &residual, &weight, &bias};
   const Inputs in{"add_layer_norm", all};
   const FabricTensor* const cut[] = {residual.placement().is_shard() ? &residual : &input};
@@ -84,7 +85,7 @@ std::tuple<FabricTensor, FabricTensor> add_layer_norm(const FabricTensor& input,
       bias_at(in, plan, 3);
   return run(in.group(), plan.output, [&](int rank) {
     return vt::add_layer_norm(input_at[rank], residual_at[rank], normalized_shape, weight_at[rank],
-                              bias_at[rank], eps);
+                              bias_at[rank], eps, 0);
   });
 }
 
@@ -92,7 +93,10 @@ std::tuple<FabricTensor, FabricTensor> add_rms_norm(const FabricTensor& input,
                                                     const FabricTensor& residual,
                                                     const Dims& normalized_shape,
                                                     const FabricTensor& weight,
-                                                    std::optional<double> eps) {
+                                                    std::optional<double> eps, double dropout_p) {
+  if (dropout_p != 0)
+    return add_rms_norm(dropout(input, dropout_p, true), residual, normalized_shape, weight, eps,
+                        0);
   const FabricTensor* const all[] = {&input, &residual, &weight};
   const Inputs in{"add_rms_norm", all};
   const FabricTensor* const cut[] = {residual.placement().is_shard() ? &residual : &input};
@@ -101,7 +105,7 @@ std::tuple<FabricTensor, FabricTensor> add_rms_norm(const FabricTensor& input,
   const Brought input_at(in, plan, 0), residual_at(in, plan, 1), weight_at(in, plan, 2);
   return run(in.group(), plan.output, [&](int rank) {
     return vt::add_rms_norm(input_at[rank], residual_at[rank], normalized_shape, weight_at[rank],
-                            eps);
+                            eps, 0);
   });
 }
 

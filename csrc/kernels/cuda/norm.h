@@ -14,6 +14,15 @@ struct NormForward {
   C eps;
 };
 
+// What is dropped of x before the residual is added: elements whose uniform number is below p. As
+// kernels/cuda/dropout.cu does it, from the same numbers.
+struct NormDropout {
+  uint64_t* begun;  // seed and offset, noted here; null where nothing is dropped
+  float p;
+  double scale;
+  PhiloxState state;
+};
+
 // With xhat = (x - mean) rstd and g = grad * weight: dx = rstd (g - mean(g) - xhat mean(g xhat)),
 // dweight = sum over rows of grad * xhat, dbias = sum over rows of grad.
 template <class T>

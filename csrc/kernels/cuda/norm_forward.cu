@@ -1,7 +1,8 @@
-// Layer norm and RMS norm, with the sum of a residual before it.
+// Layer norm and RMS norm, with the sum of a residual before it, and dropout before that.
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/random.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -30,6 +31,45 @@ __device__ __forceinline__ void add_pack(Pack<T, V>& x, const Pack<T, V>& residu
   for (int j = 0; j < V; ++j) x.v[j] = convert<T>(convert<C>(x.v[j]) + convert<C>(residual.v[j]));
 }
 
+// The elements of a pack that are kept, times the scale. `at` is the first one's position in x, a
+// multiple of V.
+template <class T, int V>
+__device__ __forceinline__ void drop_pack(Pack<T, V>& x, int64_t at, const NormDropout& drop,
+                                          const PhiloxStart& start) {
+  using C = compute_t<T>;
+  constexpr int kCounters = V < 4 ? 1 : V / 4;
+  const auto counter = start.offset + static_cast<uint64_t>(at) / 4;
+  uint32_t words[kCounters * 4];
+#pragma unroll
+  for (int c = 0; c < kCounters; ++c) {
+    const Philox4 drawn = philox(start.seed, counter + static_cast<uint64_t>(c));
+#pragma unroll
+    for (int j = 0; j < 4; ++j) words[4 * c + j] = drawn.v[j];
+  }
+  const int first = V < 4 ? static_cast<int>(at % 4) : 0;
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    uint32_t word = words[j];
+    if constexpr (V < 4) {  // a register cannot be indexed by what is known at run time only
+#pragma unroll
+      for (int k = 1; k < 4; ++k)
+        if (first + j == k) word = words[k];
+      if (first + j == 0) word = words[0];
+    }
+    x.v[j] = convert<T>(
+        uniform_float(word) >= drop.p ? convert<C>(x.v[j]) * static_cast<C>(drop.scale) : C(0));
+  }
+}
+// Where the random numbers of a kernel begin; the first thread notes it.
+__device__ __forceinline__ PhiloxStart begin_numbers(const NormDropout& drop) {
+  const PhiloxStart start = drop.state.start();
+  if (blockIdx.x == 0 && threadIdx.x == 0) {
+    drop.begun[0] = start.seed;
+    drop.begun[1] = start.offset;
+  }
+  return start;
+}
+
 template <class T>
 __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_t row,
                                                  compute_t<T> mean, compute_t<T> rstd) {
@@ -38,8 +78,9 @@ __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_
 }
 
 // kWidth threads a row, each with kPacks packs of it.
-template <class T, int kWidth, int kPacks>
-__global__ void __launch_bounds__(held_block(kWidth)) norm_kernel(NormForward<T> a) {
+template <class T, int kWidth, int kPacks, bool kDrop>
+__global__ void __launch_bounds__(held_block(kWidth))
+    norm_kernel(NormForward<T> a, NormDropout drop) {
   await_earlier();
   using C = compute_t<T>;
   constexpr int V = 16 / sizeof(T);
@@ -52,6 +93,10 @@ __global__ void __launch_bounds__(held_block(kWidth)) norm_kernel(NormForward<T>
   if (a.residual) {
     RegisterRow<T, kWidth, kPacks> residual;
     residual.load(a.residual + at, n, lane);
+    if constexpr (kDrop) {
+      const PhiloxStart start = begin_numbers(drop);
+      x.each(n, lane, [&](int i, auto& pack, int) { drop_pack(pack, at + i, drop, start); });
+    }
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
     x.store(a.sum + at, n, lane);
   }
@@ -78,8 +123,8 @@ __global__ void __launch_bounds__(held_block(kWidth)) norm_kernel(NormForward<T>
 }
 
 // Rows of any length and alignment: three walks, of which the later ones find the row in the cache.
-template <class T, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a) {
+template <class T, int kWidth, int V, bool kDrop>
+__global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a, NormDropout drop) {
   await_earlier();
   using C = compute_t<T>;
   const int64_t row = row_of_group<kWidth>();
@@ -92,8 +137,11 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a) {
       f(i, *reinterpret_cast<const Pack<T, V>*>(x + i));
   };
   if (a.residual) {
+    PhiloxStart start{};
+    if constexpr (kDrop) start = begin_numbers(drop);
     for (int64_t i = lane * V; i < a.n; i += kWidth * V) {
       auto pack = *reinterpret_cast<const Pack<T, V>*>(a.x + at + i);
+      if constexpr (kDrop) drop_pack(pack, at + i, drop, start);
       add_pack<C>(pack, *reinterpret_cast<const Pack<T, V>*>(a.residual + at + i));
       *reinterpret_cast<Pack<T, V>*>(a.sum + at + i) = pack;  // the same thread reads it again
     }
@@ -120,22 +168,21 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a) {
   each([&](int64_t i, const auto& pack) { normalise<C>(a, at, i, pack, mean, rstd); });
 }
 
-template <class T>
-bool in_registers(const Queue& queue, const NormForward<T>& a) {
+template <bool kDrop, class T>
+bool in_registers(const Queue& queue, const NormForward<T>& a, const NormDropout& drop) {
   return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<32, 4>,
                           RowShape<32, 8>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
                           RowShape<1024, 4>>(a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
     constexpr int block = held_block(Shape::width);
-    queue.launch_early(&norm_kernel<T, Shape::width, Shape::packs>,
-                       ceil_div(a.rows, block / Shape::width), block, a);
+    queue.launch_early(&norm_kernel<T, Shape::width, Shape::packs, kDrop>,
+                       ceil_div(a.rows, block / Shape::width), block, a, drop);
   });
 }
 
-}  // namespace
-
-void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
-          const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
-          double eps) {
+template <bool kDrop>
+void run(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
+         const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+         double eps, const NormDropout& drop) {
   if (x.numel() == 0) return;
   const char* op = mean.defined() ? "layer_norm" : "rms_norm";
   const Queue queue(op, x.device());
@@ -153,11 +200,28 @@ void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor
                            x.sizes()[1],
                            static_cast<C>(eps)};
     const auto tensors = {&out, &sum, &x, &residual, &weight, &bias};
-    if (rows_are_packed<T>(a.n, tensors) && in_registers(queue, a)) return;
+    if (rows_are_packed<T>(a.n, tensors) && in_registers<kDrop>(queue, a, drop)) return;
     for_row_shape<T>(a.n, tensors, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch_early(&norm_walk_kernel<T, kWidth, V>, row_blocks<kWidth>(a.rows), kThreads, a);
+      queue.launch_early(&norm_walk_kernel<T, kWidth, V, kDrop>, row_blocks<kWidth>(a.rows),
+                         kThreads, a, drop);
     });
   });
+}
+
+}  // namespace
+
+void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
+          const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+          double eps) {
+  run<false>(out, sum, mean, rstd, x, residual, weight, bias, eps,
+             {nullptr, 0, 0, PhiloxState(uint64_t{0}, uint64_t{0})});
+}
+
+void dropout_norm(const Tensor& out, const Tensor& sum, const Tensor& begun, const Tensor& mean,
+                  const Tensor& rstd, const Tensor& x, const Tensor& residual, const Tensor& weight,
+                  const Tensor& bias, double eps, double p, PhiloxState state) {
+  run<true>(out, sum, mean, rstd, x, residual, weight, bias, eps,
+            {begun.data<uint64_t>(), static_cast<float>(p), 1 / (1 - p), state});
 }
 
 }  // namespace vt::cuda

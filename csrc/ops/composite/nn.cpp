@@ -160,19 +160,30 @@ Tensor rms_norm(const Tensor& input, const Dims& shape, const Tensor& weight,
                        epsilon_of(input, eps));
 }
 
+static std::tuple<Tensor, Tensor> dropped_norm(const char* op, const Tensor& input,
+                                               const Tensor& residual, const Tensor& weight,
+                                               const Tensor& bias, int64_t n, double eps,
+                                               bool centred, double p) {
+  VT_CHECK(p >= 0 && p <= 1, kValue, op, ": dropout_p has to be between 0 and 1, but got ", p);
+  if (p > 0 && p < 1)
+    return dropout_add_norm_rows(input, residual, weight, bias, n, eps, centred, p);
+  return add_norm_rows(p == 0 ? input : mul(input, Scalar(0)), residual, weight, bias, n, eps,
+                       centred);
+}
+
 std::tuple<Tensor, Tensor> add_layer_norm(const Tensor& input, const Tensor& residual,
                                           const Dims& shape, const Tensor& weight,
-                                          const Tensor& bias, double eps) {
-  return add_norm_rows(input, residual, weight, bias,
-                       trailing_elements("add_layer_norm", input, shape), eps, true);
+                                          const Tensor& bias, double eps, double dropout_p) {
+  return dropped_norm("add_layer_norm", input, residual, weight, bias,
+                      trailing_elements("add_layer_norm", input, shape), eps, true, dropout_p);
 }
 
 std::tuple<Tensor, Tensor> add_rms_norm(const Tensor& input, const Tensor& residual,
                                         const Dims& shape, const Tensor& weight,
-                                        std::optional<double> eps) {
-  return add_norm_rows(input, residual, weight, Tensor(),
-                       trailing_elements("add_rms_norm", input, shape), epsilon_of(input, eps),
-                       false);
+                                        std::optional<double> eps, double dropout_p) {
+  return dropped_norm("add_rms_norm", input, residual, weight, Tensor(),
+                      trailing_elements("add_rms_norm", input, shape), epsilon_of(input, eps),
+                      false, dropout_p);
 }
 
 Tensor embedding(const Tensor& input, const Tensor& weight) {

@@ -1,4 +1,5 @@
 // Layer norm and RMS norm below autograd, alone and behind a residual sum, and their gradients.
+#include "device/generator.h"
 #include "ops/raw/dense.h"
 
 namespace vt::raw {
@@ -18,12 +19,25 @@ Tensor rows(const Tensor& t, int64_t n) {
 }
 Tensor flat(const Tensor& t) { return t.defined() ? raw::view(dense(t), Dims{t.numel()}) : t; }
 
+void check_residual(const char* op, const Tensor& input, const Tensor& residual) {
+  check_same_device(op, input, residual);
+  VT_CHECK(residual.sizes() == input.sizes() && residual.dtype() == input.dtype(), kRuntime, op,
+           ": expected input and residual of one shape and dtype, got ", input, " and ", residual);
+}
+
+// What is dropped of the input first; where the random numbers began is noted in `begun`.
+struct Dropped {
+  Tensor begun;
+  double p;
+};
+
 struct Normed {
   Tensor out, sum, mean, rstd;
 };
 
 Normed normed(const char* op, const Tensor& input, const Tensor& residual, const Tensor& weight,
-              const Tensor& bias, int64_t n, double eps, bool centred) {
+              const Tensor& bias, int64_t n, double eps, bool centred,
+              const Dropped* dropped = nullptr) {
   check_float(op, input);
   check_affine(op, input, weight, n);
   check_affine(op, input, bias, n);
@@ -32,7 +46,12 @@ Normed normed(const char* op, const Tensor& input, const Tensor& residual, const
   Normed result{empty_like(x), residual.defined() ? empty_like(x) : Tensor(),
                 centred ? empty(statistics, statistics_type(x), x.device()) : Tensor(),
                 empty(statistics, statistics_type(x), x.device())};
-  if (x.numel() > 0)
+  if (x.numel() > 0 && dropped)
+    kernels(x.device())
+        .dropout_norm(rows(result.out, n), rows(result.sum, n), dropped->begun, result.mean,
+                      result.rstd, rows(x, n), rows(residual, n), flat(weight), flat(bias), eps,
+                      dropped->p, reserve_random(x.device(), (x.numel() + 3) / 4));
+  else if (x.numel() > 0)
     kernels(x.device())
         .norm(rows(result.out, n), rows(result.sum, n), result.mean, result.rstd, rows(x, n),
               rows(residual, n), flat(weight), flat(bias), eps);
@@ -58,11 +77,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> add_norm_rows(const Tensor& input,
                                                          const Tensor& weight, const Tensor& bias,
                                                          int64_t n, double eps, bool centred) {
   const char* op = centred ? "add_layer_norm" : "add_rms_norm";
-  check_same_device(op, input, residual);
-  VT_CHECK(residual.sizes() == input.sizes() && residual.dtype() == input.dtype(), kRuntime, op,
-           ": expected input and residual of one shape and dtype, got ", input, " and ", residual);
+  check_residual(op, input, residual);
   Normed r = normed(op, input, residual, weight, bias, n, eps, centred);
   return {std::move(r.out), std::move(r.sum), std::move(r.mean), std::move(r.rstd)};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> dropout_add_norm_rows(
+    const Tensor& input, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+    int64_t n, double eps, bool centred, double p) {
+  const char* op = centred ? "add_layer_norm" : "add_rms_norm";
+  check_residual(op, input, residual);
+  const Tensor begun = empty(Dims{2}, DType::kI64, input.device());
+  const Dropped dropped{begun, p};
+  Normed r = normed(op, input, residual, weight, bias, n, eps, centred, &dropped);
+  return {std::move(r.out), std::move(r.sum), std::move(r.mean), std::move(r.rstd), begun};
 }
 
 Tensor norm_rows_backward(const Tensor& grad_output, const Tensor& extra, const Tensor& input,

@@ -171,6 +171,13 @@ void norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor
   });
 }
 
+void dropout_norm(const Tensor& out, const Tensor& sum, const Tensor& begun, const Tensor& mean,
+                  const Tensor& rstd, const Tensor& x, const Tensor& residual, const Tensor& weight,
+                  const Tensor& bias, double eps, double p, PhiloxState state) {
+  dropout(sum, begun, x, p, state);  // each element is read before its sum is written
+  norm(out, sum, mean, rstd, sum, residual, weight, bias, eps);
+}
+
 void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
                    const Tensor& dx_sum, const Tensor& grad, const Tensor& extra, const Tensor& x,
                    const Tensor& mean, const Tensor& rstd, const Tensor& weight) {
