@@ -31,11 +31,18 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
     Tensor& incoming = grads[0];
     if (borrower_ != nullptr && same_memory(incoming, place_)) {  // see gradient_place.h
       // Another pass may have come to an end meanwhile.
-      if (grad_.defined()) raw::add_(place_, grad_, 1);
-      grad_ = place_;
+      if (adds_) {
+        take_aside();
+      } else {
+        if (grad_.defined()) raw::add_(place_, grad_, 1);
+        grad_ = place_;
+      }
       borrower_ = nullptr;
     } else if (place_.defined()) {
-      if (grad_.defined()) {
+      if (borrower_ != nullptr && adds_) {  // another thread writes there
+        if (aside_.defined()) raw::add_(aside_, incoming, 1);
+        else aside_ = raw::clone(incoming);
+      } else if (grad_.defined()) {
         raw::add_(grad_, incoming, 1);
       } else if (borrower_ != nullptr) {
         grad_ = raw::clone(incoming);
@@ -57,9 +64,17 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
   if (post_hook_) post_hook_();
 }
 
-Tensor AccumulateGrad::lend_place(const void* borrower) {
+void AccumulateGrad::take_aside() {
+  if (aside_.defined()) raw::add_(place_, std::exchange(aside_, Tensor()), 1);
+  adds_ = false;
+}
+
+Tensor AccumulateGrad::lend_place(const void* borrower, bool* adds) {
   std::lock_guard lock(mutex_);
-  if (grad_.defined() || !place_.defined() || borrower_ != nullptr) return {};
+  if (!place_.defined() || borrower_ != nullptr) return {};
+  if (grad_.defined() && (adds == nullptr || !same_memory(grad_, place_))) return {};
+  adds_ = grad_.defined();
+  if (adds) *adds = adds_;
   borrower_ = borrower;
   place_.bump_version();  // before it is written: whoever saved what lay there is told
   return place_;
@@ -67,7 +82,9 @@ Tensor AccumulateGrad::lend_place(const void* borrower) {
 
 void AccumulateGrad::return_place(const void* borrower) {
   std::lock_guard lock(mutex_);
-  if (borrower_ == borrower) borrower_ = nullptr;
+  if (borrower_ != borrower) return;
+  borrower_ = nullptr;
+  if (adds_) take_aside();
 }
 
 Tensor AccumulateGrad::grad() const {

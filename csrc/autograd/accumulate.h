@@ -16,7 +16,7 @@ class AccumulateGrad final : public Node {
   const char* name() const override { return "AccumulateGrad"; }
   void apply(std::span<Tensor> grads, std::span<Tensor> out) override;
   void release_saved() override {}
-  Tensor lend_place(const void* borrower) override;
+  Tensor lend_place(const void* borrower, bool* adds) override;
   void return_place(const void* borrower) override;
 
   Tensor grad() const;
@@ -35,12 +35,16 @@ class AccumulateGrad final : public Node {
   DType dtype() const { return dtype_; }
 
  private:
+  void take_aside();
+
   Dims sizes_;
   DType dtype_;
   mutable std::mutex mutex_;
   Tensor grad_;                     // undefined: none yet
   Tensor place_;                    // see bind
   const void* borrower_ = nullptr;  // the pass that writes into place_
+  bool adds_ = false;               // it adds there to grad_, which lies there
+  Tensor aside_;                    // what other passes bring meanwhile
   std::function<void()> post_hook_;
 };
 

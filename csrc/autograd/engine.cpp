@@ -284,7 +284,7 @@ class GraphTask {
   class Places final : public PlaceSource {
    public:
     Places(GraphTask& task, NodeState& state) : task_(task), state_(state) {}
-    Tensor place_of(int e) override {
+    Tensor place_of(int e, bool* adds) override {
       const Edge& edge = state_.node->edge(e);
       if (!edge.node || edge.node->has_hooks()) return {};
       NodeState* next = task_.table_.find(edge.node.get());
@@ -292,7 +292,7 @@ class GraphTask {
         std::lock_guard lock(task_.stripe(next));
         if (next->waiting_for != 1 || next->grads[edge.slot].defined()) return {};
       }
-      Tensor place = edge.node->lend_place(&task_);
+      Tensor place = edge.node->lend_place(&task_, adds);
       if (place.defined()) {
         std::lock_guard lock(task_.done_mutex_);
         task_.borrowed_from_.push_back(edge.node.get());

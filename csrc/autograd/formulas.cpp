@@ -283,9 +283,10 @@ std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, c
     if (needs[2]) out[2] = unbroadcast(rows, bias);
     return out;
   }
-  if (needs[1]) out[1] = gradient_output(1, weight.sizes(), grad.dtype(), grad.device());
+  bool adds = false;
+  if (needs[1]) out[1] = gradient_output(1, weight.sizes(), grad.dtype(), grad.device(), &adds);
   if (needs[2]) out[2] = gradient_output(2, bias.sizes, grad.dtype(), grad.device());
-  raw::linear_parameter_gradients(rows, seen, out[1], out[2]);
+  raw::linear_parameter_gradients(rows, seen, out[1], out[2], adds);
   return out;
 }
 

@@ -7,7 +7,8 @@ namespace vt {
 
 class PlaceSource {
  public:
-  virtual Tensor place_of(int edge) = 0;
+  // With `adds`, also a place that holds a gradient already: *adds then says so.
+  virtual Tensor place_of(int edge, bool* adds) = 0;
 
  protected:
   ~PlaceSource() = default;
@@ -33,14 +34,18 @@ class PlaceScope {
 
 // The memory to write the gradient of edge `edge` of the node that is being applied into: the
 // leaf's bound place where this is the only gradient the leaf gets and no hook looks at it, else
-// new memory. All of it must be written. Below autograd only.
-inline Tensor gradient_output(int edge, const Dims& sizes, DType dtype, Device device) {
+// new memory. All of it must be written. Where the caller has `adds`, and the place holds gradients
+// of earlier passes, *adds becomes true: what is computed has to be added there. Below autograd
+// only.
+inline Tensor gradient_output(int edge, const Dims& sizes, DType dtype, Device device,
+                              bool* adds = nullptr) {
   if (detail::t_places) {
-    const Tensor place = detail::t_places->place_of(edge);
+    const Tensor place = detail::t_places->place_of(edge, adds);
     if (place.defined() && place.is_dense() && place.sizes() == sizes && place.dtype() == dtype &&
         place.device() == device)
       return place;
   }
+  if (adds) *adds = false;
   return empty(sizes, dtype, device);
 }
 

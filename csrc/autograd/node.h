@@ -32,10 +32,12 @@ class Node : public RefCounted<Node> {
   // grads: one for each output of the operation, undefined where none arrived (at least one did).
   // Fills `out`, one for each edge; may leave those undefined that `wants` denies.
   virtual void apply(std::span<Tensor> grads, std::span<Tensor> out) = 0;
-  // Where a first gradient may be written at once; undefined where there is no such memory, or
-  // where it is lent already. It stays lent to the pass `borrower` until it is applied or returned.
-  virtual Tensor lend_place(const void* borrower) {
+  // Where a first gradient may be written at once or, for one who has `adds`, a later one added:
+  // *adds says which. Undefined where there is no such memory, or where it is lent already. It
+  // stays lent to the pass `borrower` until it is applied or returned.
+  virtual Tensor lend_place(const void* borrower, bool* adds) {
     (void)borrower;
+    (void)adds;
     return {};
   }
   virtual void return_place(const void* borrower) { (void)borrower; }

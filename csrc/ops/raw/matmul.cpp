@@ -196,7 +196,7 @@ std::tuple<Tensor, Tensor> linear_gelu_rows(const Tensor& input, const Tensor& w
 }
 
 void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Tensor& dweight,
-                                const Tensor& dbias) {
+                                const Tensor& dbias, bool add) {
   const Kernels& kernel = kernels(grad.device());
   // Products of float32 on a GPU give the sums with them; others do not gain by that.
   const bool with_product = grad.dtype() == DType::kF32 && grad.device().is_cuda() &&
@@ -208,7 +208,7 @@ void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Te
   }
   if (!dweight.defined() || dweight.numel() == 0) return;
   if (grad.numel() == 0) {
-    raw::fill_(dweight, Scalar(0));
+    if (!add) raw::fill_(dweight, Scalar(0));
     return;
   }
   const Tensor g = readable(grad), x = readable(rows);
@@ -222,6 +222,7 @@ void linear_parameter_gradients(const Tensor& grad, const Tensor& rows, const Te
                    .a = {g.data(), stored.column_stride, stored.row_stride, 0},
                    .b = matrix(x, 0),
                    .out = {dweight.data(), dweight.sizes()[1], 1, 0},
+                   .beta = add ? 1.0 : 0.0,
                    .row_sums = with_product ? dbias.data() : nullptr});
 }
 
