@@ -203,6 +203,16 @@ def test_the_command_prints_a_table_and_writes_a_trace(tmp_path: Path, capsys: A
 
 @pytest.mark.cuda
 @pytest.mark.unsanitized("CUPTI and compute-sanitizer cannot watch one process")
+def test_the_command_shows_operations_of_steps_that_are_not_captured(capsys: Any) -> None:
+    options = "--devices cuda:0 --steps 1 --warmup 4 --rows -1"
+    assert main(["profile", "digits", *options.split(), "--eager"]) == 0
+    assert "LinearBackward" in capsys.readouterr().out
+    assert main(["profile", "digits", *options.split()]) == 0
+    assert "LinearBackward" not in capsys.readouterr().out
+
+
+@pytest.mark.cuda
+@pytest.mark.unsanitized("CUPTI and compute-sanitizer cannot watch one process")
 def test_kernels_and_copies_belong_to_operations() -> None:
     host = torch.ones(1 << 20).pin_memory()
     x = torch.ones(1024, 1024, device="cuda", requires_grad=True)

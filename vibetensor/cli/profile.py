@@ -31,6 +31,11 @@ def add_parser(subparsers: Any) -> None:
         )
         one.add_argument("--rows", type=int, default=25, help="rows of the table (default 25)")
         one.add_argument("--shapes", action="store_true", help="a row a list of input shapes")
+        one.add_argument(
+            "--eager",
+            action="store_true",
+            help="do not capture the step: its operations are seen, not only their kernels",
+        )
         one.add_argument("--memory", action="store_true", help="columns of memory")
         one.add_argument("--seed", type=int, default=0)
         module.add_arguments(one)
@@ -56,7 +61,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"{task.summary}; on {train.devices_text(mesh)}, {args.precision}")
     model = DataParallel(task.model, mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr)
-    trainer = Trainer(model, optimizer, task.loss_fn, precision=args.precision, clip=args.clip)
+    trainer = Trainer(
+        model,
+        optimizer,
+        task.loss_fn,
+        precision=args.precision,
+        clip=args.clip,
+        capture=False if args.eager else "auto",
+    )
     batches = itertools.chain.from_iterable(itertools.repeat(task.loader))
     for batch in itertools.islice(batches, args.warmup):
         trainer.step(batch)

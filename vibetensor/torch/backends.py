@@ -53,7 +53,6 @@ class _Matmul:
         elif self.allow_tf32:
             _C.set_float32_products(_FLOAT32)
 
-
     @property
     def gelu_products(self) -> str:
         """Whose kernels multiply 16-bit matrices and apply GELU (tanh form) or its gradient.
