@@ -7,7 +7,7 @@ import re
 import sources
 
 CODE = (".py", ".pyi", ".cpp", ".h", ".cu", ".cuh", ".yaml", ".cmake", ".sh", ".map")
-BINARY = (".png", ".gif", ".npz", ".safetensors")
+BINARY = (".png", ".gif", ".npz", ".safetensors", ".gz")
 
 
 def test_files_stay_under_500_lines() -> None:
