@@ -20,8 +20,10 @@ UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half a unit in the last pl
 # Rows, columns and k that have kernels here; then others: few tiles, lines that are not whole.
 OWN = [
     (5000, 1496, 328), (2049, 2176, 72), (34000, 128, 8), (300, 30000, 264), (17000, 256, 1024),
+    (4300, 1152, 104), (12000, 1520, 136),
 ]  # fmt: skip
 SHAPES = [*OWN, (64, 64, 64), (4097, 1500, 332)]
+TANH = 3e-3  # what the hardware's tanh, good to 11 bits, may be off by, and more
 
 
 @contextmanager
@@ -81,8 +83,7 @@ def inputs(m: int, n: int, k: int, dtype: str) -> list[tuple[torch.Tensor, np.nd
 def test_forward(m: int, n: int, k: int, dtype: str, how: str) -> None:
     (x, x64), (w, w64), (b, b64) = inputs(m, n, k, dtype)
     product = x64 @ w64.T
-    exact = how == "own" and (m, n, k) in OWN  # else by the hardware's tanh, or rounded twice
-    noise = 1e-4 if exact else 3e-3 if n % 8 == 0 else 8 * UNITS[dtype]
+    noise = TANH if n % 8 == 0 else 8 * UNITS[dtype]  # or rounded twice
     with gelu_products(how):
         for bias, added in ((b, b64), (None, 0.0)):
             with torch.no_grad():
@@ -96,7 +97,7 @@ def test_forward(m: int, n: int, k: int, dtype: str, how: str) -> None:
             close(pre, product + added, dtype, 1e-4)
             assert bits(later) == bits(pre)
             assert made.report.rewrites.get("linear_gelu", 0) == int(n % 8 == 0)
-            assert not exact or bits(out) == bits(plain)
+            assert how != "own" or (m, n, k) not in OWN or bits(out) == bits(plain)
 
 
 @pytest.mark.parametrize("how", ["own", "cublaslt"])
@@ -119,10 +120,12 @@ def test_gradient_and_column_sums(m: int, n: int, k: int, dtype: str, how: str) 
     wanted = (grad64 @ w64.T) * slope(pre64)
     size = np.abs(wanted).max()
     exact = how == "own" and (m, n, k) in OWN
-    close(found, wanted, dtype, (2e-5 if exact else 3e-3 + 3 * UNITS[dtype]) * size)
-    # Sums of numbers that were rounded before are off by about the root of their count.
-    noise = 1e-5 * np.abs(wanted).sum(0) if exact else 3e-3 * np.sqrt(m) * size
-    close(sums, wanted.sum(0), dtype, noise)
+    close(found, wanted, dtype, (TANH + (0 if exact else 3 * UNITS[dtype])) * size)
+    # Of numbers that are each off by a little, the sum is by about the root of their count.
+    close(sums, wanted.sum(0), dtype, TANH * np.sqrt(m) * size)
+    # These are not rounded before they are added up, others are.
+    total = numbers(found).sum(0)
+    close(sums, total, dtype, 8 * UNITS[dtype] * np.sqrt(m) * size if exact else 2e-5 * m * size)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -155,7 +158,7 @@ def test_large_and_special_numbers() -> None:
     wanted = gelu(a64[:, 0])
     assert np.isnan(found[len(values) - 1]) and not np.isnan(found[: len(values) - 1]).any()
     np.testing.assert_allclose(
-        found[: len(values) - 1], wanted[: len(values) - 1], rtol=2.0**-8, atol=1e-12
+        found[: len(values) - 1], wanted[: len(values) - 1], rtol=2.0**-8, atol=TANH
     )
 
 

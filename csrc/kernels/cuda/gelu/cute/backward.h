@@ -1,18 +1,18 @@
-// The launch of the kernel with GELU's gradient, for one type.
+// The launch of the kernel with GELU's gradient, for one type and tile.
 #pragma once
 #include "kernels/cuda/gelu/cute/kernel.h"
 
 namespace vt::cuda::gelu {
 
-template <class T>
+template <class T, int kTileColumns>
 void launch_backward(const Queue& queue, const Gemm& g, float* sums) {
   using N = Number<T>;
-  using Kernels = Assembled<N, Backward<N>>;
+  using Kernels = Assembled<N, Tile<kTileColumns>, Backward<N, Tile<kTileColumns>>>;
   auto arguments = arguments_of<N, Kernels>(queue, g);
   arguments.epilogue.ptr_C = static_cast<const N*>(g.aux.data);
   cute::get<0>(arguments.epilogue.dC) = g.aux.row_stride;
   auto& [gradient, columns] = arguments.epilogue.thread;
-  columns.ptr_row = sums;
+  columns = {sums, ceil_div(g.n, kTileColumns) * kTileColumns};
   launch<Kernels>(queue, arguments);
 }
 

@@ -1,13 +1,13 @@
-// The launch of the kernel with GELU, for one type.
+// The launch of the kernel with GELU, for one type and tile.
 #pragma once
 #include "kernels/cuda/gelu/cute/kernel.h"
 
 namespace vt::cuda::gelu {
 
-template <class T>
+template <class T, int kTileColumns>
 void launch_forward(const Queue& queue, const Gemm& g) {
   using N = Number<T>;
-  using Kernels = Assembled<N, Forward<N>>;
+  using Kernels = Assembled<N, Tile<kTileColumns>, Forward<N, Tile<kTileColumns>>>;
   auto arguments = arguments_of<N, Kernels>(queue, g);
   auto& [kept, apply] = arguments.epilogue.thread;
   auto& [sum, store] = kept;

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "kernels/cuda/gelu/cute/column_sums.h"
 #include "kernels/cuda/gelu/cute/formulas.h"
 #include "kernels/cuda/gelu/cute/launch.h"
 
@@ -24,7 +25,11 @@ namespace mainloop = cutlass::gemm::collective;
 template <class T>
 using Number = std::conditional_t<std::is_same_v<T, Half>, cutlass::half_t, cutlass::bfloat16_t>;
 
+template <int kTileColumns>
 using Tile = cute::Shape<cute::Int<kTileRows>, cute::Int<kTileColumns>, cute::_64>;
+// Of a tile: what the epilogue does at once. Beside a wide tile's sums there is no room for more.
+template <class Tile>
+using Part = cute::Shape<cute::_64, cute::Int<cute::size<1>(Tile{}) == kColumns ? 64 : 32>>;
 using Cluster = cute::Shape<cute::_2, cute::_1, cute::_1>;  // two blocks share the tile of b
 using InTurns = cutlass::epilogue::TmaWarpSpecialized;
 using RowMajor = cutlass::layout::RowMajor;
@@ -35,42 +40,36 @@ template <class A, class B>
 using Sum = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::plus, float, float, kNearest>, A, B>;
 
 // gelu(accumulator + bias); what it is applied to is stored on the way.
-template <class N>
+template <class N, class Tile>
 struct Forward {
   using Source = void;
   using OrderOfB = cutlass::layout::ColumnMajor;
-  using Shared =
-      epilogue::detail::EpilogueDescriptor<Tile, epilogue::EpilogueTileAuto, void, N, InTurns>;
+  using Shared = epilogue::detail::EpilogueDescriptor<Tile, Part<Tile>, void, N, InTurns>;
   using Kept = epilogue::detail::AuxStoreDescriptor<Shared, RowMajor, N>;
-  using Store = fusion::Sm90AuxStore<Shared::StagesD, typename Shared::EpilogueTile, N, kNearest,
-                                     typename Kept::Stride, typename Kept::SmemLayoutAtom,
-                                     typename Kept::CopyOpR2S>;
+  using Store =
+      fusion::Sm90AuxStore<Shared::StagesD, Part<Tile>, N, kNearest, typename Kept::Stride,
+                           typename Kept::SmemLayoutAtom, typename Kept::CopyOpR2S>;
   using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
   using Tree = fusion::Sm90EVT<fusion::Sm90Compute<Apply, N, float, kNearest>,
                                fusion::Sm90EVT<Store, Sum<fusion::Sm90AccFetch, Bias>>>;
 };
 
 // accumulator * gelu'(aux), and the sums of a tile's columns.
-template <class N>
+template <class N, class Tile>
 struct Backward {
   using Source = N;
   using OrderOfB = RowMajor;
-  // Elements beyond the matrix are zeros, so sums need not ask where it ends.
-  using Sums =
-      fusion::Sm90RowReduction<cutlass::plus, cutlass::plus, cutlass::plus, 0, Tile, float, float,
-                               kNearest, cute::Stride<cute::_0, cute::_1, cute::_0>, 4,
-                               /*EnableNullptr=*/true, /*FinalReduction=*/false,
-                               /*VisitCheckOOB=*/false>;
   using Tree =
-      fusion::Sm90EVT<Sums, fusion::Sm90EVT<fusion::Sm90Compute<Gradient, float, float, kNearest>,
-                                            fusion::Sm90AccFetch, fusion::Sm90SrcFetch<N>>>;
+      fusion::Sm90EVT<ColumnSums<Tile, Part<Tile>>,
+                      fusion::Sm90EVT<fusion::Sm90Compute<Gradient, float, float, kNearest>,
+                                      fusion::Sm90AccFetch, fusion::Sm90SrcFetch<N>>>;
 };
 
-template <class N, class Way>
+template <class N, class Tile, class Way>
 struct Assembled {
   using Epilogue =
       typename epilogue::CollectiveBuilder<cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp,
-                                           Tile, Cluster, epilogue::EpilogueTileAuto, float, float,
+                                           Tile, Cluster, Part<Tile>, float, float,
                                            typename Way::Source, RowMajor, kLine, N, RowMajor,
                                            kLine, InTurns, typename Way::Tree>::CollectiveOp;
   using Mainloop = typename mainloop::CollectiveBuilder<

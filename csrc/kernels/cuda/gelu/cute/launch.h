@@ -1,19 +1,20 @@
-// The kernels by type. Each is compiled in a file of its own, as each takes a while.
+// The kernels by type and tile. Each is compiled in a file of its own, as each takes a while.
 #pragma once
 #include "kernels/cuda/launch.h"
 
 namespace vt::cuda::gelu {
 
-// A block computes tiles of so many rows and columns.
-inline constexpr int kTileRows = 128, kTileColumns = 128;
+// A tile has so many rows, and one of two numbers of columns.
+inline constexpr int kTileRows = 128, kColumns = 128, kManyColumns = 192;
+inline constexpr int kSumsOfTile = 4;  // rows of sums
 
 // out = gelu(a b + bias), and a b + bias to aux where that is not null.
-template <class T>
+template <class T, int kTileColumns>
 void launch_forward(const Queue& queue, const Gemm& gemm);
 
-// out = a b * gelu'(aux). If sums is not null, sums[i][column] becomes the sum of tile i's rows
-// before they are rounded; there are as many columns as whole tiles have.
-template <class T>
+// out = a b * gelu'(aux). If sums is not null, its kSumsOfTile rows for each tile's rows become
+// sums of columns, of what is not rounded yet. There are as many columns as whole tiles have.
+template <class T, int kTileColumns>
 void launch_backward(const Queue& queue, const Gemm& gemm, float* sums);
 
 }  // namespace vt::cuda::gelu

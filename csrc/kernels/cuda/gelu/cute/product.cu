@@ -10,19 +10,19 @@ namespace {
 
 using namespace gelu;
 
-constexpr int kColumns = 32, kLanes = 16;  // a block that adds up tiles
+constexpr int kAcross = 32, kLanes = 32;  // a block that adds up tiles
 
-// out[column] = the sum of all tiles' sums, in their order within a lane, then lane by lane.
+// out[column] = the sum of `count` rows of sums: a lane's in their order, then lane by lane.
 template <class T>
-__global__ void __launch_bounds__(kColumns* kLanes)
-    add_tiles_kernel(T* out, const float* sums, int64_t tiles, int64_t width, int64_t n) {
+__global__ void __launch_bounds__(kAcross* kLanes)
+    add_tiles_kernel(T* out, const float* sums, int64_t count, int64_t width, int64_t n) {
   await_earlier();
-  __shared__ float parts[kLanes][kColumns];
-  const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  __shared__ float parts[kLanes][kAcross];
+  const int64_t column = int64_t{blockIdx.x} * kAcross + threadIdx.x;
   float sum = 0;
-#pragma unroll 4
-  for (int64_t tile = threadIdx.y; tile < tiles; tile += kLanes)
-    sum += sums[tile * width + column];  // width is a multiple of kColumns
+#pragma unroll 8
+  for (int64_t row = threadIdx.y; row < count; row += kLanes)
+    sum += sums[row * width + column];  // width is a multiple of kAcross
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y != 0 || column >= n) return;
@@ -51,21 +51,35 @@ bool takes_operands(const Gemm& g) {
   return !g.bias && g.b.column_stride == 1 && is_lines(g.b.data, g.b.row_stride, g.n);
 }
 
-// Enough tiles to keep the GPU busy: below that the choice of smaller ones counts for more.
-bool pays(const Gemm& g, int multiprocessors) {
-  return ceil_div(g.m, kTileRows) * ceil_div(g.n, kTileColumns) >= 2 * multiprocessors;
+int64_t tiles_of(const Gemm& g, int columns) {
+  return ceil_div(g.m, kTileRows) * ceil_div(g.n, columns);
 }
 
-template <class T>
+// Rules from times on an H200 (benchmarks/kernels/gelu_products.py). Few tiles are better off with
+// cuBLASLt's smaller ones, unless sums of columns would then be a kernel of their own.
+bool pays(const Gemm& g, int multiprocessors) {
+  const int64_t tiles = tiles_of(g, kColumns);
+  if (g.epilogue == GemmEpilogue::kGelu) return tiles >= 2 * multiprocessors;
+  return tiles >= (g.column_sums ? multiprocessors / 2 : multiprocessors);
+}
+
+// Wide tiles read less, but must fit.
+bool is_wide(const Gemm& g, int multiprocessors) {
+  const int64_t columns = ceil_div(g.n, kManyColumns) * kManyColumns;
+  return columns == g.n ||
+         (columns * 20 <= g.n * 21 && tiles_of(g, kManyColumns) >= 4 * multiprocessors);
+}
+
+template <class T, int kTileColumns>
 void run(const Queue& queue, const Gemm& g) {
-  if (g.epilogue == GemmEpilogue::kGelu) return launch_forward<T>(queue, g);
-  const int64_t tiles = ceil_div(g.m, kTileRows);
+  if (g.epilogue == GemmEpilogue::kGelu) return launch_forward<T, kTileColumns>(queue, g);
+  const int64_t count = ceil_div(g.m, kTileRows) * kSumsOfTile;
   const int64_t width = ceil_div(g.n, kTileColumns) * kTileColumns;
-  const Scratch<float> sums(queue, g.column_sums ? tiles * width : 0);
-  launch_backward<T>(queue, g, sums.get());
+  const Scratch<float> sums(queue, g.column_sums ? count * width : 0);
+  launch_backward<T, kTileColumns>(queue, g, sums.get());
   if (!g.column_sums) return;
-  queue.launch_early(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kColumns))),
-                     dim3(kColumns, kLanes), static_cast<T*>(g.column_sums), sums.get(), tiles,
+  queue.launch_early(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kAcross))),
+                     dim3(kAcross, kLanes), static_cast<T*>(g.column_sums), sums.get(), count,
                      width, g.n);
 }
 
@@ -77,8 +91,9 @@ bool gelu_product(const Gemm& g) {
     return false;
   const Queue queue("matmul", g.device);
   if (!has_wgmma(queue.index()) || !pays(g, queue.multiprocessors())) return false;
-  if (g.dtype == DType::kBF16) run<BFloat16>(queue, g);
-  else run<Half>(queue, g);
+  if (g.dtype == DType::kF16) run<Half, kColumns>(queue, g);
+  else if (is_wide(g, queue.multiprocessors())) run<BFloat16, kManyColumns>(queue, g);
+  else run<BFloat16, kColumns>(queue, g);
   return true;
 }
 
