@@ -2,7 +2,9 @@
 #include "collectives/cuda/device_streams.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <mutex>
 #include <utility>
 
 #include "base/error.h"
@@ -16,6 +18,20 @@ namespace {
 const cuda::Event& event_of(void* mark) { return *static_cast<cuda::Event*>(mark); }
 
 Stream current(Device device) { return {device, cuda::current_stream(device.index)}; }
+
+// The last unit on a GPU of those that span several. Note [Communicators take turns]
+struct Turn {
+  const DeviceStreams* owner = nullptr;
+  const cuda::Event* end = nullptr;
+};
+struct Turns {
+  std::mutex mutex;
+  std::array<Turn, kMaxDevices> last;
+};
+Turns& turns() {
+  static auto* const all = new Turns;  // communicators may outlive what is static
+  return *all;
+}
 
 class DeviceEvents final : public Completion {
  public:
@@ -60,6 +76,11 @@ DeviceStreams::~DeviceStreams() {
     cuda::DeviceGuard guard(stream.device.index);
     (void)cudaStreamSynchronize(cuda::handle_of(stream));
     cuda::destroy_stream(stream);
+  }
+  {
+    std::lock_guard lock(turns().mutex);
+    for (Turn& turn : turns().last)
+      if (turn.owner == this) turn = {};
   }
   for (cuda::Event* event : done_) cuda::destroy_event(event);
 }
@@ -122,6 +143,7 @@ void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& 
   for (size_t d = 0; d < streams_.size(); ++d) {
     adjacent_ &= streams_[d] == ended_on_[d];
     follow(d, streams_[d]);
+    adjacent_ &= !take_turn(d, streams_[d]);
   }
   for (int r = 0; r < unit.ranks() && !unit.in_line; ++r) {
     void* const mark = unit.marks[r];
@@ -133,6 +155,16 @@ void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& 
 
 void DeviceStreams::follow(size_t device, Stream stream) const {
   if (!(stream == ended_on_[device])) cuda::wait_event(stream, *done_[device]);
+}
+
+// Whether the stream waits for a unit of another communicator.
+bool DeviceStreams::take_turn(size_t device, Stream stream) const {
+  if (own_.size() == 1) return false;
+  std::lock_guard lock(turns().mutex);
+  const Turn& turn = turns().last[own_[device].device.index];
+  if (turn.owner == nullptr || turn.owner == this) return false;
+  cuda::wait_event(stream, *turn.end);
+  return true;
 }
 
 void DeviceStreams::begin_together(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
@@ -152,6 +184,9 @@ void DeviceStreams::begin_together(const Unit& unit, const std::shared_ptr<Repla
 void DeviceStreams::record_end(size_t device, Stream stream) {
   ended_on_[device] = stream;
   cuda::record_event(*done_[device], stream);
+  if (own_.size() == 1) return;
+  std::lock_guard lock(turns().mutex);
+  turns().last[stream.device.index] = {this, done_[device]};
 }
 
 void DeviceStreams::end() {
@@ -181,7 +216,11 @@ void DeviceStreams::synchronize() const {
 }
 
 void DeviceStreams::before_replay() {
-  for (size_t d = 0; d < own_.size(); ++d) follow(d, current(own_[d].device));
+  for (size_t d = 0; d < own_.size(); ++d) {
+    const Stream stream = current(own_[d].device);
+    follow(d, stream);
+    take_turn(d, stream);
+  }
 }
 
 void DeviceStreams::after_replay() {

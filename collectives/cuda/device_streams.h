@@ -20,11 +20,18 @@ namespace vt::collectives::gpu {
 // earlier units and work of callers, and neither waits for u or for what came after it. So once all
 // that has ended, u's kernels start on every device. This asks nothing of streams but their order:
 // a GPU has few hardware queues, and where streams share one, work waits for what was put there
-// before it, whatever that is, and that has just been counted in. Kernels of several communicators
-// can be on a device at a time; if they do not fit there together, only their deadlines help.
+// before it, whatever that is, and that has just been counted in.
 //
 // An early kernel (Site::launch_early) comes when all blocks of the one before it run, and takes no
 // room that they need.
+
+// Note [Communicators take turns]
+// Kernels of two communicators may be too large to be on a device together. If each spans several
+// devices, one could start here and the other there, and both would wait for ever. So units that
+// span several devices follow each other on every device, whichever communicators they are of, in
+// the order in which they were queued, which is the same everywhere. Replays count as units. Within
+// one graph only the callers' order counts: there, communicators whose units may run at a time have
+// to fit on a device together.
 
 // Note [Units in line]
 // Where one thread calls for all ranks and its streams are to go on after the unit, the unit runs
@@ -80,6 +87,7 @@ class DeviceStreams {
   void choose_streams(const Unit& unit);
   bool is_captured(const Unit& unit) const;
   void follow(size_t device, Stream stream) const;
+  bool take_turn(size_t device, Stream stream) const;
   void record_end(size_t device, Stream stream);
 
   fabric::Mesh mesh_;
