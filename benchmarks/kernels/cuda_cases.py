@@ -111,6 +111,20 @@ def norms() -> Iterator[Case]:
         yield Case("add_layer_norm", size, dtype, residual, add_layer_norm, 4 * one, 8 * one)
         yield Case("add_rms_norm", size, dtype, residual_rms, add_rms_norm, 4 * one, 8 * one)
 
+        def dropped_norm(m: Any, x: Any, r: Any, w: Any, b: Any) -> Any:
+            fused = _own(m, "add_layer_norm")
+            if fused:
+                return fused(x, r, (x.shape[-1],), w, b, dropout_p=0.1)
+            total = m.nn.functional.dropout(x, 0.1) + r
+            return layer_norm(m, total, w, b), total
+
+        def apart(m: Any, x: Any, r: Any, w: Any, b: Any) -> Any:
+            return add_layer_norm(m, m.nn.functional.dropout(x, 0.1), r, w, b)
+
+        moved = (4 * one, 9 * one)
+        yield Case("dropout_add_layer_norm", size, dtype, residual, dropped_norm, *moved)
+        yield Case("dropout_before_add_layer_norm", size, dtype, residual, apart, *moved)
+
 
 def softmaxes() -> Iterator[Case]:
     """Softmax of rows and of columns, cross-entropy with and without its cast to float."""
