@@ -273,7 +273,7 @@ VT_MATH_FLOAT(log1p, (float x), ::log1pf(x), host::log1p(x))
 VT_MATH_FLOAT(tanh, (float x), ::tanhf(x), host::tanh(x))
 VT_MATH_FLOAT(erf, (float x), ::erff(x), host::erf(x))
 VT_MATH_FLOAT(pow, (float x, float y), ::powf(x, y), host::pow(x, y))
-VT_MATH_FLOAT(sigmoid, (float x), 1.0f / (1.0f + ::expf(-x)), host::sigmoid(x))
+VT_MATH_FLOAT(sigmoid, (float x), __fdividef(1.0f, 1.0f + ::expf(-x)), host::sigmoid(x))
 VT_MATH_FLOAT(rsqrt, (float x), ::rsqrtf(x), 1.0f / ::sqrtf(x))
 #undef VT_MATH_FLOAT
 
@@ -297,16 +297,16 @@ struct Normal {
 // Hastings (1955): one exponential for both, within 4e-7 of the smaller side.
 VT_HD Normal<float> normal(float x) {
 #if defined(__CUDA_ARCH__)
-  const float bell = __expf(-0.5f * x * x);
-  const float t = __fdividef(1.0f, 1.0f + 0.3f * ::fabsf(x));
-  float p = 0.035674848871260496f;
-  p = p * t - 0.15720337580579616f;
-  p = p * t + 0.2063539773499484f;
-  p = p * t - 0.05368404470995404f;
-  p = p * t + 0.12856182047691694f;
-  p = p * t + 0.09991343883134796f;
-  p = p * t + 0.12075396371666464f;
-  p = p * t + 0.11962929838074793f;
+  float bell, t;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(bell) : "f"(-0.5f * kLog2e * (x * x)));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(t) : "f"(::fmaf(0.3f, ::fabsf(x), 1.0f)));
+  float p = ::fmaf(0.035674848871260496f, t, -0.15720337580579616f);
+  p = ::fmaf(p, t, 0.2063539773499484f);
+  p = ::fmaf(p, t, -0.05368404470995404f);
+  p = ::fmaf(p, t, 0.12856182047691694f);
+  p = ::fmaf(p, t, 0.09991343883134796f);
+  p = ::fmaf(p, t, 0.12075396371666464f);
+  p = ::fmaf(p, t, 0.11962929838074793f);
   const float tail = p * t * bell;
   return {x < 0.0f ? tail : 1.0f - tail, bell};
 #else

@@ -116,7 +116,8 @@ struct SiluBackward : Plain {
   }
 };
 
-// Hendrycks and Gimpel, "Gaussian error linear units" (2016): x Phi(x), or its tanh approximation.
+// Hendrycks and Gimpel, "Gaussian error linear units" (2016): x Phi(x), or its tanh approximation,
+// in which (1 + tanh(u)) / 2 is sigmoid(2 u): one exponential, and no loss where tanh is near -1.
 inline constexpr double kInvSqrt2Pi = 0.39894228040143267794;
 inline constexpr double kSqrt2OverPi = 0.79788456080286535588;
 inline constexpr double kGeluCubic = 0.044715;
@@ -127,8 +128,7 @@ struct GeluErf {
 template <class C>
 struct GeluTanh {
   VT_HD C operator()(C a) const {
-    const C inner = C(kSqrt2OverPi) * (a + C(kGeluCubic) * (a * a * a));
-    return C(0.5) * a * (C(1) + math::tanh(inner));
+    return a * math::sigmoid(C(2 * kSqrt2OverPi) * (a + C(kGeluCubic) * (a * a * a)));
   }
 };
 template <class C>
@@ -142,9 +142,9 @@ template <class C>
 struct GeluTanhBackward {
   VT_HD C operator()(C grad, C a) const {
     const C square = a * a;
-    const C t = math::tanh(C(kSqrt2OverPi) * (a + C(kGeluCubic) * (square * a)));
-    const C slope = C(kSqrt2OverPi) * (C(1) + C(3 * kGeluCubic) * square);
-    return grad * (C(0.5) * (C(1) + t) + C(0.5) * a * (C(1) - t * t) * slope);
+    const C s = math::sigmoid(C(2 * kSqrt2OverPi) * (a + C(kGeluCubic) * (square * a)));
+    const C slope = C(2 * kSqrt2OverPi) * (C(1) + C(3 * kGeluCubic) * square);
+    return grad * (s + a * (s * (C(1) - s)) * slope);
   }
 };
 // Loops call `resolve` once to get the formula, where a choice in the loop would keep it from being
@@ -155,7 +155,7 @@ struct Gelu {
   VT_INIT explicit Gelu(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
   VT_HD C operator()(C a) const { return tanh_form ? GeluTanh<C>{}(a) : GeluErf<C>{}(a); }
   template <class Loop>
-  VT_INIT void resolve(Loop&& loop) const {
+  VT_HD void resolve(Loop&& loop) const {
     tanh_form ? loop(GeluTanh<C>{}) : loop(GeluErf<C>{});
   }
 };
@@ -167,7 +167,7 @@ struct GeluBackward {
     return tanh_form ? GeluTanhBackward<C>{}(grad, a) : GeluErfBackward<C>{}(grad, a);
   }
   template <class Loop>
-  VT_INIT void resolve(Loop&& loop) const {
+  VT_HD void resolve(Loop&& loop) const {
     tanh_form ? loop(GeluTanhBackward<C>{}) : loop(GeluErfBackward<C>{});
   }
 };

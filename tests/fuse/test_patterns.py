@@ -123,12 +123,14 @@ def test_norm_backward_sums_its_columns(
         found = values(*work())
     assert made.report.rewrites["norm_backward_sum"] == 1
     assert made.report.rewrites.get("norm_backward_add", 0) == around
-    assert found[0].tobytes() == expected[0].tobytes()
     with fuse.recording():
         assert same(values(*work()), found)
+    unit = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-23
+    # A GPU holds the row in another way then, so its sums may differ in their last bits.
+    largest = np.abs(expected[0]).max()
+    np.testing.assert_allclose(found[0], expected[0], rtol=2 * unit, atol=2.0**-21 * largest)
     # The values are summed before they are rounded: half a unit each, and that of the result.
     exact = found[0].astype(np.float64)
-    unit = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-23
     bound = unit / 2 * (np.abs(exact).sum(0) + np.abs(exact.sum(0))) + rows * 2.0**-23
     assert (np.abs(found[1] - exact.sum(0)) <= bound).all()
     for f, e in zip(found[2:], expected[2:], strict=True):

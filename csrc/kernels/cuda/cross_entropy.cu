@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(held_block(Row::kWidth))
 // Loss and gradient while the row is at hand. dlogits may be logits; grad_step is 0 where one
 // number is the gradient of every row.
 template <class T, class Row>
-__global__ void __launch_bounds__(held_block(Row::kWidth))
+__global__ void __launch_bounds__(held_block(Row::kWidth), held_blocks<Row>())
     cross_entropy_both_kernel(compute_t<T>* loss, T* dlogits, const compute_t<T>* grad,
                               int64_t grad_step, const T* logits, Labels<compute_t<T>> labels) {
   using C = compute_t<T>;

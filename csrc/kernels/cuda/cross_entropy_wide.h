@@ -2,12 +2,9 @@
 //
 // Note [A wide row on the chip]
 // A block holds a row, in registers as far as they go and in shared memory beyond, so that two
-// blocks fit a multiprocessor: one computes while the other waits for memory. Arithmetic would
-// bound the kernel otherwise, the exponentials most of all. So the maximum is found first, two
-// logits an instruction, and each exponential is computed once. For bfloat16 it takes the logit's
-// place as a half, scaled to at most 2^15: that has three more bits than the gradient will have,
-// and a range of 2^-40 below the row's largest probability. The target's own gradient, a difference
-// from 1, is computed from its logit.
+// blocks fit a multiprocessor: one computes while the other waits for memory. The maximum is found
+// first, two logits an instruction, so that the walk which sums exponentials has nothing to
+// correct.
 #pragma once
 #include "kernels/cuda/cross_entropy.h"
 #include "kernels/cuda/held_row.h"
@@ -62,6 +59,12 @@ struct alignas(16) Words {
   uint32_t w[4];
 };
 
+__device__ __forceinline__ float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 // As block_reduce, with one barrier; `parts` belongs to this call.
 template <int kBlock, class Op>
 __device__ __forceinline__ float reduce_once(float value, Op op, float identity, float* parts) {
@@ -81,9 +84,7 @@ __global__ void __launch_bounds__(kBlock, kBlocks)
     cross_entropy_wide_kernel(float* loss, T* dlogits, const float* grad, int64_t grad_step,
                               const T* logits, Labels<float> labels) {
   using P = Pairs<T>;
-  constexpr bool kKept = std::is_same_v<T, BFloat16>;  // do exponentials take the place of logits?
   constexpr int V = 8, kFirst = kHeld * kBlock;
-  constexpr float kScale = kKept ? 15 : 0;
   extern __shared__ __align__(16) char shared[];
   __shared__ float parts[2][kWarp];
   Words* const rest = reinterpret_cast<Words*>(shared);  // from pack kFirst on
@@ -122,50 +123,32 @@ __global__ void __launch_bounds__(kBlock, kBlocks)
       fmaxf(both.x, both.y), [](float a, float b) { return fmaxf(a, b); }, -kInfinity, parts[0]);
 
   float sums[2] = {0, 0};
-  auto power = [](float x) {
-    float result;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-    return result;
-  };
-  auto add = [&](Words& x) {
+  auto add = [&](const Words& x) {
 #pragma unroll
-    for (uint32_t& word : x.w) {
+    for (const uint32_t word : x.w) {
       const float2 pair = P::unpack(word);
-      const float a = power(fmaf(pair.x - max, math::kLog2e, kScale));
-      const float b = power(fmaf(pair.y - max, math::kLog2e, kScale));
-      sums[0] += a;
-      sums[1] += b;
-      if constexpr (kKept) word = Pairs<Half>::pack(a, b);
+      sums[0] += power_of_two((pair.x - max) * math::kLog2e);
+      sums[1] += power_of_two((pair.y - max) * math::kLog2e);
     }
   };
 #pragma unroll
   for (int k = 0; k < kHeld; ++k)
     if (k * kBlock + thread < packs) add(held[k]);
 #pragma unroll 4
-  for (int p = kFirst + thread; p < packs; p += kBlock) {
-    Words x = rest[p - kFirst];
-    add(x);
-    if constexpr (kKept) rest[p - kFirst] = x;
-  }
+  for (int p = kFirst + thread; p < packs; p += kBlock) add(rest[p - kFirst]);
   const float sum = reduce_once<kBlock>(sums[0] + sums[1], AddOp{}, 0.f, parts[1]);
   // Of the logits less their maximum, as everything from here on.
-  const float logsumexp = math::log(sum * (kKept ? 0x1p-15f : 1.f)), centred = target_logit - max;
+  const float logsumexp = math::log(sum), centred = target_logit - max;
   if (thread == 0) loss[number] = target < 0 ? 0.f : labels.loss(logsumexp, centred, 0.f);
 
-  const float scale = grad[number * grad_step], by = scale / sum;
+  const float scale = grad[number * grad_step], shift = -logsumexp * math::kLog2e;
+  auto share = [&](float x) { return power_of_two(fmaf(x - max, math::kLog2e, shift)) * scale; };
   auto store = [&](const Words& x, int p) {
     Words result;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      if constexpr (kKept) {
-        const float2 pair = Pairs<Half>::unpack(x.w[j]);
-        result.w[j] = P::pack(pair.x * by, pair.y * by);
-      } else {
-        const float2 pair = P::unpack(x.w[j]);
-        result.w[j] = P::pack(row_exp<T>((pair.x - max) - logsumexp) * scale,
-                              row_exp<T>((pair.y - max) - logsumexp) * scale);
-      }
-      if (target < 0) result.w[j] = 0;
+      const float2 pair = P::unpack(x.w[j]);
+      result.w[j] = target < 0 ? 0 : P::pack(share(pair.x), share(pair.y));
     }
     to[p] = result;
   };

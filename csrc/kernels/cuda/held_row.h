@@ -160,8 +160,16 @@ inline constexpr int kSharedRowThreads = 512;
 // At least the bytes of shared memory that kernels over held rows declare for their reductions.
 inline constexpr size_t kDeclared = 1024;
 
-// Calls f(RowTag<Row>, bytes of shared memory) with the best holder of rows of n elements.
-template <class T, class F>
+// Blocks that a multiprocessor should hold: a block of 512 threads that takes more than half of the
+// registers has nobody beside it while it waits. (Rows of doubles need them.)
+template <class Row>
+constexpr int held_blocks() {
+  return Row::kWidth == kSharedRowThreads && Row::V > 2 ? 2 : 1;
+}
+
+// Calls f(RowTag<Row>, bytes of shared memory) with the best holder of rows of n elements, for a
+// kernel that holds one row. With kSeveral it holds others too, for which registers are left.
+template <class T, bool kSeveral = false, class F>
 void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   constexpr int V = 16 / sizeof(T);
   const auto bytes = n * static_cast<int64_t>(sizeof(T));
@@ -173,6 +181,11 @@ void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   if (choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
                        RowShape<128, 4>, RowShape<256, 4>>(n / V, in_registers))
     return;
+  if constexpr (!kSeveral) {
+    if (choose_row_shape<RowShape<kSharedRowThreads, 4>, RowShape<kSharedRowThreads, 8>>(
+            n / V, in_registers))
+      return;
+  }
   if (bytes + static_cast<int64_t>(kDeclared) <= queue.shared_limit())
     return f(RowTag<SharedRow<T, kSharedRowThreads>>{}, static_cast<size_t>(bytes));
   visit_walked_row<T>(n, true, walked);

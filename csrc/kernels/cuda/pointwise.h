@@ -77,10 +77,15 @@ template <class Types, int V, size_t... I, class... Packs>
 __device__ __forceinline__ auto apply(const typename Types::F& functor, std::index_sequence<I...>,
                                       const Packs&... packs) {
   Pack<typename Types::Out, V> result;
+  auto loop = [&](const auto& formula) {
 #pragma unroll
-  for (int j = 0; j < V; ++j)
-    result.v[j] = convert<typename Types::Out>(
-        functor(static_cast<typename Types::template Argument<I>>(packs.v[j])...));
+    for (int j = 0; j < V; ++j)
+      result.v[j] = convert<typename Types::Out>(
+          formula(static_cast<typename Types::template Argument<I>>(packs.v[j])...));
+  };
+  // A choice for every element would keep them from being computed side by side.
+  if constexpr (requires { functor.resolve(loop); }) functor.resolve(loop);
+  else loop(functor);
   return result;
 }
 

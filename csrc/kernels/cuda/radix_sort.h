@@ -30,6 +30,11 @@ class RadixSort {
   int now_ = 0;
 };
 
+// The same for many keys, from keys[0] and positions[0]; true: the result is in [1], else in [0].
+template <class K>
+bool sort_many(const Queue& queue, K* (&keys)[2], uint32_t* (&positions)[2], int64_t count,
+               int bits, bool numbered);
+
 // out[i] = in[0] + ... + in[i - 1] for i in [0, count]: out has one element more. out may be in.
 void exclusive_scan(const Queue& queue, uint32_t* out, const uint32_t* in, int64_t count);
 

@@ -23,7 +23,7 @@ struct SoftmaxShape {
 };
 
 template <class T, class Row>
-__global__ void __launch_bounds__(held_block(Row::kWidth))
+__global__ void __launch_bounds__(held_block(Row::kWidth), held_blocks<Row>())
     softmax_rows_kernel(T* out, const T* x, SoftmaxShape shape, compute_t<T> scale, bool log) {
   using C = compute_t<T>;
   constexpr int V = Row::V, kWidth = Row::kWidth;
