@@ -30,6 +30,7 @@ std::string list(const fabric::Mesh& mesh, uint32_t mask) {
 
 constexpr auto kInterruptCheck = std::chrono::milliseconds(100);
 constexpr auto kSpin = std::chrono::milliseconds(50);
+constexpr auto kHold = std::chrono::microseconds(200);  // of it, without giving the core away
 constexpr auto kPoll = std::chrono::microseconds(100);
 std::atomic<void (*)()> g_interrupt_check{nullptr};
 
@@ -304,7 +305,7 @@ void Communicator::await_queue(std::unique_lock<std::mutex>& lock) {
     const auto now = Clock::now();
     if (!started && now - start < kSpin) {  // a wake-up would take longer than short units do
       lock.unlock();
-      std::this_thread::yield();
+      if (now - start > kHold) std::this_thread::yield();  // who takes it may keep it for 4 ms
       lock.lock();
     } else {
       progress_.wait_for(lock, kPoll);
