@@ -80,15 +80,25 @@ __global__ void __launch_bounds__(kScanThreads)
   __shared__ uint32_t warp_sums[kScanThreads / kWarp];
   __shared__ uint32_t tile_sum;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const bool aligned =
+      (reinterpret_cast<uintptr_t>(in) | reinterpret_cast<uintptr_t>(out)) % sizeof(uint4) == 0;
   uint32_t carry = 0;
   for (int64_t tile = 0; tile < count; tile += kScanThreads * kScanItems) {
     const int64_t begin = tile + threadIdx.x * kScanItems;
     uint32_t items[kScanItems], sum = 0;
+    const bool lines = aligned && begin + kScanItems <= count;
+    if (lines) {
 #pragma unroll
-    for (int j = 0; j < kScanItems; ++j) {
-      items[j] = begin + j < count ? in[begin + j] : 0;
-      sum += items[j];
+      for (int j = 0; j < kScanItems; j += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(in + begin + j);
+        items[j] = four.x, items[j + 1] = four.y, items[j + 2] = four.z, items[j + 3] = four.w;
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kScanItems; ++j) items[j] = begin + j < count ? in[begin + j] : 0;
     }
+#pragma unroll
+    for (int j = 0; j < kScanItems; ++j) sum += items[j];
     uint32_t running = sum;  // inclusive over the warp
 #pragma unroll
     for (int d = 1; d < kWarp; d *= 2) {
@@ -111,8 +121,19 @@ __global__ void __launch_bounds__(kScanThreads)
     uint32_t at = carry + running - sum + (warp > 0 ? warp_sums[warp - 1] : 0);
 #pragma unroll
     for (int j = 0; j < kScanItems; ++j) {
-      if (begin + j < count) out[begin + j] = at;
-      at += items[j];
+      const uint32_t next = at + items[j];
+      items[j] = at;
+      at = next;
+    }
+    if (lines) {
+#pragma unroll
+      for (int j = 0; j < kScanItems; j += 4)
+        *reinterpret_cast<uint4*>(out + begin + j) = {items[j], items[j + 1], items[j + 2],
+                                                      items[j + 3]};
+    } else {
+#pragma unroll
+      for (int j = 0; j < kScanItems; ++j)
+        if (begin + j < count) out[begin + j] = items[j];
     }
     carry += tile_sum;
     __syncthreads();
