@@ -10,6 +10,7 @@ from typing import Any
 import torch as reference
 
 import vibetensor.torch as ours
+from vibetensor import _C
 
 _ITEM = {"float32": 4, "bfloat16": 2, "float16": 2, "int64": 8}
 
@@ -166,6 +167,23 @@ def softmaxes() -> Iterator[Case]:
 
         formula = float_cross_entropy if dtype != "float32" and rows * n < 1e9 else None
         yield Case("cross_entropy", size, dtype, labelled, cross_entropy, one, 2 * one, formula)
+
+        # As a fused step does it: eagerly, logits of more than 1 GiB are read twice.
+        def build(m: Any, formula: bool, make: Any = labelled) -> Callable[[], Any]:
+            x, target = make(m)
+            rate = m.ones(target.shape[0], device="cuda")
+
+            def separate() -> Any:
+                loss = m.nn.functional.cross_entropy(x, target, reduction="none")
+                return m.autograd.grad(loss, x, rate.to(loss.dtype))
+
+            def together() -> Any:
+                return _C.ops.cross_entropy_both(x.detach(), target, rate, -100, 0.0, False)
+
+            return together if m is ours else separate
+
+        if n > 8192:
+            yield Case("loss and gradient", size, dtype, lambda m: [], build, 2 * one, build=build)
 
 
 def activations() -> Iterator[Case]:
