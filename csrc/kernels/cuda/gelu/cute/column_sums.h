@@ -88,12 +88,14 @@ struct ColumnSums {
       for (int half = kLanes / 2; half > 0; half /= 2) {
         const bool upper = row & half;
         CUTLASS_PRAGMA_UNROLL
-        for (int group = 0; group < kAll / kLanes; ++group) CUTLASS_PRAGMA_UNROLL
-        for (int i = 0; i < half; ++i) {
-          float& low = sums[group * kLanes + i];
-          const float high = sums[group * kLanes + i + half];
-          const float other = __shfl_xor_sync(0xffffffff, upper ? low : high, half * 4);
-          low = (upper ? high : low) + other;
+        for (int group = 0; group < kAll / kLanes; ++group) {
+          CUTLASS_PRAGMA_UNROLL
+          for (int i = 0; i < half; ++i) {
+            float& low = sums[group * kLanes + i];
+            const float high = sums[group * kLanes + i + half];
+            const float other = __shfl_xor_sync(0xffffffff, upper ? low : high, half * 4);
+            low = (upper ? high : low) + other;
+          }
         }
       }
       const int column = row / 2 * 8 + lane % 4 * 2 + row % 2;
