@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "device/cuda/device.h"
 #include "device/cuda/graph.h"
+#include "device/cuda/unit_lock.h"
 #include "device/deferred.h"
 
 namespace vt::collectives::gpu {
@@ -195,6 +196,7 @@ void DeviceStreams::end() {
 }
 
 void DeviceStreams::join(int rank) const {
+  std::lock_guard lock(cuda::launch_unit_mutex());  // a replay may be recording its end
   const int number = mesh_.device_number(rank);
   const Stream stream = current(mesh_.device(rank));
   if (any_capture() && cuda::capture_id(stream) != 0) units_.join(number, stream);

@@ -85,10 +85,10 @@ class CudaEngine final : public Engine {
   void join(int rank) override { site_.streams().join(rank); }
 
   void check() override {
-    const uint32_t overdue = late_ranks_.overdue();
-    if (VT_LIKELY(!site_.any_fault() && !overdue)) return;
-    fail(ErrorKind::kFabricTimeout,
-         site_.any_fault() ? site_.fault_sentence(late_ranks_.late()) : late_ranks_.sentence(),
+    const std::string sentence =
+        site_.any_fault() ? site_.fault_sentence(late_ranks_.late()) : late_ranks_.sentence();
+    if (VT_LIKELY(sentence.empty())) return;
+    fail(ErrorKind::kFabricTimeout, sentence,
          "; its results are lost, and reset() makes the communicator usable again");
   }
 

@@ -110,7 +110,10 @@ uint32_t LateRanks::late() {
 }
 
 std::string LateRanks::sentence() {
+  if (VT_LIKELY(!any_)) return "";
   std::lock_guard lock(mutex_);
+  look(false);
+  if (!overdue_) return "";
   const Watched& unit = units_.front();
   uint32_t waiting = 0;
   for (const Arrival& arrival : unit.arrivals)

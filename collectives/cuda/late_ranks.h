@@ -35,8 +35,9 @@ class LateRanks {
   uint32_t overdue();
   // Of those that are late now, whether or not it is their time.
   uint32_t late();
-  std::string sentence();  // about overdue()
-  void clear();            // of units that are done, or given up
+  // Who waits for those that are overdue, and how long; "" if none is.
+  std::string sentence();
+  void clear();  // of units that are done, or given up
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -126,7 +126,12 @@ class NcclEngine final : public Engine {
       streams_.begin_together(unit, shared_from_this());  // events are enough
     } else {
       streams_.begin(unit, shared_from_this());
-      if (unit.numel() > 0) queue(unit);
+      try {
+        if (unit.numel() > 0) queue(unit);
+      } catch (...) {
+        streams_.end();  // of what has been launched
+        throw;
+      }
     }
     streams_.end();
   }

@@ -50,7 +50,7 @@ __global__ void play(uint32_t* theirs, const uint32_t* mine, bool begins, uint32
         return;
       }
     }
-    acquire_fence();
+    system_fence();
     if (!begins) release_store(theirs, round);
   }
 }

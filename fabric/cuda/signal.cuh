@@ -27,7 +27,7 @@ __device__ inline uint32_t relaxed_load(const uint32_t* flag) {
   return value;
 }
 
-__device__ inline void acquire_fence() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+__device__ inline void system_fence() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 
 // First thing in a kernel that may be launched while the one before it on its stream still runs:
 // waits until that one has ended and what it wrote can be seen. From then on the next such kernel

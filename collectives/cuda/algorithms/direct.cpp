@@ -24,6 +24,7 @@ void run_broadcast(Site& site, const Unit& unit, const Plan& plan) {
 
 void run_barrier(Site& site, const Unit&, const Plan&) {
   BarrierArgs args{};
+  args.spread = site.spread();
   site.launch_early(barrier_kernel(), 1, 32, &args, args.clique);
 }
 

@@ -49,6 +49,8 @@ __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__
 
 __global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ BarrierArgs args) {
   fabric::follow_previous_kernel();
+  // To an early kernel alone is it promised that it sees what kernels before it wrote.
+  if (args.spread) fabric::system_fence();
   fabric::count_kernel(args.clique);
   const int rank = fabric::own_rank(args.clique);
   uint32_t& passed = args.clique.pads[rank]->barrier_epoch[blockIdx.x].value;

@@ -17,6 +17,7 @@ struct Args {
 
 struct BarrierArgs {
   Clique clique;
+  bool spread;  // over several devices
 };
 
 // Calls run_piece(args, bytes) with in, out, root and average set, for one piece after the other.

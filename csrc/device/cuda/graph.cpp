@@ -201,19 +201,31 @@ void CudaGraph::replay() {
     cuda_backend().count_memory_pool(lane.index(), lane.pool, lane.pool_bytes);
   if (!guests.empty() || lanes_.size() > 1) unit.lock();
   for (const auto& guest : guests) guest->before_replay();
+  const auto note_end = [&] {
+    for (const auto& guest : guests) guest->after_replay();
+    for (Lane& lane : lanes_) lane.replayed_on = current(lane.index());
+    replayed_ = true;
+  };
+  try {
+    launch(first);
+  } catch (...) {
+    note_end();  // of what has been launched
+    throw;
+  }
+  note_end();
+}
+
+void CudaGraph::launch(Stream first) {
   if (form_ == GraphForm::kWhole) {
     for (size_t i = 1; i < lanes_.size(); ++i) order_streams(current(lanes_[i].index()), first);
     VT_CUDA(cudaGraphLaunch(lanes_[0].exec, handle_of(first)));
     for (size_t i = 1; i < lanes_.size(); ++i) order_streams(first, current(lanes_[i].index()));
-  } else {
-    for (const Lane& lane : lanes_) {
-      DeviceGuard own(lane.index());
-      VT_CUDA(cudaGraphLaunch(lane.exec, current_stream(lane.index())));
-    }
+    return;
   }
-  for (const auto& guest : guests) guest->after_replay();
-  for (Lane& lane : lanes_) lane.replayed_on = current(lane.index());
-  replayed_ = true;
+  for (const Lane& lane : lanes_) {
+    DeviceGuard own(lane.index());
+    VT_CUDA(cudaGraphLaunch(lane.exec, current_stream(lane.index())));
+  }
 }
 
 void CudaGraph::reset() {

@@ -42,6 +42,7 @@ class CudaGraph final : public Graph {
   cudaError_t stop() noexcept;
   cudaError_t instantiate(Lane& lane);
   void check_replayable() const;
+  void launch(Stream first);
   void drop() noexcept;
 
   int index_;
