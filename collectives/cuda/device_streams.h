@@ -20,7 +20,10 @@ namespace vt::collectives::gpu {
 // earlier units and work of callers, and neither waits for u or for what came after it. So once all
 // that has ended, u's kernels start on every device. This asks nothing of streams but their order:
 // a GPU has few hardware queues, and where streams share one, work waits for what was put there
-// before it, whatever that is, and that has just been counted in.
+// before it, whatever that is, and that has just been counted in. It does ask for room: work that a
+// kernel elsewhere waits for may still have to start beside this one. So a unit that spans several
+// devices leaves some multiprocessors of each to others, which is enough for work that asks for
+// blocks one by one, and not for a kernel that wants the whole device at once.
 //
 // An early kernel (Site::launch_early) comes when all blocks of the one before it run, and takes no
 // room that they need.

@@ -17,6 +17,7 @@ namespace {
 
 using cuda::DeviceGuard;
 
+constexpr int kLeftProcessors = 4;  // Note [One kernel a device]
 constexpr size_t kPage = 4096;
 constexpr size_t kScratchBytes = 64 << 20;  // of a rank
 constexpr size_t kStageBytes = 32 << 20;    // of a rank
@@ -61,8 +62,9 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
 int Site::most_blocks(int threads, int blocks_per_processor) const {
   if (blocks_per_processor == 0) blocks_per_processor = kMaxThreads / threads;
   int blocks = options_.max_blocks > 0 ? std::min(options_.max_blocks, kMaxBlocks) : kMaxBlocks;
+  const int left = spread() ? kLeftProcessors : 0;
   for (size_t d = 0; d < processors_.size(); ++d)
-    blocks = std::min(blocks, processors_[d] * blocks_per_processor / ranks_here_[d]);
+    blocks = std::min(blocks, (processors_[d] - left) * blocks_per_processor / ranks_here_[d]);
   return blocks;
 }
 
