@@ -119,6 +119,9 @@ class Backend {
   virtual void* allocate_pinned(size_t bytes) = 0;
   virtual void deallocate_pinned(void* data, size_t bytes) = 0;
   virtual bool is_pinned(const void* data) = 0;
+  // Has `stream` wait for what other streams do with the block around `data`. False where nothing
+  // is known about the memory.
+  virtual bool follow_pinned_uses(const void* /*data*/, Stream /*stream*/) { return false; }
 
   // Graphs of captured work; see device/graph.h.
   virtual std::unique_ptr<Graph> make_graph(int index) = 0;

@@ -79,6 +79,12 @@ GraphInputs::Turn& GraphInputs::send(Device device, const std::vector<Tensor>& g
   to.next ^= 1;
   const Stream now = own.current_stream(device.index);
   if (turn.used) own.wait_event(to.stream, turn.taken);
+  // A pinned argument may be what a copy from the GPU still writes.
+  bool known = true;
+  for (size_t i = 0; i < places_.size(); ++i)
+    if (places_[i].device() == device && is_sent(places_[i], given[i]))
+      known &= own.follow_pinned_uses(given[i].data(), to.stream);
+  if (!known) order_streams(now, to.stream);
   own.set_current_stream(to.stream);
   try {
     for (size_t i = 0; i < places_.size(); ++i) {

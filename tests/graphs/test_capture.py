@@ -289,6 +289,21 @@ def test_arguments_from_the_host_of_many_queued_replays() -> None:
 
 
 @cuda
+def test_a_pinned_argument_that_the_gpu_still_writes() -> None:
+    captured = vibetensor.capture(lambda x: x * 2.0, strict=True)
+    pinned = torch.zeros(1 << 20).pin_memory()
+    for _ in range(3):
+        captured(pinned)
+    weight = torch.rand(4096, 4096, device="cuda")
+    for i in range(4):
+        for _ in range(4):
+            weight @ weight  # keeps the stream busy
+        pinned.copy_(torch.full((1 << 20,), float(i), device="cuda"), non_blocking=True)
+        found = captured(pinned).clone()
+        assert float(found.min()) == float(found.max()) == 2.0 * i
+
+
+@cuda
 def test_calls_from_different_streams_leave_each_other_their_inputs() -> None:
     weight = torch.rand(1024, 1024, device="cuda") / 512
 

@@ -134,6 +134,9 @@ class CudaBackend final : public Backend {
   void* allocate_pinned(size_t bytes) override { return cuda::allocate_pinned(bytes); }
   void deallocate_pinned(void* data, size_t) override { cuda::deallocate_pinned(data); }
   bool is_pinned(const void* data) override { return cuda::is_pinned(data); }
+  bool follow_pinned_uses(const void* data, Stream stream) override {
+    return cuda::follow_pinned_uses(data, stream);
+  }
 
   std::unique_ptr<Graph> make_graph(int index) override {
     cuda::require_device(index);

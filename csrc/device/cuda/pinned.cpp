@@ -143,6 +143,19 @@ bool is_pinned(const void* data) {
   return attributes.type == cudaMemoryTypeHost;
 }
 
+bool follow_pinned_uses(const void* data, Stream stream) {
+  std::vector<Stream> others;
+  {
+    Cache& own = cache();
+    std::lock_guard lock(own.mutex);
+    const PinnedBlock* block = around(own, data);
+    if (!block) return false;
+    others = block->uses;
+  }
+  for (const Stream& other : others) order_streams(other, stream);
+  return true;
+}
+
 bool record_pinned_use(const void* data, Stream stream) {
   Cache& own = cache();
   std::lock_guard lock(own.mutex);

@@ -13,5 +13,8 @@ void deallocate_pinned(void* data) noexcept;
 bool is_pinned(const void* data);
 // `stream` reads or writes the block around `data`. False where the block is not ours.
 bool record_pinned_use(const void* data, Stream stream);
+// `stream` waits for what other streams were last queued with that uses the block around `data`.
+// False where the block is not ours.
+bool follow_pinned_uses(const void* data, Stream stream);
 
 }  // namespace vt::cuda

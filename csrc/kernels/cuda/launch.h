@@ -24,9 +24,11 @@ VT_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // In a captured step a kernel may be put on the device when the last blocks of the one before it in
 // its stream end, and not only once all that they wrote is in memory: it waits for that itself. A
 // kernel that is launched so begins, in every thread, with await_earlier(), and touches memory only
-// afterwards; then it ends after all that came before it, as any other kernel does. No kernel lets
-// the next one come while its own blocks run: early blocks would crowd the first multiprocessors
-// that have room. VIBETENSOR_EARLY_STARTS=off has kernels start in turn.
+// afterwards; then it ends after all that came before it, as any other kernel does. These kernels
+// do not let the next one come while their own blocks run: early blocks would crowd the first
+// multiprocessors that have room. Kernels of collectives that are launched early do (fabric/cuda),
+// so blocks of a kernel behind them may hold room while they wait for other ranks.
+// VIBETENSOR_EARLY_STARTS=off has kernels start in turn.
 __device__ __forceinline__ void await_earlier() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
