@@ -33,6 +33,7 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
       // Another pass may have come to an end meanwhile.
       if (adds_) {
         take_aside();
+        if (!grad_.defined()) grad_ = place_;  // a hook dropped it meanwhile
       } else {
         if (grad_.defined()) raw::add_(place_, grad_, 1);
         grad_ = place_;
@@ -71,7 +72,7 @@ void AccumulateGrad::take_aside() {
 
 Tensor AccumulateGrad::lend_place(const void* borrower, bool* adds) {
   std::lock_guard lock(mutex_);
-  if (!place_.defined() || borrower_ != nullptr) return {};
+  if (!place_.defined() || !place_.is_dense() || borrower_ != nullptr) return {};
   if (grad_.defined() && (adds == nullptr || !same_memory(grad_, place_))) return {};
   adds_ = grad_.defined();
   if (adds) *adds = adds_;

@@ -79,6 +79,23 @@ def test_a_skipped_update_has_not_happened(kind: str, dtype: torch.dtype, place:
         same(b, a, **bound)
 
 
+@places
+def test_adam_decays_what_float16_cannot_hold(place: str) -> None:
+    exact, ours = leaves(place, torch.float64), leaves(place, torch.float16)
+    first, second = KINDS["Adam"](exact), KINDS["Adam"](ours)
+    scale = 2.0**24
+    for step in range(4):
+        set_grads(ours, 20 + step, 0)
+        for a, b in zip(exact, ours, strict=True):
+            if step == 0:
+                a.data = b.detach().double()
+            a.grad = b.grad.double() / scale
+        first.step()
+        second.step(grad_scale=torch.tensor(1 / scale).to(place))
+    for a, b in zip(numbers(exact), numbers(ours), strict=True):
+        np.testing.assert_allclose(b, a, rtol=2e-3, atol=2e-3)
+
+
 @cuda
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)

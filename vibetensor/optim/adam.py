@@ -112,13 +112,21 @@ class Adam(AdamW):
         grad_scale: _C.Tensor | None,
         found_inf: _C.Tensor | None,
     ) -> None:
-        grad, decay = piece.grad, group["weight_decay"]
-        if decay:
-            if grad_scale is not None:
-                grad = grad * grad_scale.to(grad.dtype)
-                grad_scale = None
-            grad = grad.add(piece.param, alpha=decay)
-        self._adam(group, piece, grad, 0.0, step, grad_scale, found_inf)
+        decay = group["weight_decay"]
+        if not decay:
+            self._adam(group, piece, piece.grad, 0.0, step, grad_scale, found_inf)
+            return
+        # In the master's type: 16 bits hold neither an unscaled gradient nor its sum.
+        exact = piece.param if piece.master is None else piece.master
+        grad = piece.grad.to(exact.dtype)
+        if grad_scale is not None:
+            grad = grad * grad_scale.to(exact.dtype)
+        grad = grad.add(exact, alpha=decay)
+        self._adam(
+            group, piece._replace(param=exact, master=None), grad, 0.0, step, None, found_inf
+        )
+        if piece.master is not None:
+            piece.param.copy_(piece.master)
 
     def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
         self._refresh_adam(graph, number, group, 0.0, step)
