@@ -125,7 +125,7 @@ def test_norm_backward_sums_its_columns(
     assert made.report.rewrites.get("norm_backward_add", 0) == around
     with fuse.recording():
         assert same(values(*work()), found)
-    unit = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-23
+    unit = 2.0**-7 if dtype == torch.bfloat16 else 2.0**-23
     # A GPU holds the row in another way then, so its sums may differ in their last bits.
     largest = np.abs(expected[0]).max()
     np.testing.assert_allclose(found[0], expected[0], rtol=2 * unit, atol=2.0**-21 * largest)
