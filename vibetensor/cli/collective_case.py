@@ -107,6 +107,7 @@ class Case:
         self.input_count = self.part * (self.ranks if kind.input_parts else 1)
         self.output_count = self.part * (self.ranks if kind.output_parts else 1)
         self.patterns = [self._pattern(rank) for rank in range(self.ranks)]
+        self.algorithm = "-"  # of the calls measured last
 
     def run(self, iterations: int, warmup: int, check: bool) -> Row:
         """Measures both ways and, if asked to, checks one call of each."""
@@ -129,7 +130,7 @@ class Case:
             "type": self.type,
             "redop": self.op if self.kind.reduces else "none",
             "root": 0 if self.kind.rooted else -1,
-            "algorithm": self._algorithm(),
+            "algorithm": self.algorithm,
             "blocks": self.blocks,
             "out_of_place": out_of_place,
             "in_place": in_place,
@@ -199,6 +200,7 @@ class Case:
     def _measure(self, inputs: Tensors, outputs: Tensors, iterations: int, warmup: int) -> Part:
         times = sorted(self._seconds(self.communicator, inputs, outputs, iterations, warmup))
         seconds = statistics.fmean(times)
+        self.algorithm = self._algorithm()  # before NCCL's calls are the last
         theirs = None
         if self.nccl is not None:
             theirs = statistics.fmean(self._seconds(self.nccl, inputs, outputs, iterations, warmup))
