@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +79,7 @@ def _row(line: list[str]) -> Row:
 
 def write(file: Path, table: Table) -> None:
     """Writes a file, in place of what was there."""
-    partial = file.with_name(file.name + ".part")
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")  # several may end at one time
     with partial.open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerows(("Validator", *each) for each in table.validators.items())

@@ -53,20 +53,12 @@ std::string text_of(const Algorithm& algorithm) {
                      attribute_of(algorithm, kAlgorithmSplits));
 }
 
-// What a row says, as an algorithm for this plan. nullopt: the heuristic's first.
-std::optional<Heuristic> algorithm_of(const ProductChoices::Found& found, const Key& key,
+// What a row says, as an algorithm for this plan. nullopt: the library refuses it.
+std::optional<Heuristic> algorithm_of(const ProductAlgorithm& words, const Key& key,
                                       const Plan& plan) {
-  const std::optional<ProductAlgorithm> words = parse_solution(found.row.solution);
-  if (!words) return std::nullopt;
   Algorithm algorithm;
-  std::memcpy(&algorithm, &*words, sizeof algorithm);
-  const std::optional<Heuristic> checked = plan.checked(key, algorithm);
-  // A table made for this GPU and this version of the library fits, or it has been changed.
-  VT_CHECK(checked, kRuntime, "matmul: cuBLASLt refuses the ", found.packaged ? "packaged" : "own",
-           " choice ", found.row.solution, " for ", found.row.op, ' ', found.row.params,
-           found.packaged ? "; torch.cuda.tunable.packaged_enable(False) does without the table"
-                          : "; remove the row from the file and read it again");
-  return checked;
+  std::memcpy(&algorithm, &words, sizeof algorithm);
+  return plan.checked(key, algorithm);
 }
 
 // The heuristic's first, asked for once a process. nullopt: cuBLASLt has none.
@@ -115,15 +107,32 @@ bool choose_algorithm(const Key& key, Plan& plan) {
   const Problem problem = problem_of(key);
   std::optional<ProductChoices::Found> found =
       choices.find(target_of(static_cast<int>(key.device)), problem.first, problem.second);
-  if (!found && choices.enabled && choices.tuning) {
-    std::optional<ProductChoice> tuned;
-    plan.provisional = any_capture();
-    if (!plan.provisional) tuned = tune(key);
-    if (tuned) found = {*tuned, false};
-    else remember_untuned(key);
-  }
   std::optional<Heuristic> chosen;
-  if (found) chosen = algorithm_of(*found, key, plan);
+  auto take = [&] {
+    const std::optional<ProductAlgorithm> words = parse_solution(found->row.solution);
+    if (words) chosen = algorithm_of(*words, key, plan);
+    return chosen || !words;
+  };
+  if (found && !take()) {
+    // The packaged table was not asked for, and a part of a GPU may go by the name of the whole.
+    VT_CHECK(found->packaged, kRuntime, "matmul: cuBLASLt refuses the own choice ",
+             found->row.solution, " for ", problem.first, ' ', problem.second,
+             "; remove the row from the file and read it again");
+    found.reset();
+    remember_untuned(key);
+  }
+  if (!found && choices.enabled && choices.tuning) {
+    plan.provisional = any_capture();
+    std::optional<ProductChoice> tuned;
+    if (!plan.provisional) tuned = tune(key);
+    if (tuned) {
+      found = {*tuned, false};
+      VT_CHECK(take(), kRuntime, "matmul: cuBLASLt refuses the choice ", tuned->solution, " for ",
+               problem.first, ' ', problem.second, ", which it ran before");
+    } else {
+      remember_untuned(key);
+    }
+  }
   if (!chosen) chosen = heuristic_for(key, plan);
   if (chosen) plan.heuristic = *chosen;
   return chosen.has_value();
@@ -145,7 +154,9 @@ std::vector<std::pair<std::string, std::string>> untuned_products(const std::str
   }
   // An eager call may have timed it since.
   std::erase_if(result, [&](const auto& problem) {
-    return product_choices().find({gpu, api().version()}, problem.first, problem.second);
+    const auto found =
+        product_choices().find({gpu, api().version()}, problem.first, problem.second);
+    return found && !found->packaged;
   });
   std::ranges::sort(result);
   result.erase(std::ranges::unique(result).begin(), result.end());
@@ -160,18 +171,19 @@ int tune_untuned_products(int device) {
   std::vector<Key> keys;
   {
     std::lock_guard lock(untuned().mutex);
-    std::erase_if(untuned().keys, [&](const Key& key) {
-      if (key.device != device) return false;
-      keys.push_back(key);
-      return true;
-    });
+    for (const Key& key : untuned().keys)
+      if (key.device == device) keys.push_back(key);
   }
   int count = 0;
   for (const Key& key : keys) {
     const Problem problem = problem_of(key);
-    if (product_choices().find(target_of(device), problem.first, problem.second)) continue;
-    if (tune(key)) ++count;
-    else remember_untuned(key);
+    const auto found = product_choices().find(target_of(device), problem.first, problem.second);
+    const bool known = found && !found->packaged;
+    const bool tuned = !known && tune(key);
+    count += tuned;
+    if (!known && !tuned) continue;
+    std::lock_guard lock(untuned().mutex);
+    std::erase(untuned().keys, key);
   }
   product_choices().start_over();
   return count;
