@@ -30,7 +30,7 @@ size_t mailbox(const Mesh& mesh) { return 2 * mesh.size() * sizeof(Packet) * str
 
 bool suits(const Site& site, const Unit& unit) {
   // Ranks that share a GPU share its memory: there, sending more than is needed costs sooner.
-  const size_t shared = site.ranks() == 2 ? 1 << 20 : site.ranks() <= 4 ? 96 << 10 : 8 << 10;
+  const size_t shared = site.ranks() == 2 ? 1 << 20 : site.ranks() <= 4 ? 96 << 10 : 2 << 10;
   return unit.bytes() <= (site.spread() ? capacity(site.ranks()) : shared);
 }
 
