@@ -1,0 +1,54 @@
+"""`benchmarks/collectives/along.py` at a small size: every kind, form and number it reports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KINDS = ("all_reduce", "reduce_scatter", "all_gather")
+
+
+def along(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the benchmark with these arguments."""
+    command = [sys.executable, "-m", "benchmarks.collectives.along", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("devices", "forms"),
+    [
+        ("cpu:2", ("eager",)),
+        pytest.param("cuda:0", ("eager", "graph"), marks=pytest.mark.cuda),
+        pytest.param("cuda:0,1", ("eager", "graph"), marks=pytest.mark.cuda(devices=2)),
+    ],
+)
+def test_every_kind_beside_products(devices: str, forms: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "along.json"
+    done = along(
+        *f"--devices {devices} --ranks 2 --bytes 256K --side 256 --products 2".split(),
+        *f"--rounds 2 --share 0.5 --ways auto auto:4 --json {file}".split(),
+        *("--kinds", *KINDS, "--forms", *forms),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["rows"]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == rows
+    assert {(row["kind"], row["form"], row["way"]) for row in rows} == {
+        (kind, form, way) for kind in KINDS for form in forms for way in ("auto", "auto:4")
+    }
+    for row in rows:
+        assert row["collectives"] >= 1 and row["algorithm"] != "-"
+        assert min(row["products_ms"], row["alone_us"], row["together_ms"]) > 0
+        exposed = row["together_ms"] - row["products_ms"]
+        assert row["exposed_ms"] == pytest.approx(exposed, abs=2e-3)
+        assert (row["slow_down_pct"] is None) == (row["form"] == "graph")
+
+
+def test_a_wrong_way_is_named() -> None:
+    done = along("--devices", "cpu:2", "--side", "16", "--ways", "quick")
+    assert done.returncode != 0
+    assert "'quick' is no way" in done.stderr
