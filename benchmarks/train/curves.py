@@ -2,10 +2,7 @@
 
 Trains a workload for some steps from several seeds on each side, on the same batches; losses are
 taken in float32 on both. Weights are drawn by each side's own generator, so single runs differ;
-what must agree is the distribution. A window is the mean of 50 steps of one run. The spread of a
-window is the deviation between seeds, pooled over both sides. A case is "within" if the last two
-windows' mean losses of the sides differ by no more than 2 spreads, and the median over all windows
-of that difference is no more than 2 spreads, too.
+what must agree is the distribution; `RULE` says when it does.
 """
 
 from __future__ import annotations
@@ -14,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,12 @@ from benchmarks.train import loops
 from benchmarks.train.cases import CASES, Case
 
 WINDOW, LIMIT = 50, 2.0
+RULE = (
+    f"A window is the mean of {WINDOW} steps of one run. The spread of a window is the deviation "
+    "between seeds, pooled over both sides. A case is within the noise if the last two windows' "
+    f"mean losses of the sides differ by no more than {LIMIT:g} spreads, and the median over all "
+    f"windows of that difference is no more than {LIMIT:g} spreads, too."
+)
 
 
 def main() -> int:
@@ -34,8 +38,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ours", default="captured", choices=loops.OURS)
     parser.add_argument("--theirs", default="torch eager", choices=loops.TORCH)
-    parser.add_argument("--parallel", type=int, default=1, help="runs at once, each a process")
-    parser.add_argument("--one", nargs=2, metavar=("MODE", "SEED"), help="one run of one case")
+    parser.add_argument("--parallel", type=int, default=1, help="modes at once, each a process")
+    parser.add_argument("--one", metavar="MODE", help="only this mode of one case, in this process")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     cases = [
@@ -44,27 +48,25 @@ def main() -> int:
         if not case.ranks and any(part in case.name for part in arguments.cases)
     ]
     if arguments.one:
-        mode, seed = arguments.one
-        print(json.dumps(loops.make(cases[0], mode, int(seed), True).losses(arguments.steps)))
+        for seed in range(arguments.seeds):
+            losses = loops.make(cases[0], arguments.one, seed, True).losses(arguments.steps)
+            print(json.dumps(losses), flush=True)
         return 0
     from vibetensor.cli.provenance import provenance
 
     modes = (arguments.ours, arguments.theirs)
     head = {"benchmark": "curves", "steps": arguments.steps, "seeds": arguments.seeds}
-    head |= {"ours": modes[0], "theirs": modes[1], "rule": {"window": WINDOW, "limit": LIMIT}}
+    head |= {"ours": modes[0], "theirs": modes[1]}
+    head["rule"] = {"window": WINDOW, "limit": LIMIT, "text": RULE}
     rows = []
     with ThreadPoolExecutor(arguments.parallel) as pool:
         runs = {
-            (case.name, mode, seed): pool.submit(_run, case, mode, seed, arguments.steps)
+            (case.name, mode): pool.submit(_run, case, mode, arguments.seeds, arguments.steps)
             for case in cases
             for mode in modes
-            for seed in range(arguments.seeds)
         }
         for case in cases:
-            curves = {
-                mode: np.array([runs[case.name, mode, s].result() for s in range(arguments.seeds)])
-                for mode in modes
-            }
+            curves = {mode: np.array(runs[case.name, mode].result()) for mode in modes}
             row = {"case": case.name, **_compare(*curves.values())}
             row["curves"] = {
                 mode: [[round(x, 5) for x in curve[::20]] for curve in each.tolist()]
@@ -78,15 +80,17 @@ def main() -> int:
     return 0
 
 
-def _run(case: Case, mode: str, seed: int, steps: int) -> list[float]:
-    """The losses of one run, in a process of its own."""
+def _run(case: Case, mode: str, seeds: int, steps: int) -> list[list[float]]:
+    """The losses [seeds, steps] of one mode, all in one process: its start takes longest."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.train.curves", case.name]
-    command += ["--steps", str(steps), "--one", mode, str(seed)]
+    command += ["--steps", str(steps), "--seeds", str(seeds), "--one", mode]
+    start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{case.name}, {mode}, seed {seed}: {done.stderr[-1500:]}")
-    losses: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return losses
+        raise RuntimeError(f"{case.name}, {mode}: {done.stderr[-1500:]}")
+    seconds = time.monotonic() - start
+    print(f"{case.name}, {mode}: {seeds} runs in {seconds:.1f} s", file=sys.stderr, flush=True)
+    return [json.loads(line) for line in done.stdout.splitlines()[-seeds:]]
 
 
 def _compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:

@@ -158,11 +158,11 @@ class Lane:
             work.wait()
 
 
-def compute(devices: list[object], stop: threading.Event, done: Counter[str]) -> None:
+def compute(devices: list[object], sizes: range, stop: threading.Event, done: Counter[str]) -> None:
     """Products of matrices and blocks of any size until told to stop; counts them."""
     chance = random.Random(1)
     while not stop.is_set():
-        device, size = chance.choice(devices), chance.randrange(1, 512)
+        device, size = chance.choice(devices), chance.choice(sizes)
         ones = torch.ones(size, size, device=device)
         product = ones @ ones
         blocks = [torch.empty(chance.randrange(1, 1 << 20), device=device) for _ in range(4)]
@@ -182,6 +182,7 @@ def run(
     seed: int = 0,
     lanes: int = 2,
     report: float = 0.0,
+    products: range = range(1, 512),
 ) -> Counter[str]:
     """Makes at least `calls` collectives or ends after `seconds`; returns what was made.
 
@@ -189,6 +190,7 @@ def run(
         mesh: the ranks.
         lanes: threads; every second one stages everything.
         report: seconds between lines on stdout; 0 for none.
+        products: sizes of the matrices that are multiplied beside.
 
     Raises:
         AssertionError: numbers were wrong.
@@ -211,11 +213,13 @@ def run(
         while not stop.is_set():
             for _ in range(WINDOW):
                 lane.batch()
+                if stop.is_set():
+                    break
             lane.check()
 
     workers = [threading.Thread(target=guarded, args=(lane_thread, lane)) for lane in all_lanes]
     devices = list(dict.fromkeys(mesh.devices))
-    workers.append(threading.Thread(target=guarded, args=(compute, devices, stop, done)))
+    workers.append(threading.Thread(target=guarded, args=(compute, devices, products, stop, done)))
     for worker in workers:
         worker.start()
     said = start
@@ -249,6 +253,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="ends even so")
     parser.add_argument("--lanes", type=int, default=2, help="threads with their own communicators")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--product", type=int, help="one size for all matrices multiplied beside")
+    parser.add_argument("--report", type=float, default=10.0, help="seconds between two lines")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
     args = parser.parse_args()
     if args.device == "cpu":
@@ -256,9 +262,12 @@ def main() -> None:
     else:
         names = [str(d) for d in fabric.parse_devices(args.device).devices]
         mesh = fabric.mesh([names[rank % len(names)] for rank in range(args.ranks)])
-    first = run(mesh, args.calls // 50, args.seconds / 10, args.seed + 1, args.lanes)
+    options = {"lanes": args.lanes, "report": args.report}
+    if args.product:
+        options["products"] = range(args.product, args.product + 1)
+    first = run(mesh, args.calls // 50, args.seconds / 10, args.seed + 1, **options)
     before, start = endurance.memory(mesh), time.monotonic()
-    found = run(mesh, args.calls - first["calls"], args.seconds, args.seed, args.lanes, 10.0)
+    found = run(mesh, args.calls - first["calls"], args.seconds, args.seed, **options)
     seconds = time.monotonic() - start
     found.update(first)
     from vibetensor.cli.provenance import provenance
