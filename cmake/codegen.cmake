@@ -9,6 +9,7 @@ function(vt_generate)
     return()
   endif()
   file(GLOB_RECURSE generator CONFIGURE_DEPENDS ${ops}/codegen/*.py)
+  set(stub ${ops}/codegen/_C.pyi.in)  # the text that the stub's generated part goes into
   file(GLOB table CONFIGURE_DEPENDS ${ops}/table/*.yaml)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${generator})
   set(command ${Python_EXECUTABLE} -B -m codegen --table ${ops}/table --out ${VT_GENERATED_DIR})
@@ -31,7 +32,7 @@ function(vt_generate)
     set(VT_GENERATED_${floor} "${VT_GENERATED_${floor}}" PARENT_SCOPE)
   endforeach()
   # The generator leaves a file alone whose text is unchanged, so a change of one operator rebuilds little.
-  add_custom_command(OUTPUT ${outputs} COMMAND ${command} WORKING_DIRECTORY ${ops} DEPENDS ${generator} ${table}
+  add_custom_command(OUTPUT ${outputs} COMMAND ${command} WORKING_DIRECTORY ${ops} DEPENDS ${generator} ${stub} ${table}
                      COMMENT "Generating operators from csrc/ops/table" VERBATIM)
   add_custom_target(vt_codegen DEPENDS ${outputs})
   if("_C.pyi" IN_LIST files)

@@ -1,5 +1,7 @@
 // Cutting a tensor into pieces that one backward node puts together again: split and unbind.
 #include <algorithm>
+#include <span>
+#include <string>
 
 #include "autograd/grad_mode.h"
 #include "autograd/saved.h"
@@ -79,6 +81,15 @@ class PiecesBackward final : public Node {
   bool unbound_;
 };
 
+// "[2, 3]", and of a long list its start.
+std::string listed(std::span<const int64_t> sizes) {
+  constexpr size_t kShown = 16;
+  std::string text = "[";
+  for (size_t i = 0; i < std::min(sizes.size(), kShown); ++i)
+    text += (i ? ", " : "") + std::to_string(sizes[i]);
+  return text + (sizes.size() > kShown ? str(", ... ", sizes.size(), " in all]") : "]");
+}
+
 std::vector<Tensor> cut(const Tensor& self, int dim, std::vector<int64_t> sizes, bool unbound) {
   std::vector<Tensor> pieces;
   int64_t at = 0;
@@ -114,15 +125,16 @@ std::vector<Tensor> split_size(const Tensor& self, int64_t size, int64_t dim) {
   return cut(self, d, std::move(sizes), false);
 }
 
-std::vector<Tensor> split_sizes(const Tensor& self, const Dims& sizes, int64_t dim) {
+std::vector<Tensor> split_sizes(const Tensor& self, std::span<const int64_t> sizes, int64_t dim) {
   const int d = wrap_dim("split", dim, self.dim());
-  int64_t total = 0;
-  for (int64_t s : sizes) total += s;
-  VT_CHECK(self.dim() > 0 && total == self.sizes()[d], kRuntime,
-           "split: expects split_sizes to sum exactly to ", self.dim() > 0 ? self.sizes()[d] : 0,
-           " (input tensor's size at dimension ", dim, "), but got ", sizes);
-  for (int64_t s : sizes)
-    VT_CHECK(s >= 0, kRuntime, "split: split_sizes must not be negative, got ", sizes);
+  const int64_t n = self.dim() > 0 ? self.sizes()[d] : 0;
+  int64_t left = n;
+  for (const int64_t size : sizes) {
+    VT_CHECK(size >= 0, kRuntime, "split: split_sizes must not be negative, got ", listed(sizes));
+    if (left >= 0) left -= size;  // below 0: too many, whatever comes
+  }
+  VT_CHECK(self.dim() > 0 && left == 0, kRuntime, "split: expects split_sizes to sum exactly to ",
+           n, " (input tensor's size at dimension ", dim, "), but got ", listed(sizes));
   return cut(self, d, std::vector<int64_t>(sizes.begin(), sizes.end()), false);
 }
 

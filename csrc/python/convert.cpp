@@ -102,8 +102,12 @@ std::string_view string(const Arguments& a, int i, const Signature& s) {
   return {text, static_cast<size_t>(length)};
 }
 
-Dims dims(const Arguments& a, int i, const Signature& s) {
-  Dims result;
+namespace {
+
+// The ints of an argument, into a list that has push_back.
+template <class List>
+List integer_list(const Arguments& a, int i, const Signature& s) {
+  List result;
   const auto add = [&](PyObject* object) {
     int64_t value;
     if (VT_UNLIKELY(!to_integer(object, value))) {
@@ -128,6 +132,13 @@ Dims dims(const Arguments& a, int i, const Signature& s) {
     result.push_back(value);
   }
   return result;
+}
+
+}  // namespace
+
+Dims dims(const Arguments& a, int i, const Signature& s) { return integer_list<Dims>(a, i, s); }
+std::vector<int64_t> integers(const Arguments& a, int i, const Signature& s) {
+  return integer_list<std::vector<int64_t>>(a, i, s);
 }
 
 DType dtype(const Arguments& a, int i, const Signature& s) {

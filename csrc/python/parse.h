@@ -108,7 +108,9 @@ inline int64_t integer(const Arguments& a, int i, const Signature& s) {
 double number(const Arguments& a, int i, const Signature& s);
 bool boolean(const Arguments& a, int i, const Signature& s);
 std::string_view string(const Arguments& a, int i, const Signature& s);
-Dims dims(const Arguments& a, int i, const Signature& s);  // an int counts as a list of one
+// An int counts as a list of one.
+Dims dims(const Arguments& a, int i, const Signature& s);
+std::vector<int64_t> integers(const Arguments& a, int i, const Signature& s);  // of any length
 DType dtype(const Arguments& a, int i, const Signature& s);
 Device device(const Arguments& a, int i, const Signature& s);  // one that exists
 std::vector<Tensor> tensors(const Arguments& a, int i, const Signature& s);

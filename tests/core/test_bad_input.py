@@ -75,6 +75,11 @@ BOTH: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "cat ranks": (lambda m: m.cat([m.ones(2, 3), m.ones(2, 3, 1)]), ("cat", "2", "3")),
     "stack shapes": (lambda m: m.stack([m.ones(2), m.ones(3)]), ("stack", "[2]", "[3]")),
     "split sizes": (lambda m: m.ones(5).split([2, 2]), ("split", "5", "[2, 2]")),
+    "many split sizes": (
+        lambda m: m.ones(60).split([3] * 19),
+        ("split", "60", "[3, 3, 3, 3,", "19 in all"),
+    ),
+    "negative split size": (lambda m: m.ones(5).split([6, -1]), ("split", "negative", "[6, -1]")),
     "chunk": (lambda m: m.ones(5).chunk(0), ("chunk", "0")),
     "narrow": (lambda m: m.ones(5).narrow(0, 3, 4), ("narrow", "3", "4", "5")),
     "select": (lambda m: m.ones(5).select(0, 5), ("select", "5")),

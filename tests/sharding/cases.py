@@ -138,6 +138,7 @@ CASES: dict[str, Case] = {
     "unbind": Case(lambda x: x.unbind(1)[2], [(4, 8)]),
     "chunk": Case(lambda x: x.chunk(2, 1)[1], [(4, 8)]),
     "split": Case(lambda x: x.split([3, 5], 1)[1], [(4, 8)]),
+    "split into many": Case(lambda x: x.split([1, 2] * 6, 1)[11], [(4, 18)]),
     "cat": Case(lambda x, y: torch.cat([x, y], 1), [(4, 8), (4, 4)]),
     "stack": Case(lambda x, y: torch.stack([x, y], 1), [(4, 8), (4, 8)]),
     "contiguous": Case(lambda x: x.t().contiguous(), [(4, 8)]),

@@ -31,7 +31,7 @@ def ops_h(table: Table) -> str:
     return (
         HEADER
         + "// Every operator twice: vt::raw::op computes, vt::op also records for backward where a gradient is wanted.\n"
-        + "#pragma once\n#include <optional>\n#include <string_view>\n#include <tuple>\n#include <vector>\n\n"
+        + "#pragma once\n#include <optional>\n#include <span>\n#include <string_view>\n#include <tuple>\n#include <vector>\n\n"
         + '#include "ops/operand.h"\n\nnamespace vt {\n\nnamespace raw {\n'
         + "\n".join(raw)
         + "\n}  // namespace raw\n\n"

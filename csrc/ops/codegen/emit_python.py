@@ -36,6 +36,7 @@ def python_signature(op: Op) -> str:
         ("Operand", "Tensor|Number"),
         ("Scalar", "Number"),
         ("Tensor!", "Tensor"),
+        ("size[]", "int[]"),
         ("hidden Tensor", "Tensor"),
     ):
         text = text.replace(ours, theirs)

@@ -75,7 +75,7 @@ def ops_h(table: Table) -> str:
             lines.append(head(op, "_") + ";")
     return (
         HEADER
-        + "// Operators over fabric tensors.\n#pragma once\n#include <optional>\n#include <string_view>\n#include <tuple>\n"
+        + "// Operators over fabric tensors.\n#pragma once\n#include <optional>\n#include <span>\n#include <string_view>\n#include <tuple>\n"
         + '#include <vector>\n\n#include "sharding/fabric_tensor.h"\n\nnamespace vt::sharding {\n\n'
         + "\n".join(lines)
         + "\n\n}  // namespace vt::sharding\n"

@@ -2,7 +2,7 @@
 
 A signature reads ``name(Type name=default, *, Type name) -> Type``. ``Tensor!`` is modified in place, ``int...`` may be given
 as separate positional numbers, a trailing ``?`` on a type makes None allowed, and ``hidden`` marks a result that only
-backward sees.
+backward sees. ``int[]`` says something of each dimension, so it is as short as a shape; ``size[]`` may have any length.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ TYPES: dict[str, tuple[str, str, str, str, str]] = {
     "str": ("s", "std::string_view", "std::string", "string", "str"),
     "str?": ("s", "std::string_view", "std::string", "optional_string", "str | None"),
     "int[]": ("I", "const Dims&", "Dims", "dims", "Sequence[_int]"),
+    "size[]": (
+        "I",
+        "std::span<const int64_t>",
+        "std::vector<int64_t>",
+        "integers",
+        "Sequence[_int]",
+    ),
     "int...": ("V", "const Dims&", "Dims", "dims", "_int | Sequence[_int]"),
     "int[]?": (
         "I",

@@ -71,9 +71,7 @@ Tensor narrow(const Tensor& self, int64_t dim, int64_t start, int64_t length) {
 std::vector<Tensor> chunk(const Tensor& self, int64_t chunks, int64_t dim) {
   VT_CHECK(chunks > 0, kRuntime, "chunk: expects `chunks` to be greater than 0, got: ", chunks);
   const int64_t n = self.size(dim);
-  if (n == 0)
-    return split_sizes(self, Dims::filled(static_cast<int>(std::min<int64_t>(chunks, kMaxDims)), 0),
-                       dim);
+  if (n == 0) return split_sizes(self, std::vector<int64_t>(static_cast<size_t>(chunks), 0), dim);
   return split_size(self, std::max<int64_t>((n + chunks - 1) / chunks, 1), dim);
 }
 

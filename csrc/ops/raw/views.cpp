@@ -137,8 +137,9 @@ Tensor squeeze_dim(const Tensor& self, int64_t dim) {
 
 Tensor unsqueeze(const Tensor& self, int64_t dim) {
   const int d = wrap_dim("unsqueeze", dim, self.dim() + 1);
+  const int64_t step = d < self.dim() ? self.sizes()[d] * self.strides()[d] : 1;
   Dims sizes = self.sizes(), strides = self.strides();
-  strides.insert(d, d < sizes.size() ? sizes[d] * strides[d] : 1);
+  strides.insert(d, step);
   sizes.insert(d, 1);
   return view_of(self, sizes, strides, self.offset());
 }
