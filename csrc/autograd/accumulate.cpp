@@ -1,6 +1,7 @@
 // Gradient accumulation: the first gradient is taken over, not copied, where nobody else holds it.
 #include "autograd/accumulate.h"
 
+#include "autograd/between_streams.h"
 #include "autograd/grad_mode.h"
 #include "autograd/leaf_log.h"
 #include "ops/ops.h"
@@ -28,6 +29,7 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
   {
     std::lock_guard lock(mutex_);
     if (any_capture()) LeafLog::note(this, grad_, true);
+    follow_last_writer();
     Tensor& incoming = grads[0];
     if (borrower_ != nullptr && same_memory(incoming, place_)) {  // see gradient_place.h
       // Another pass may have come to an end meanwhile.
@@ -65,6 +67,21 @@ void AccumulateGrad::apply(std::span<Tensor> grads, std::span<Tensor>) {
   if (post_hook_) post_hook_();
 }
 
+// Passes of several threads, or one after the other on several streams, may change the gradient. On
+// the host the lock orders them; on the GPU each stream follows the one before it.
+void AccumulateGrad::follow_last_writer() {
+  if (!device().is_cuda()) return;
+  const Stream now = backend(device()).current_stream(device().index);
+  const Stream before = std::exchange(writer_, now);
+  if (before == now || !before.device.is_cuda()) return;
+  // Captured work cannot wait for work outside of its graph, nor the other way round: replays are
+  // ordered as a whole.
+  if (any_capture() && capture_of(before) != capture_of(now)) return;
+  order_streams(before, now);
+  keep_for(grad_, now);
+  keep_for(aside_, now);
+}
+
 void AccumulateGrad::take_aside() {
   if (aside_.defined()) raw::add_(place_, std::exchange(aside_, Tensor()), 1);
   adds_ = false;
@@ -77,6 +94,7 @@ Tensor AccumulateGrad::lend_place(const void* borrower, bool* adds) {
   adds_ = grad_.defined();
   if (adds) *adds = adds_;
   borrower_ = borrower;
+  follow_last_writer();
   place_.bump_version();  // before it is written: whoever saved what lay there is told
   return place_;
 }
@@ -85,6 +103,7 @@ void AccumulateGrad::return_place(const void* borrower) {
   std::lock_guard lock(mutex_);
   if (borrower_ != borrower) return;
   borrower_ = nullptr;
+  follow_last_writer();
   if (adds_) take_aside();
 }
 
@@ -104,10 +123,12 @@ void AccumulateGrad::set_grad(const Tensor& grad) {
   if (any_capture()) LeafLog::note(this, grad_, false);
   replaced = grad_;
   if (grad.defined() && place_.defined() && !grad.same(place_)) {
+    follow_last_writer();
     raw::copy_(place_, grad, false);
     grad_ = place_;
   } else {
     grad_ = grad;
+    if (!place_.defined()) writer_ = {};  // a given gradient is the caller's to order
   }
 }
 
@@ -121,6 +142,7 @@ void AccumulateGrad::bind(const Tensor& place) {
            place, ", the parameter has shape ", sizes_, " and type ", vt::name(dtype_));
   std::lock_guard lock(mutex_);
   if (grad_.defined()) {
+    follow_last_writer();
     raw::copy_(place, grad_, false);
     grad_ = place;
   }

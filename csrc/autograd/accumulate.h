@@ -36,6 +36,7 @@ class AccumulateGrad final : public Node {
 
  private:
   void take_aside();
+  void follow_last_writer();
 
   Dims sizes_;
   DType dtype_;
@@ -45,6 +46,7 @@ class AccumulateGrad final : public Node {
   const void* borrower_ = nullptr;  // the pass that writes into place_
   bool adds_ = false;               // it adds there to grad_, which lies there
   Tensor aside_;                    // what other passes bring meanwhile
+  Stream writer_;                   // of a leaf on a GPU: the stream that last changed any of these
   std::function<void()> post_hook_;
 };
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "autograd/between_streams.h"
 #include "autograd/grad_mode.h"
 #include "autograd/gradient_place.h"
 #include "autograd/node_table.h"
@@ -145,7 +146,8 @@ class GraphTask {
   // Backward of an operation is queued where its forward was, the gradient of a leaf where the
   // caller looks for it: on the stream that is current where backward was called. Gradients that
   // pass from one stream of a device to another are ordered on the way; copies between devices
-  // order themselves with the streams that are current on both.
+  // order themselves with the streams that are current on both. Passes of different streams that
+  // meet at a leaf are ordered there (AccumulateGrad::follow_last_writer).
   Stream stream_of(const Node& node) const {
     return node.edge_count() == 0 ? home_[node.device().index] : node.stream();
   }
@@ -170,13 +172,6 @@ class GraphTask {
     const Stream to = stream_of(next);
     if (node.device() == next.device()) pass_on(grad, stream_of(node), to);
     make_current(to);
-  }
-
-  static void pass_on(const Tensor& grad, Stream from, Stream to) {
-    if (from == to || !grad.device().is_cuda()) return;
-    order_streams(from, to);
-    if (grad.numel() > 0 && !grad.storage().wrapped())
-      backend(to.device).record_stream(to.device.index, grad.storage().data(), to);
   }
 
   // The current streams of the thread that called backward, which come back at the end.

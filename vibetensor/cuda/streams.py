@@ -12,7 +12,8 @@ Stream = _C.Stream
 def ExternalStream(stream_ptr: int, device: DeviceLike = None) -> _C.Stream:
     """A stream that another library made, from its `cudaStream_t` as a number.
 
-    The caller keeps it alive for as long as it, or memory allocated for it, is used.
+    The caller keeps it alive for as long as it, memory allocated for it, or a gradient that a
+    backward pass on it has changed, is used.
     """
     return _C.external_stream(stream_ptr, place(device))
 
