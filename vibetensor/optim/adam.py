@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vibetensor import _C
-from vibetensor.optim.block import Piece
+from vibetensor.optim.block import Piece, Scaling
 from vibetensor.optim.optimizer import Optimizer
 
 
@@ -38,15 +38,8 @@ class AdamW(Optimizer):
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
 
-    def _update(
-        self,
-        group: dict[str, Any],
-        piece: Piece,
-        step: int,
-        grad_scale: _C.Tensor | None,
-        found_inf: _C.Tensor | None,
-    ) -> None:
-        self._adam(group, piece, piece.grad, group["weight_decay"], step, grad_scale, found_inf)
+    def _update(self, group: dict[str, Any], piece: Piece, step: int, scaling: Scaling) -> None:
+        self._adam(group, piece, piece.grad, group["weight_decay"], step, scaling)
 
     def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
         self._refresh_adam(graph, number, group, group["weight_decay"], step)
@@ -69,8 +62,7 @@ class AdamW(Optimizer):
         grad: _C.Tensor,
         weight_decay: float,
         step: int,
-        grad_scale: _C.Tensor | None,
-        found_inf: _C.Tensor | None,
+        scaling: Scaling,
     ) -> None:
         beta1, beta2 = group["betas"]
         _C.ops.adamw_(
@@ -83,11 +75,7 @@ class AdamW(Optimizer):
             beta2=beta2,
             eps=group["eps"],
             weight_decay=weight_decay,
-            step=step,
-            grad_scale=grad_scale,
-            master=piece.master,
-            found_inf=found_inf,
-            skipped=None if found_inf is None else piece.skipped,
+            **piece.fused(step, scaling),
         )
 
 
@@ -104,27 +92,19 @@ class Adam(AdamW):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def _update(
-        self,
-        group: dict[str, Any],
-        piece: Piece,
-        step: int,
-        grad_scale: _C.Tensor | None,
-        found_inf: _C.Tensor | None,
-    ) -> None:
+    def _update(self, group: dict[str, Any], piece: Piece, step: int, scaling: Scaling) -> None:
         decay = group["weight_decay"]
         if not decay:
-            self._adam(group, piece, piece.grad, 0.0, step, grad_scale, found_inf)
+            self._adam(group, piece, piece.grad, 0.0, step, scaling)
             return
         # In the master's type: 16 bits hold neither an unscaled gradient nor its sum.
         exact = piece.param if piece.master is None else piece.master
         grad = piece.grad.to(exact.dtype)
-        if grad_scale is not None:
-            grad = grad * grad_scale.to(exact.dtype)
+        if scaling.factor is not None:
+            grad = grad * scaling.factor.to(exact.dtype)
         grad = grad.add(exact, alpha=decay)
-        self._adam(
-            group, piece._replace(param=exact, master=None), grad, 0.0, step, None, found_inf
-        )
+        whole = piece._replace(param=exact, master=None)
+        self._adam(group, whole, grad, 0.0, step, scaling._replace(factor=None))
         if piece.master is not None:
             piece.param.copy_(piece.master)
 

@@ -14,6 +14,15 @@ Tensor = _C.Tensor
 _KEPT_PIECES = 64
 
 
+class Scaling(NamedTuple):
+    """What a scaled loss makes of a step. Both are 0-d float32 on the device, and nothing waits for
+    them: `factor` is on all gradients; where `found_inf` is not 0, nothing is updated.
+    """
+
+    factor: Tensor | None = None
+    found_inf: Tensor | None = None
+
+
 class Piece(NamedTuple):
     """The same range of every flat tensor of a block.
 
@@ -27,6 +36,16 @@ class Piece(NamedTuple):
     state: dict[str, Tensor]
     master: Tensor | None
     skipped: Tensor | None
+
+    def fused(self, step: int, scaling: Scaling) -> dict[str, Any]:
+        """The arguments that the fused update of every kind of optimizer takes."""
+        return {
+            "step": step,
+            "grad_scale": scaling.factor,
+            "master": self.master,
+            "found_inf": scaling.found_inf,
+            "skipped": None if scaling.found_inf is None else self.skipped,
+        }
 
 
 class Block:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vibetensor import _C
-from vibetensor.optim.block import Block
+from vibetensor.optim.block import Block, Scaling
 
 if TYPE_CHECKING:
     from vibetensor.optim.optimizer import Optimizer
@@ -30,15 +30,9 @@ class CapturedStep:
     the update that comes next, from the options that the groups have then.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        graph: _C.Graph,
-        grad_scale: _C.Tensor | None,
-        found_inf: _C.Tensor | None,
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, graph: _C.Graph, scaling: Scaling) -> None:
         self._optimizer = optimizer
-        self._may_skip = found_inf is not None
+        self._may_skip = scaling.found_inf is not None
         self._blocks: dict[int, list[Block]] = {}
         self._fixed: list[tuple[dict[str, Any], Any]] = []
         self._updates: list[_Update] = []
@@ -53,23 +47,18 @@ class CapturedStep:
                         f"{type(optimizer).__name__}.step: the first step with found_inf makes "
                         "counters and cannot be captured; run one step before the capture"
                     )
-                self._capture(graph, group, block, grad_scale, found_inf)
+                self._capture(graph, group, block, scaling)
         params = [param for block in self._all() for param in block.arena.params]
         self._placed = _C.PlacedTensors(params)
 
     def _capture(
-        self,
-        graph: _C.Graph,
-        group: dict[str, Any],
-        block: Block,
-        grad_scale: _C.Tensor | None,
-        found_inf: _C.Tensor | None,
+        self, graph: _C.Graph, group: dict[str, Any], block: Block, scaling: Scaling
     ) -> None:
         with block.unfollowed():
             for start, end, step in block.ranges():
                 first = graph.value_count
                 piece = block.piece(start, end)
-                self._optimizer._update(group, piece, step, grad_scale, found_inf)
+                self._optimizer._update(group, piece, step, scaling)
                 numbers = range(first, graph.value_count)
                 if not numbers:
                     raise RuntimeError(

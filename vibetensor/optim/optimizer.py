@@ -9,7 +9,7 @@ from typing import Any
 from vibetensor import _C, replay
 from vibetensor.autograd import enable_grad, no_grad
 from vibetensor.optim.arena import Arena, kind_of
-from vibetensor.optim.block import Block, Piece
+from vibetensor.optim.block import Block, Piece, Scaling
 from vibetensor.optim.captured import CapturedStep
 from vibetensor.optim.whole import Wholes
 
@@ -92,14 +92,7 @@ class Optimizer:
         """The tensors of state that parameters of this group need."""
         raise NotImplementedError
 
-    def _update(
-        self,
-        group: dict[str, Any],
-        piece: Piece,
-        step: int,
-        grad_scale: Tensor | None,
-        found_inf: Tensor | None,
-    ) -> None:
+    def _update(self, group: dict[str, Any], piece: Piece, step: int, scaling: Scaling) -> None:
         """Updates one piece in place; `step` counts from 1, skipped ones included."""
         raise NotImplementedError
 
@@ -143,17 +136,18 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        scaling = Scaling(grad_scale, found_inf)
         previous = _C.set_grad_enabled(False)
         recording = replay.recording()
         try:
             if recording is not None:
-                recording.actions.append(CapturedStep(self, recording.graph, grad_scale, found_inf))
+                recording.actions.append(CapturedStep(self, recording.graph, scaling))
                 return loss
             attempt = None if found_inf is None else self.next_attempt()
             for index, group in enumerate(self.param_groups):
                 for block in self._ready_blocks(index):
                     for piece, step in block.runs(attempt):
-                        self._update(group, piece, step, grad_scale, found_inf)
+                        self._update(group, piece, step, scaling)
         finally:
             _C.set_grad_enabled(previous)
         return loss

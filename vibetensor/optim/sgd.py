@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vibetensor import _C
-from vibetensor.optim.block import Piece
+from vibetensor.optim.block import Piece, Scaling
 from vibetensor.optim.optimizer import Optimizer
 
 
@@ -46,14 +46,7 @@ class SGD(Optimizer):
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
-    def _update(
-        self,
-        group: dict[str, Any],
-        piece: Piece,
-        step: int,
-        grad_scale: _C.Tensor | None,
-        found_inf: _C.Tensor | None,
-    ) -> None:
+    def _update(self, group: dict[str, Any], piece: Piece, step: int, scaling: Scaling) -> None:
         _C.ops.sgd_(
             piece.param,
             piece.grad,
@@ -63,11 +56,7 @@ class SGD(Optimizer):
             dampening=group["dampening"],
             weight_decay=group["weight_decay"],
             nesterov=group["nesterov"],
-            step=step,
-            grad_scale=grad_scale,
-            master=piece.master,
-            found_inf=found_inf,
-            skipped=None if found_inf is None else piece.skipped,
+            **piece.fused(step, scaling),
         )
 
     def _refresh(self, graph: _C.Graph, number: int, group: dict[str, Any], step: int) -> None:
