@@ -54,6 +54,7 @@ class Report:
     suite: int = 0  # tests that there are, without those left out
     chosen: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    kernels: dict[str, list[str]] = field(default_factory=dict)  # by test
 
 
 class Group:
@@ -66,9 +67,9 @@ class Group:
     def left(self) -> int:
         """How many tests wait; 1 as long as that is not known."""
         found = [n for f in self.folder.glob("results-*.jsonl") for n in lines(f)[:1]]
-        next_ = self.folder / "next"
-        taken = int(next_.read_text() or 0) if next_.exists() else 0
-        return max(found[0]["chosen"] - taken, 0) if found else 1
+        for state in lines(self.folder / "next"):
+            return int(state["taken"].count("0"))
+        return int(found[0]["chosen"]) if found else 1
 
 
 class Worker:
@@ -83,6 +84,8 @@ class Worker:
         command += ["--queue", str(folder), "--queue-worker", name, "--tb=short"]
         command += ["--queue-share", str(args.share), "--queue-until", str(args.until)]
         command += [f"--queue-salt={args.salt}"]
+        command += ["--queue-skip", str(args.skip)] if args.skip else []
+        command += ["--queue-kernels"] if args.kernels else []
         if args.tool != "none":
             sanitizer = [args.sanitizer, "--tool", args.tool, "--target-processes", "all"]
             sanitizer += ["--print-limit", "50", *TOOLS[args.tool], *args.option]
@@ -90,6 +93,8 @@ class Worker:
         gpus = args.gpus.split(",")
         # Kernels are patched when they are loaded: all of them at once would take minutes.
         own = {"CUDA_MODULE_LOADING": "LAZY", "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+        # Pools of as many threads as cores in each of many processes would wait for each other.
+        own["OMP_NUM_THREADS"] = own["VIBETENSOR_NUM_THREADS"] = str(args.threads)
         paths = [str(ROOT / "tools"), str(ROOT), os.environ.get("PYTHONPATH", "")]
         own["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         with self.log.open("w", encoding="utf-8") as log:
@@ -154,6 +159,7 @@ def read_all(groups: list[Group], tool: str) -> Report:
     counted: set[Path] = set()
     for file in [f for g in groups for f in sorted(g.folder.glob("results-*.jsonl"))]:
         last = None
+        names: list[str] = []
         for note in lines(file):
             if "suite" in note:
                 if file.parent not in counted:
@@ -163,6 +169,9 @@ def read_all(groups: list[Group], tool: str) -> Report:
                     report.left_out.update(note["left_out"])
             elif "start" in note:
                 last = note["start"]
+            elif "launched" in note:
+                names += note["fresh"]
+                report.kernels[note["launched_by"]] = [names[n] for n in note["launched"]]
             else:
                 name = note["test"]
                 last = None if name == last else last
@@ -228,6 +237,7 @@ def main() -> int:
     parser.add_argument("--tool", choices=TOOLS, default="memcheck")
     parser.add_argument("--jobs", type=int, default=8, help="processes (default 8)")
     given = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
+    parser.add_argument("--threads", type=int, default=2, help="of each process, on the host")
     parser.add_argument("--gpus", default=given, help="they take turns on these, as in 0,1")
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of each test")
     parser.add_argument("--salt", default="", help="another text picks and orders other cases")
@@ -236,17 +246,23 @@ def main() -> int:
     parser.add_argument("--test-seconds", type=int, default=60, help="limit of one test")
     parser.add_argument("--mark", default="cuda", help="of pytest, which tests (default cuda)")
     parser.add_argument("--option", action="append", default=[], help="one more for the sanitizer")
+    parser.add_argument("--skip", type=Path, help="file with names of tests not to run, in lines")
+    parser.add_argument("--passed", type=Path, help="write the names of those that passed there")
+    parser.add_argument("--kernels", type=Path, help="write who launched what there (tool none)")
     parser.add_argument("--logs", type=Path, help="keep what the processes printed there")
     parser.add_argument("--json", type=Path, help="write the result there")
     args = parser.parse_args()
     args.sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path="/usr/local/cuda/bin"
     )
+    if args.kernels and args.tool != "none":
+        parser.error("--kernels needs --tool none: CUPTI and a sanitizer cannot share a process")
     if args.tool != "none" and args.sanitizer is None:
         print("compute-sanitizer is not installed; it is part of the CUDA toolkit", file=sys.stderr)
         return 2
     start = time.time()
     args.until = start + args.seconds
+    args.skip = args.skip and args.skip.resolve()
     with tempfile.TemporaryDirectory() as room:
         folder = args.logs or Path(room)
         folder.mkdir(parents=True, exist_ok=True)
@@ -293,6 +309,11 @@ def main() -> int:
             **provenance(),
         }
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.passed:
+        names = sorted(name for name, outcome in report.tests.items() if outcome == "passed")
+        args.passed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    if args.kernels:
+        args.kernels.write_text(json.dumps(report.kernels) + "\n", encoding="utf-8")
     if not report.tests:
         return 2
     return 1 if failed or report.counted or report.findings else 0

@@ -1,11 +1,14 @@
 """A pytest plugin: processes take tests from one queue, until it is empty or time is up.
 
-tools/sanitize.py starts them. Each collects the same list, and a counter in a locked file says
-which test is next, so that no process waits for another.
+tools/sanitize.py starts them. Each collects the same list, and a locked file says which tests are
+taken, so that no process waits for another. The tests of a file stay with the process that took its
+first one for as long as others are left: a kernel's first launch in a process, when it is loaded
+and patched, takes far longer than those behind it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -13,6 +16,7 @@ import os
 import time
 import zlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--queue-share", type=float, default=1.0, help="of each function's cases")
     group.addoption("--queue-salt", default="", help="another one picks other cases")
     group.addoption("--queue-until", type=float, default=math.inf, help="seconds of the epoch")
+    group.addoption("--queue-skip", type=Path, help="names of tests that are left out, in lines")
+    group.addoption("--queue-kernels", action="store_true", help="note which kernels tests launch")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,7 +50,11 @@ class Queue:
         self.salt: str = config.getoption("--queue-salt")
         self.until: float = config.getoption("--queue-until")
         worker = config.getoption("--queue-worker")
+        self.me = worker.split("-")[0]  # the same for a process that follows one that ended
         self.results = (self.folder / f"results-{worker}.jsonl").open("a", encoding="utf-8")
+        skip: Path | None = config.getoption("--queue-skip")
+        self.skip = set(skip.read_text(encoding="utf-8").splitlines()) if skip else set()
+        self.kernels: dict[str, int] | None = {} if config.getoption("--queue-kernels") else None
         self.failed = False
 
     @pytest.hookimpl(trylast=True)
@@ -66,23 +76,26 @@ class Queue:
             else:
                 functions[item.nodeid.split("[")[0]].append(item)
         kept = []
+        total = sum(map(len, functions.values()))
         for name, cases in functions.items():
+            cases[:] = [item for item in cases if item.nodeid not in self.skip]
             cases.sort(key=lambda item: zlib.crc32((self.salt + item.nodeid).encode()))
             wanted = math.ceil(self.share * len(cases))
             kept += [(turn, zlib.crc32(name.encode()), c) for turn, c in enumerate(cases[:wanted])]
         kept.sort(key=lambda each: each[:2])
-        total = sum(map(len, functions.values()))
         items[:] = [item for _, _, item in kept]
         self._note(suite=total, chosen=len(items), left_out=left_out)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Runs what the queue hands out; ends early behind an error that the GPU keeps."""
-        while time.time() < self.until and (number := self._next()) < len(session.items):
+        files = [item.nodeid.split("::")[0] for item in session.items]
+        while time.time() < self.until and (number := self._next(files)) is not None:
             item = session.items[number]
             print(f"\n@@ {item.nodeid}", flush=True)
             self._note(start=item.nodeid)
             self.failed = False
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            with self._watched(item.nodeid):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
             if session.shouldstop or (self.failed and not gpu_works()):
                 break
         return True
@@ -96,14 +109,43 @@ class Queue:
                 test=report.nodeid, outcome=report.outcome, seconds=report.duration, text=text
             )
 
-    def _next(self) -> int:
+    def _next(self, files: list[str]) -> int | None:
+        """Takes a test: the first of a file that is this process's or nobody's, or else the last of
+        the file with most left."""
         with (self.folder / "next").open("a+", encoding="utf-8") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             file.seek(0)
-            number = int(file.read() or 0)
+            state = json.loads(file.read() or "{}") or {"taken": "0" * len(files), "owners": {}}
+            taken, owners = state["taken"], state["owners"]
+            free = [i for i, mark in enumerate(taken) if mark == "0"]
+            number = next((i for i in free if owners.get(files[i], self.me) == self.me), None)
+            if number is not None:
+                owners[files[number]] = self.me
+            elif free:
+                left = Counter(files[i] for i in free)
+                most = max(left, key=left.__getitem__)
+                number = max(i for i in free if files[i] == most)
+            else:
+                return None
+            state["taken"] = taken[:number] + "1" + taken[number + 1 :]
             file.truncate(0)
-            file.write(str(number + 1))
+            file.write(json.dumps(state))
             return number
+
+    @contextlib.contextmanager
+    def _watched(self, test: str) -> Iterator[None]:
+        """Notes the kernels that are launched meanwhile, where that is asked for."""
+        if self.kernels is None:
+            yield
+            return
+        from vibetensor.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CUDA]) as found:
+            yield
+        names = sorted({e.name for e in found.events() if e.kind == "kernel"})
+        fresh = [name for name in names if name not in self.kernels]
+        self.kernels.update((name, len(self.kernels) + n) for n, name in enumerate(fresh))
+        self._note(launched_by=test, fresh=fresh, launched=[self.kernels[name] for name in names])
 
     def _note(self, **values: Any) -> None:
         print(json.dumps({"pid": os.getpid(), **values}), file=self.results, flush=True)
