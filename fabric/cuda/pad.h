@@ -22,6 +22,8 @@ struct Pad {
   Flag landed[kMaxBlocks][kMaxCudaRanks];    // chunks that block b of peer p has delivered here
   Flag handed[kMaxBlocks][kMaxCudaRanks];    // tiles that block b of a neighbour has handed over
   Flag consumed[kMaxBlocks][kMaxCudaRanks];  // tiles of ours that block b of a neighbour has used
+  Flag met[kMaxCudaRanks];                   // barriers between kernels that peer p has come to
+  Flag meetings;                             // the same of this rank
   Flag barrier_epoch[kMaxBlocks];            // barriers that block b has passed
   Flag packet_epoch[kMaxBlocks];             // packet exchanges that block b has done
   Flag chunk_epoch[kMaxBlocks];              // chunks that block b has been through

@@ -47,17 +47,32 @@ __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__
   fabric::meet(clique, epoch + 2, fabric::Phase::kEnd);
 }
 
+// Note [A barrier that comes early]
+// That kernels before it on its stream have ended, and that this kernel sees what they wrote, is
+// all that follow_previous_kernel() promises. What a thread has seen goes on with its next release,
+// whoever wrote it, to whoever acquires that: so the store of the flag releases, and nothing before
+// it has to. Within one device it need not: there, kernels behind the barrier come after those
+// before it by the order of the stream, and see what they wrote.
+// What its flags count is its own, and is counted before the kernel ahead has ended: that no load
+// is left between that end and the store. The barrier ahead has counted before it let this one
+// come.
 __global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ BarrierArgs args) {
+  const Clique& clique = args.clique;
+  const int rank = fabric::own_rank(clique), peer = threadIdx.x;
+  fabric::Pad& pad = *clique.pads[rank];
+  __shared__ uint32_t before;
+  if (threadIdx.x == 0) before = atomicAdd(&pad.meetings.value, 1);
+  __syncthreads();
   fabric::follow_previous_kernel();
-  // To an early kernel alone is it promised that it sees what kernels before it wrote.
-  if (args.spread) fabric::system_fence();
-  fabric::count_kernel(args.clique);
-  const int rank = fabric::own_rank(args.clique);
-  uint32_t& passed = args.clique.pads[rank]->barrier_epoch[blockIdx.x].value;
-  const uint32_t epoch = passed;
-  __syncthreads();  // all have read it
-  if (threadIdx.x == 0) passed = epoch + 1;
-  fabric::meet(args.clique, epoch + 1, fabric::Phase::kStart);
+  const uint32_t epoch = before + 1;
+  const bool waits = peer < clique.ranks && peer != rank;
+  if (waits) {
+    uint32_t* const flag = &clique.pads[peer]->met[rank].value;
+    if (args.spread) fabric::release_store(flag, epoch);
+    else fabric::relaxed_store(flag, epoch);
+  }
+  fabric::count_kernel(clique);
+  if (waits) fabric::await_flag(clique, &pad.met[peer].value, epoch, fabric::Phase::kStart, peer);
 }
 
 }  // namespace
