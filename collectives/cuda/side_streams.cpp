@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "device/cuda/check.h"
 #include "device/cuda/device.h"
 
 namespace vt::collectives::gpu {
@@ -22,6 +23,12 @@ SideStreams::~SideStreams() {
     cuda::destroy_stream(stream);
   }
   for (cuda::Event* event : marks_) cuda::destroy_event(event);
+}
+
+void SideStreams::copy(Stream stream, void* to, const void* from, size_t bytes) {
+  if (to == from || bytes == 0) return;
+  cuda::DeviceGuard guard(stream.device.index);
+  VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda::handle_of(stream)));
 }
 
 }  // namespace vt::collectives::gpu

@@ -11,14 +11,14 @@ namespace vt::collectives::gpu {
 
 class SideStreams {
  public:
-  static constexpr int kDepth = 4;  // chunks that can be under way
-  enum Lane { kOut, kBack, kLanes };
+  static constexpr int kDepth = 4;  // pieces that can be under way
+  enum Lane { kBring, kGive, kLanes };
   enum Mark {
     kStarted,
-    kSent = kStarted + 1,
-    kReduced = kSent + kDepth,
-    kEnded = kReduced + kDepth,
-    kMarks
+    kBrought,
+    kReduced = kBrought + kDepth,
+    kGiven = kReduced + kDepth,
+    kMarks = kGiven + kDepth
   };
 
   explicit SideStreams(const fabric::Mesh& mesh);
@@ -27,14 +27,16 @@ class SideStreams {
   SideStreams& operator=(const SideStreams&) = delete;
 
   Stream lane(int rank, Lane lane) const { return lanes_[rank * kLanes + lane]; }
-  // Marks are numbers from kStarted to kMarks - 1; one that is recorded again forgets the last
-  // time.
+  // Marks are numbers from kStarted to kMarks - 1, of streams of the rank's device; one that is
+  // recorded again forgets the last time.
   void record(int rank, int mark, Stream stream) {
     cuda::record_event(*marks_[rank * kMarks + mark], stream);
   }
   void wait(Stream stream, int rank, int mark) const {
     cuda::wait_event(stream, *marks_[rank * kMarks + mark]);
   }
+  // By a copy engine, between any two addresses that the stream's device reaches.
+  static void copy(Stream stream, void* to, const void* from, size_t bytes);
 
  private:
   std::vector<Stream> lanes_;

@@ -1,129 +1,175 @@
-// The order of copies and kernels in the all-reduce by copy engines.
+// The order of copies and kernels where copy engines bring what is reduced, or broadcast.
 #include "collectives/cuda/algorithms/copy_engine.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "collectives/cuda/algorithms/kernels.h"
-#include "device/cuda/check.h"
-#include "device/cuda/device.h"
+#include "collectives/cuda/algorithms/parts.h"
+#include "collectives/pieces.h"
 
 namespace vt::collectives::gpu::copy_engine {
 namespace {
 
 constexpr int kThreads = 512, kBlocks = 264;
-constexpr int kChunksWanted = 16;
-constexpr size_t kLeastChunk = 1 << 20;  // bytes: a copy costs a microsecond or two to start
 constexpr int kDepth = SideStreams::kDepth;
+constexpr size_t kPiece = 16 << 20, kLeastPiece = 2 << 20;  // bytes
+constexpr int kPiecesWanted = 8;
 
-// Chunk number c of slice r: bytes of the buffer.
-struct Range {
-  size_t begin, end;
-  size_t bytes() const { return end - begin; }
+// What a rank is in charge of: the same bytes of several tensors.
+struct Share {
+  size_t bytes = 0;
+  const char* from[kMaxCudaRanks] = {};  // by rank: what is added up, or brought; null: nothing
+  char* result = nullptr;                // in the rank's own tensor; null: it only hands the sum on
+  char* to[kMaxCudaRanks] = {};          // by rank, other ones: where it goes then; null: nowhere
+
+  bool gives(int ranks) const {
+    return std::any_of(to, to + ranks, [](const char* p) { return p != nullptr; });
+  }
 };
 
-class Run {
+// How shares are added up; without a kernel they are only brought and given.
+struct Adding {
+  const void* kernel = nullptr;
+  size_t item = 1;
+  bool average = false;
+};
+
+class Flow {
  public:
-  Run(Site& site, const direct::Args& buffers, const void* kernel, size_t bytes, size_t item,
-      const Plan& plan)
-      : site_(site), buffers_(buffers), kernel_(kernel), bytes_(bytes), item_(item), plan_(plan) {
-    const size_t slice = round_up((bytes + ranks() - 1) / ranks(), 16);
-    const size_t most = site.scratch_bytes() / (kDepth * std::max(ranks() - 1, 1)) / 16 * 16;
-    const size_t wanted = plan.chunk ? plan.chunk : std::max(slice / kChunksWanted, kLeastChunk);
-    chunk_ = std::clamp<size_t>(round_up(wanted, 16), 16, most);
-    slice_ = slice;
-    chunks_ = static_cast<int>((slice + chunk_ - 1) / chunk_);
+  Flow(Site& site, const Share (&shares)[kMaxCudaRanks], const Adding& adding, const Plan& plan)
+      : site_(site), shares_(shares), adding_(adding), plan_(plan) {
+    const size_t others = std::max(ranks() - 1, 1);
+    room_ = site.scratch_bytes() / (kDepth * others) / kPieceUnit * kPieceUnit;
+    for (int r = 0; r < ranks(); ++r) {
+      const size_t bytes = shares[r].bytes;
+      const size_t wanted = plan.chunk ? plan.chunk : std::min(kPiece, bytes / kPiecesWanted);
+      const size_t most = std::min(std::max(wanted, plan.chunk ? kPieceUnit : kLeastPiece), room_);
+      pieces_[r] = tapered_pieces(bytes, most, std::min(kLeastPiece, most));
+      steps_ = std::max(steps_, pieces_[r].size());
+    }
   }
 
   // Every wait is queued after the record that it means, for a mark is recorded again every kDepth
-  // chunks.
+  // pieces.
   void queue() {
-    for (int r = 0; r < ranks(); ++r) side().record(r, SideStreams::kStarted, main(r));
-    for (int r = 0; r < ranks(); ++r)
-      for (int p = 0; p < ranks(); ++p)
-        side().wait(side().lane(r, SideStreams::kOut), p, SideStreams::kStarted);
-    for (int c = 0; c < chunks_; ++c) {
-      for (int r = 0; r < ranks(); ++r) send(r, c);
-      for (int r = 0; r < ranks(); ++r) reduce(r, c);
-      for (int r = 0; r < ranks(); ++r) give(r, c);
+    parts::meet(site_);
+    for (int r = 0; r < ranks(); ++r) {
+      if (shares_[r].bytes == 0) continue;
+      side().record(r, SideStreams::kStarted, main(r));
+      side().wait(bring_lane(r), r, SideStreams::kStarted);
     }
-    // Scratch memory is free again when the kernels of all ranks have read it.
-    for (int r = 0; r < ranks(); ++r)
-      side().record(r, SideStreams::kEnded, side().lane(r, SideStreams::kBack));
-    for (int r = 0; r < ranks(); ++r)
-      for (int p = 0; p < ranks(); ++p) side().wait(main(r), p, SideStreams::kEnded);
+    for (size_t c = 0; c < steps_; ++c) {
+      for (int r = 0; r < ranks(); ++r)
+        if (c < pieces_[r].size()) bring(r, c);
+      for (int r = 0; r < ranks(); ++r)
+        if (c < pieces_[r].size() && adding_.kernel) reduce(r, c);
+      for (int r = 0; r < ranks(); ++r)
+        if (c < pieces_[r].size() && shares_[r].gives(ranks())) give(r, c);
+    }
+    for (int r = 0; r < ranks(); ++r) {
+      if (shares_[r].bytes == 0) continue;
+      const int last = slot(pieces_[r].size() - 1);
+      if (!adding_.kernel) side().wait(main(r), r, SideStreams::kBrought + last);
+      if (shares_[r].gives(ranks())) side().wait(main(r), r, SideStreams::kGiven + last);
+    }
+    parts::meet(site_);
   }
 
  private:
   int ranks() const { return site_.ranks(); }
   SideStreams& side() const { return site_.side(); }
   Stream main(int rank) const { return site_.streams().at(rank); }
-  Range chunk(int slice, int c) const {
-    const size_t begin = std::min(slice * slice_ + c * chunk_, bytes_);
-    return {begin, std::min({begin + chunk_, (slice + 1) * slice_, bytes_})};
-  }
-  // Of what rank `from` has sent to rank `to` in chunk c.
-  char* place(int to, int from, int c) const {
-    const int number = c % kDepth * (ranks() - 1) + (from < to ? from : from - 1);
-    return site_.scratch<char>(to) + static_cast<size_t>(number) * chunk_;
-  }
-  void copy(Stream stream, void* to, const void* from, size_t bytes) const {
-    if (bytes == 0) return;
-    cuda::DeviceGuard guard(stream.device.index);
-    VT_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda::handle_of(stream)));
+  Stream bring_lane(int rank) const { return side().lane(rank, SideStreams::kBring); }
+  static int slot(size_t c) { return static_cast<int>(c % kDepth); }
+
+  // Where rank r brings piece c of rank p.
+  char* place(int r, int p, size_t c) const {
+    if (!adding_.kernel) return shares_[r].result + pieces_[r][c].begin;
+    const int number = slot(c) * (ranks() - 1) + (p < r ? p : p - 1);
+    return site_.scratch<char>(r) + static_cast<size_t>(number) * room_;
   }
 
-  void send(int r, int c) const {
-    const Stream out = side().lane(r, SideStreams::kOut);
-    for (int k = 1; k < ranks(); ++k) {
+  // The sum of piece c; what rank r does not keep takes the place of one of its parts.
+  char* result(int r, size_t c) const {
+    const Share& share = shares_[r];
+    return share.result ? share.result + pieces_[r][c].begin : place(r, r == 0 ? 1 : 0, c);
+  }
+
+  void bring(int r, size_t c) const {
+    const Share& share = shares_[r];
+    const Stream lane = bring_lane(r);
+    if (adding_.kernel && c >= kDepth)  // the place is free
+      side().wait(lane, r, (share.result ? SideStreams::kReduced : SideStreams::kGiven) + slot(c));
+    const Range range = pieces_[r][c];
+    for (int k = 1; k <= ranks(); ++k) {  // each starts with another
       const int p = (r + k) % ranks();
-      if (c >= kDepth) side().wait(out, p, SideStreams::kReduced + c % kDepth);
-      const Range range = chunk(p, c);
-      copy(out, place(p, r, c), static_cast<const char*>(buffers_.in[r]) + range.begin,
-           range.bytes());
+      if (!share.from[p] || (p == r && adding_.kernel)) continue;
+      SideStreams::copy(lane, place(r, p, c), share.from[p] + range.begin, range.bytes());
     }
-    side().record(r, SideStreams::kSent + c % kDepth, out);
+    side().record(r, SideStreams::kBrought + slot(c), lane);
   }
 
-  void reduce(int r, int c) const {
+  void reduce(int r, size_t c) const {
+    side().wait(main(r), r, SideStreams::kBrought + slot(c));
+    const Range range = pieces_[r][c];
+    Args args{};
     for (int p = 0; p < ranks(); ++p)
-      if (p != r) side().wait(main(r), p, SideStreams::kSent + c % kDepth);
-    const Range range = chunk(r, c);
-    if (range.bytes() > 0) {
-      Args args{};
-      for (int p = 0; p < ranks(); ++p)
-        args.parts[p] =
-            p == r ? static_cast<const char*>(buffers_.in[r]) + range.begin : place(r, p, c);
-      args.out = static_cast<char*>(buffers_.out[r]) + range.begin;
-      args.count = static_cast<int64_t>(range.bytes() / item_);
-      args.ranks = ranks();
-      args.average = buffers_.average;
-      const int threads = plan_.threads ? plan_.threads : kThreads;
-      const int64_t full = static_cast<int64_t>(range.bytes() / 16 / threads) + 1;
-      const int64_t most = plan_.blocks ? plan_.blocks : kBlocks;
-      site_.launch_alone(kernel_, r, static_cast<int>(std::min(full, most)), threads, &args);
-    }
-    side().record(r, SideStreams::kReduced + c % kDepth, main(r));
+      args.parts[p] = p == r ? shares_[r].from[r] + range.begin : place(r, p, c);
+    args.out = result(r, c);
+    args.count = static_cast<int64_t>(range.bytes() / adding_.item);
+    args.ranks = ranks();
+    args.average = adding_.average;
+    const int threads = plan_.threads ? plan_.threads : kThreads;
+    const int64_t full = static_cast<int64_t>(range.bytes() / 16 / threads) + 1;
+    const int64_t most = plan_.blocks ? plan_.blocks : kBlocks;
+    site_.launch_alone(adding_.kernel, r, static_cast<int>(std::min(full, most)), threads, &args);
+    side().record(r, SideStreams::kReduced + slot(c), main(r));
   }
 
-  void give(int r, int c) const {
-    const Stream back = side().lane(r, SideStreams::kBack);
-    side().wait(back, r, SideStreams::kReduced + c % kDepth);
-    const Range range = chunk(r, c);
+  void give(int r, size_t c) const {
+    const Stream lane = side().lane(r, SideStreams::kGive);
+    side().wait(lane, r,
+                (adding_.kernel ? SideStreams::kReduced : SideStreams::kBrought) + slot(c));
+    const Range range = pieces_[r][c];
     for (int k = 1; k < ranks(); ++k) {
       const int p = (r + k) % ranks();
-      copy(back, static_cast<char*>(buffers_.out[p]) + range.begin,
-           static_cast<const char*>(buffers_.out[r]) + range.begin, range.bytes());
+      if (char* const to = shares_[r].to[p])
+        SideStreams::copy(lane, to + range.begin, result(r, c), range.bytes());
     }
+    side().record(r, SideStreams::kGiven + slot(c), lane);
   }
 
   Site& site_;
-  direct::Args buffers_;
-  const void* kernel_;
-  size_t bytes_, item_;
+  const Share (&shares_)[kMaxCudaRanks];
+  const Adding adding_;
   const Plan& plan_;
-  size_t chunk_ = 0, slice_ = 0;
-  int chunks_ = 0;
+  size_t room_ = 0;  // bytes of a place in scratch memory
+  std::vector<Range> pieces_[kMaxCudaRanks];
+  size_t steps_ = 0;
 };
+
+Adding adding_of(const Site& site, const Unit& unit) {
+  return {kernel(unit.dtype, unit.call().op, site.ranks()), item_size(unit.dtype),
+          unit.call().op == ReduceOp::kAvg};
+}
+
+// `bytes` cut into one slice for each of the ranks in `owners`; the others get none.
+void cut(size_t bytes, int ranks, uint32_t owners, Range (&slices)[kMaxCudaRanks]) {
+  const size_t number = static_cast<size_t>(std::popcount(owners));
+  const size_t slice = round_up((bytes + number - 1) / number, kPieceUnit);
+  size_t at = 0;
+  for (int r = 0; r < ranks; ++r) {
+    const size_t end = owners >> r & 1 ? std::min(at + slice, bytes) : at;
+    slices[r] = {at, end};
+    at = end;
+  }
+}
+
+uint32_t all_of(int ranks) { return (1u << ranks) - 1; }
+// Two ranks: all at the root, so that everything crosses the link once. More: everybody else, so
+// that the root's link carries no more than its own data.
+uint32_t all_but(int ranks, int root) { return all_of(ranks) & ~(1u << root); }
 
 }  // namespace
 
@@ -132,15 +178,83 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
 }
 
 void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
+void no_kernel(void (*)(const void* kernel)) {}
 
 // Pushing was faster at every size measured; this leaves the multiprocessors to others.
 bool suits(const Site&, const Unit&) { return false; }
+bool suits_broadcast(const Site&, const Unit&) { return false; }
 
-void run(Site& site, const Unit& unit, const Plan& plan) {
-  const void* const function = kernel(unit.dtype, unit.call().op, site.ranks());
+void all_reduce(Site& site, const Unit& unit, const Plan& plan) {
+  const Adding adding = adding_of(site, unit);
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
-    Run(site, buffers, function, bytes, item_size(unit.dtype), plan).queue();
+    Share shares[kMaxCudaRanks];
+    Range slices[kMaxCudaRanks];
+    cut(bytes, site.ranks(), all_of(site.ranks()), slices);
+    for (int r = 0; r < site.ranks(); ++r) {
+      const size_t at = slices[r].begin;
+      shares[r].bytes = slices[r].bytes();
+      shares[r].result = static_cast<char*>(buffers.out[r]) + at;
+      for (int p = 0; p < site.ranks(); ++p) {
+        shares[r].from[p] = static_cast<const char*>(buffers.in[p]) + at;
+        if (p != r) shares[r].to[p] = static_cast<char*>(buffers.out[p]) + at;
+      }
+    }
+    Flow(site, shares, adding, plan).queue();
   });
+}
+
+void reduce_scatter(Site& site, const Unit& unit, const Plan& plan) {
+  if (!parts::reachable(site, unit)) return parts::reduce_by_scratch(site, unit, {});
+  Share shares[kMaxCudaRanks];
+  for (int r = 0; r < site.ranks(); ++r) {
+    shares[r].bytes = unit.bytes();
+    shares[r].result = static_cast<char*>(unit.out(r));
+    for (int p = 0; p < site.ranks(); ++p)
+      shares[r].from[p] = static_cast<const char*>(unit.in(p, r));
+  }
+  Flow(site, shares, adding_of(site, unit), plan).queue();
+}
+
+void reduce(Site& site, const Unit& unit, const Plan& plan) {
+  if (!parts::reachable(site, unit)) return parts::reduce_by_scratch(site, unit, {});
+  const int ranks = site.ranks(), root = unit.call().root;
+  Share shares[kMaxCudaRanks];
+  Range slices[kMaxCudaRanks];
+  cut(unit.bytes(), ranks, ranks == 2 ? 1u << root : all_but(ranks, root), slices);
+  for (int r = 0; r < ranks; ++r) {
+    shares[r].bytes = slices[r].bytes();
+    for (int p = 0; p < ranks; ++p)
+      shares[r].from[p] = static_cast<const char*>(unit.in(p)) + slices[r].begin;
+    char* const out = static_cast<char*>(unit.out(root)) + slices[r].begin;
+    (r == root ? shares[r].result : shares[r].to[root]) = out;
+  }
+  Flow(site, shares, adding_of(site, unit), plan).queue();
+}
+
+// A pair's root sends everything. Among more, each of the others fetches a slice, and sends it on.
+void broadcast(Site& site, const Unit& unit, const Plan& plan) {
+  if (site.ranks() == 2) return parts::move_by_copy_engine(site, unit, plan);
+  if (!parts::reachable(site, unit)) return direct::run_broadcast(site, unit, {});
+  const int ranks = site.ranks(), root = unit.call().root;
+  Share shares[kMaxCudaRanks];
+  Range slices[kMaxCudaRanks];
+  cut(unit.bytes(), ranks, all_but(ranks, root), slices);
+  const auto* const in = static_cast<const char*>(unit.in(root));
+  for (int r = 0; r < ranks; ++r) {
+    const size_t at = slices[r].begin;
+    shares[r].bytes = slices[r].bytes();
+    shares[r].from[root] = in + at;
+    shares[r].result = static_cast<char*>(unit.out(r)) + at;
+    for (int p = 0; p < ranks; ++p)
+      if (p != r && p != root) shares[r].to[p] = static_cast<char*>(unit.out(p)) + at;
+  }
+  if (in != unit.out(root)) {
+    shares[root] = {};
+    shares[root].bytes = unit.bytes();
+    shares[root].from[root] = in;
+    shares[root].result = static_cast<char*>(unit.out(root));
+  }
+  Flow(site, shares, {}, plan).queue();
 }
 
 }  // namespace vt::collectives::gpu::copy_engine

@@ -18,22 +18,6 @@ constexpr size_t kPieceUnit = 512;  // keeps pieces apart by whole lines
 
 bool reduces(const Unit& unit) { return traits(unit.call().kind).reduces; }
 
-// May all devices use every rank's output (of kinds that move), or every input (of those that
-// reduce) and the outputs of others, directly?
-bool reachable(const Site& site, const Unit& unit) {
-  if (site.options().always_stage) return false;
-  const auto can = [&](const Tensor& t) {
-    return fabric::reachable(site.mesh(), t.device(), t.data(), t.bytes());
-  };
-  const Kind kind = unit.call().kind;
-  for (int r = 0; r < site.ranks(); ++r) {
-    const Call& call = unit.calls[r];
-    if (reduces(unit) && !can(call.input)) return false;
-    if (kind != Kind::kReduceScatter && call.has_output(r) && !can(call.output)) return false;
-  }
-  return true;
-}
-
 int threads_of(const Plan& plan) { return plan.threads ? plan.threads : kThreads; }
 
 int blocks_for(const Site& site, const Plan& plan, size_t bytes) {
@@ -138,6 +122,20 @@ void reduce_packed(const Site& site, const Unit& unit, const Packing& by, const 
 
 }  // namespace
 
+bool reachable(const Site& site, const Unit& unit) {
+  if (site.options().always_stage) return false;
+  const auto can = [&](const Tensor& t) {
+    return fabric::reachable(site.mesh(), t.device(), t.data(), t.bytes());
+  };
+  const Kind kind = unit.call().kind;
+  for (int r = 0; r < site.ranks(); ++r) {
+    const Call& call = unit.calls[r];
+    if (reduces(unit) && !can(call.input)) return false;
+    if (kind != Kind::kReduceScatter && call.has_output(r) && !can(call.output)) return false;
+  }
+  return true;
+}
+
 size_t packet_mailbox(const Mesh& mesh) { return mailbox_bytes(mesh, kByPackets); }
 size_t line_mailbox(const Mesh& mesh) { return mailbox_bytes(mesh, kByLines); }
 
@@ -175,19 +173,36 @@ void move(Site& site, const Unit& unit, const Plan& plan) {
               args.clique);
 }
 
-// Between two meetings of all ranks; no multiprocessor moves anything.
-void move_by_copy_engine(Site& site, const Unit& unit, const Plan& plan) {
-  if (!reachable(site, unit)) return move_by_scratch(site, unit, plan);
-  const Args args = args_for(site, unit);
+void meet(Site& site) {
   direct::BarrierArgs barrier{};
   site.launch(direct::barrier_kernel(), 1, 32, &barrier, barrier.clique);
-  for (int r = 0; r < site.ranks(); ++r)
-    for (int k = 1; k <= site.ranks(); ++k) {  // each starts with another
-      const int p = (r + k) % site.ranks();
-      if (args.receivers[r] >> p & 1)
-        site.copy(r, args.out[p] + r * args.out_step, args.in[r] + p * args.in_step, unit.bytes());
+}
+
+// Between two meetings of all ranks; what a rank has for itself goes beside what it sends.
+void move_by_copy_engine(Site& site, const Unit& unit, const Plan&) {
+  if (!reachable(site, unit)) return move_by_scratch(site, unit, {});
+  const Args args = args_for(site, unit);
+  SideStreams& side = site.side();
+  meet(site);
+  const auto copy = [&](Stream stream, int r, int p) {
+    if (args.receivers[r] >> p & 1)
+      SideStreams::copy(stream, args.out[p] + r * args.out_step, args.in[r] + p * args.in_step,
+                        unit.bytes());
+  };
+  for (int r = 0; r < site.ranks(); ++r) {
+    const Stream main = site.streams().at(r), lane = side.lane(r, SideStreams::kBring);
+    const bool own = args.receivers[r] >> r & 1;
+    if (own) {
+      side.record(r, SideStreams::kStarted, main);
+      side.wait(lane, r, SideStreams::kStarted);
+      copy(lane, r, r);
+      side.record(r, SideStreams::kBrought, lane);
     }
-  site.launch(direct::barrier_kernel(), 1, 32, &barrier, barrier.clique);
+    for (int k = 1; k < site.ranks(); ++k)  // each starts with another
+      copy(main, r, (r + k) % site.ranks());
+    if (own) side.wait(main, r, SideStreams::kBrought);
+  }
+  meet(site);
 }
 
 void reduce_by_packets(Site& site, const Unit& unit, const Plan&) {

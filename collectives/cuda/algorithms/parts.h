@@ -13,6 +13,8 @@ namespace vt::collectives::gpu::parts {
 // Through scratch memory: each stores its parts into the receivers' scratch memory, piece by piece
 // and block by block; the receiver's block takes a piece from there while the next one comes. Any
 // tensors will do.
+// By copy engines, for large parts: between two meetings, each rank's engine copies its parts to
+// the others (Note [Copies without waiting for peers]).
 // By packets, for small parts: data and flag in one store, without a barrier. By lines, the same
 // with one flag for 128 bytes, where Note [Whole lines] holds.
 
@@ -81,9 +83,14 @@ const void* reduce_by_lines_integer_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* reduce_by_packets_integer_kernel(DType dtype, ReduceOp op, int ranks);
 
+// May all devices use every rank's output (of kinds that move), or every input (of those that
+// reduce) and the outputs of others, directly?
+bool reachable(const Site& site, const Unit& unit);
 bool is_small(const Site& site, const Unit& unit);
+bool is_large(const Site& site, const Unit& unit);    // enough for copy engines
 bool on_request(const Site& site, const Unit& unit);  // never by itself
 bool pair_without_reach(const Site& site, const Unit& unit);
+void meet(Site& site);  // all ranks, in a kernel that does nothing else
 void move(Site& site, const Unit& unit, const Plan& plan);
 void move_by_scratch(Site& site, const Unit& unit, const Plan& plan);
 void move_by_packets(Site& site, const Unit& unit, const Plan& plan);
@@ -136,12 +143,8 @@ inline constexpr AlgorithmEntry kScratchBroadcast{Kind::kBroadcast, Algorithm::k
 // The root stores everything into all outputs, without slices.
 inline constexpr AlgorithmEntry kOneShotBroadcast{Kind::kBroadcast, Algorithm::kOneShot, on_request,
                                                   move, each_move};
-inline constexpr AlgorithmEntry kCopyEngineAllGather{Kind::kAllGather,
-                                                     Algorithm::kCopyEngine,
-                                                     on_request,
-                                                     move_by_copy_engine,
-                                                     each_move,
-                                                     nullptr,
-                                                     true};
+constexpr AlgorithmEntry copy_engine_of(Kind kind) {
+  return {kind, Algorithm::kCopyEngine, on_request, move_by_copy_engine, each_move, nullptr, true};
+}
 
 }  // namespace vt::collectives::gpu::parts
