@@ -358,6 +358,14 @@ void bind_collectives(pyb::module_& module) {
       "communicator_of", [](const Tensors& tensors) { return communicator_of(tensors); },
       pyb::arg("tensors"), Free());
   module.def(
+      "communicator_of",
+      [](const Tensor& alone) -> std::shared_ptr<Communicator> {
+        fail(ErrorKind::kType,
+             "collective: expected a list with one tensor a rank, got one tensor, ", alone,
+             "; this process drives all ranks, as in all_reduce([of_rank_0, of_rank_1])");
+      },
+      pyb::arg("tensors"));
+  module.def(
       "time_collective",
       [](Communicator& comm, const std::string& kind, const Tensors& inputs, const Tensors& outputs,
          const std::string& op, int root, const std::vector<int>& to, int iterations) {

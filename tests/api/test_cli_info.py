@@ -40,3 +40,19 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.strip() == f"vibetensor {vibetensor.__version__}"
+
+
+def test_help_shows_what_is_taken_where_nothing_is_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for argv, words in (
+        (["train", "chargpt"], ["--steps", "(default: ", "cuda:0,1"]),
+        (["bench", "all_reduce"], ["--minbytes", "(default: 256M)", "--devices cpu:4"]),
+        (["demo"], ["1000 of a smaller model"]),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main([*argv, "--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert caught.value.code == 0 and "None" not in shown
+        for word in words:
+            assert word in shown

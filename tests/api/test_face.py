@@ -176,6 +176,14 @@ def test_the_face_imports_nothing_heavy() -> None:
     assert not {"torch", "matplotlib", "sklearn", "rich"} & set(json.loads(run_python(code)))
 
 
+def test_names_that_are_elsewhere_say_where() -> None:
+    with pytest.raises(AttributeError, match=r"'compile'; instead there is .*capture"):
+        _ = vt.compile
+    with pytest.raises(AttributeError, match=r"no attribute 'no_such_name'$"):
+        _ = vt.no_such_name
+    assert not hasattr(vt, "distributed")
+
+
 def test_results_have_names() -> None:
     x = vt.tensor([[3.0, 1.0], [2.0, 4.0]])
     for result in (x.max(1), vt.sort(x, descending=True), x.min(0), vt.topk(x, 1)):

@@ -199,6 +199,8 @@ def test_bad_arguments(kind: str) -> None:
         comm.all_reduce([a])
     with pytest.raises(ValueError, match="contiguous"):
         comm.all_reduce([a.reshape(3, 4).t(), b.reshape(3, 4).t()])
+    with pytest.raises(TypeError, match="a list with one tensor a rank, got one tensor"):
+        collectives.all_reduce(a)
     with pytest.raises(TypeError, match="bool"):
         comm.all_reduce([a > 0, b > 0])
     with pytest.raises(ValueError, match="root 2 is out of range"):

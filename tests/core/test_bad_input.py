@@ -100,6 +100,10 @@ BOTH: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "gather rank": (lambda m: m.ones(2, 2).gather(0, m.tensor([0])), ("gather", "dimensions")),
     "scatter": (lambda m: m.ones(3).scatter(0, m.tensor([3]), m.ones(1)), ("scatter", "3")),
     "embedding": (lambda m: m.nn.functional.embedding(m.tensor([7]), m.ones(5, 2)), ("7",)),
+    "embedding dtype": (
+        lambda m: m.nn.functional.embedding(m.tensor([1.0]), m.ones(5, 2)),
+        ("embedding", "int"),
+    ),
     "embedding negative": (
         lambda m: m.nn.functional.embedding(m.tensor([-1]), m.ones(5, 2)),
         ("-1",),

@@ -79,6 +79,7 @@ def test_texts_that_cannot_be_learned(content: bytes, message: str, tmp_path: Pa
         (["--ranks-per-device", "0"], "--ranks-per-device must be at least 1"),
         (["--resume"], "--resume needs the --out"),
         (["--resume", "pyproject.toml"], "not a checkpoint"),
+        (["--resume", "no/such/checkpoint"], "there is no checkpoint no/such/checkpoint"),
     ],
 )
 def test_arguments_that_cannot_be(args: list[str], message: str, tmp_path: Path) -> None:

@@ -233,6 +233,11 @@ def test_batches_that_cannot_be(bad: Any, error: type[Exception], message: str) 
         make(2).step(bad)
 
 
+def test_devices_that_are_no_mesh() -> None:
+    with pytest.raises(TypeError, match=r"fabric.mesh\('cpu:0'\) makes one, not a str"):
+        DataParallel(nn.Linear(3, 2), "cpu:0")
+
+
 def test_an_optimizer_of_another_model() -> None:
     model = DataParallel(nn.Linear(3, 2), cpu_mesh(2))
     other = torch.optim.AdamW(nn.Linear(3, 2).parameters())

@@ -7,13 +7,33 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import Any
+
+
+class _WithDefaults(argparse.HelpFormatter):
+    """Adds to an option's help what it is where it is not given, if that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if default is None or default == argparse.SUPPRESS or isinstance(default, bool):
+            return action.help
+        text = action.help or ""
+        return text + (" " if text else "") + "(default: %(default)s)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose subcommands, which are of the same class, show their defaults too."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["formatter_class"] = _WithDefaults
+        super().__init__(*args, **options)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all subcommands; each sets `run`, which returns the exit code."""
     from vibetensor import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="vibetensor", description="Train on every device of this machine, from one process."
     )
     parser.add_argument("--version", action="version", version=f"vibetensor {__version__}")
@@ -39,7 +59,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, RuntimeError) as error:
         print(f"vibetensor: {error}", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _OPS = ("sum", "prod", "min", "max", "avg")
+_EXAMPLES = "Example: vibetensor bench {0} -g 2 -b 4K -e 1G -f 4; without GPUs: --devices cpu:4"
 ALGORITHMS = (
     "auto",
     "packets",
@@ -37,7 +38,9 @@ def add_parser(subparsers: Any) -> None:
         add = collectives.add_parser(
             title,
             help=kind.name + (", out of place and in place" if kind.in_place else ""),
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            aliases=_other_spellings(title),
+            description=f"Times {kind.name} over sizes, and checks every result against float64.",
+            epilog=_EXAMPLES.format(title),
         )
         add.set_defaults(run=run, kind=kind, tune=False)
         _add_sizes(add)
@@ -52,6 +55,12 @@ def add_parser(subparsers: Any) -> None:
                 action="store_true",
                 help="time every algorithm, and keep the fastest for each size in the user's table",
             )
+
+
+def _other_spellings(title: str) -> list[str]:
+    """all_reduce for allreduce, allgather for all_gather, as other tools write them."""
+    joined = title.replace("_", "")
+    return ["all_reduce"] if title == "allreduce" else [joined] if joined != title else []
 
 
 def _add_sizes(add: argparse.ArgumentParser) -> None:
@@ -149,13 +158,15 @@ def run(args: argparse.Namespace) -> int:
         if name not in known:
             raise ValueError(f"bench: unknown '{name}'; expected one of {', '.join(known)}, or all")
     mesh = fabric.parse_devices(text, ranks=args.ranks)
+    _check_gpus(mesh, args)
+    wanted = list(sizes(args))
     if args.symmetric is None:
         args.symmetric = mesh.type == "cuda" and len(set(mesh.devices)) > 1
     out = sys.stderr if args.json == "-" else sys.stdout
     if args.tune:
         from vibetensor.cli import tune
 
-        return tune.run(mesh, args.symmetric, sizes(args), out)
+        return tune.run(mesh, args.symmetric, wanted, out)
 
     communicator = Communicator(
         mesh,
@@ -170,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     rows: list[Row] = []
     for dtype in dtypes:
         for op in ops:
-            for bytes_ in sizes(args):
+            for bytes_ in wanted:
                 case = Case(
                     communicator,
                     bytes_,
@@ -199,6 +210,21 @@ def run(args: argparse.Namespace) -> int:
 
         collective_plot.plot(rows, ceiling, args.plot)
     return 1 if wrong else 0
+
+
+def _check_gpus(mesh: Any, args: argparse.Namespace) -> None:
+    """Raises ValueError for what only GPUs have."""
+    wanted = {
+        f"-G {args.cudagraph}": args.cudagraph > 0,
+        "--compare nccl": args.compare == "nccl",
+        "--algorithm nccl": args.algorithm == "nccl",
+    }
+    for flag, given in wanted.items():
+        if given and mesh.type != "cuda":
+            devices = ", ".join(map(str, mesh.devices))
+            raise ValueError(
+                f"bench: {flag} needs GPUs, but the devices are {devices}; leave it out"
+            )
 
 
 def _ceiling(mesh: Any) -> dict[str, float]:

@@ -22,8 +22,13 @@ def add_parser(subparsers: Any) -> None:
     """Adds the command: `train chargpt` with other defaults."""
     from vibetensor.examples import chargpt
 
+    text = "train a small GPT on every device of this machine, and let it write"
     parser = subparsers.add_parser(
-        "demo", help="train a small GPT on every device of this machine, and let it write"
+        "demo",
+        help=text,
+        description=f"T{text[1:]}. Sizes and steps that are not given are chosen by what "
+        f"the machine has: {_ON_GPUS['steps']} steps on every GPU, or {_ON_CPU['steps']} of a "
+        "smaller model on four CPU devices.",
     )
     train.add_arguments(parser, chargpt.DEFAULTS)
     chargpt.add_arguments(parser)

@@ -18,18 +18,20 @@ def add_parser(subparsers: Any) -> None:
     for name in examples.NAMES:
         module = examples.find(name)
         one = names.add_parser(name, help=f"training steps of {name}")
-        one.add_argument("--devices", default="auto", help="auto or all, cpu:4, cuda:0,1")
-        one.add_argument("--steps", type=int, default=5, help="steps to record (default 5)")
-        one.add_argument("--warmup", type=int, default=3, help="steps before them (default 3)")
+        one.add_argument("--devices", default="auto", help=train.DEVICES)
+        one.add_argument("--steps", type=int, default=5, help="steps to record")
+        one.add_argument("--warmup", type=int, default=3, help="steps before them")
         one.add_argument(
             "--batch", type=int, default=module.DEFAULTS["batch"], help="samples a step"
         )
-        one.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+        one.add_argument(
+            "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help=train.PRECISION
+        )
         one.add_argument("--out", metavar="FILE", help="write a trace for ui.perfetto.dev")
         one.add_argument(
             "--sort-by", metavar="COLUMN", help="default: self time on the GPU, or host"
         )
-        one.add_argument("--rows", type=int, default=25, help="rows of the table (default 25)")
+        one.add_argument("--rows", type=int, default=25, help="rows of the table")
         one.add_argument("--shapes", action="store_true", help="a row a list of input shapes")
         one.add_argument(
             "--eager",
@@ -37,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
             help="do not capture the step: its operations are seen, not only their kernels",
         )
         one.add_argument("--memory", action="store_true", help="columns of memory")
-        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--seed", type=int, default=0, help=train.SEED)
         module.add_arguments(one)
         one.set_defaults(
             run=run, example=name, lr=module.DEFAULTS["lr"], clip=module.DEFAULTS["clip"]

@@ -10,6 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+DEVICES = "auto or all (every GPU, or else the CPU devices), cpu:4, cuda, cuda:0,1"
+PRECISION = "type of parameters and activations"
+SEED = "of all random numbers"
+_EPILOG = "Ctrl-C saves before it leaves; --resume with the same --out goes on from there."
+
 
 def add_parser(subparsers: Any) -> None:
     """Adds the command, with one subcommand for each example."""
@@ -19,8 +24,9 @@ def add_parser(subparsers: Any) -> None:
     names = parser.add_subparsers(title="examples", metavar="EXAMPLE", required=True)
     for name in examples.NAMES:
         module = examples.find(name)
-        summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2]
-        one = names.add_parser(name, help=summary, description=summary)
+        summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2].rstrip(".")
+        text = f"Train on the devices of this machine: {summary}."
+        one = names.add_parser(name, help=summary, description=text, epilog=_EPILOG)
         add_arguments(one, module.DEFAULTS)
         module.add_arguments(one)
         one.set_defaults(run=run, example=name)
@@ -28,9 +34,7 @@ def add_parser(subparsers: Any) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
     """The options that all examples share."""
-    parser.add_argument(
-        "--devices", default="auto", help="auto or all, cpu:4, cuda:0,1 (default auto)"
-    )
+    parser.add_argument("--devices", default="auto", help=DEVICES)
     parser.add_argument(
         "--ranks-per-device", type=int, default=1, metavar="N", help="replicas on each device"
     )
@@ -38,14 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> 
     parser.add_argument(
         "--batch", type=int, default=defaults["batch"], help="samples a step, over all devices"
     )
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help=PRECISION
+    )
     parser.add_argument("--lr", type=float, default=defaults["lr"], help="highest learning rate")
     parser.add_argument(
         "--clip", type=float, default=defaults["clip"], help="largest norm of the gradients"
     )
     parser.add_argument("--accumulate", type=int, default=1, help="parts that a batch is cut into")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", metavar="FOLDER", help="default: runs/EXAMPLE-<time>")
+    parser.add_argument("--seed", type=int, default=0, help=SEED)
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="what the run leaves goes there; without, runs/EXAMPLE-<time>",
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -54,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> 
         metavar="CHECKPOINT",
         help="go on from a checkpoint, or from the newest in --out",
     )
-    parser.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS")
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=100, metavar="STEPS", help="how often to save"
+    )
     parser.add_argument("--keep", type=int, default=3, help="how many checkpoints stay")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -81,6 +93,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--ranks-per-device must be at least 1, got {args.ranks_per_device}")
     if args.resume is True and args.out is None:
         raise ValueError("--resume needs the --out of the run to go on with, or a checkpoint")
+    if isinstance(args.resume, str) and not Path(args.resume).is_file():
+        raise ValueError(f"--resume: there is no checkpoint {args.resume}")
     out = Path(args.out or _default_folder(args))
     mesh = fabric.parse_devices(args.devices)
     if args.ranks_per_device > 1:

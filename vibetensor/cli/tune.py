@@ -7,7 +7,7 @@ types. A size's winner holds up to the geometric middle between it and the next 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TextIO
 
 from vibetensor import _C, fabric, tuning
@@ -47,7 +47,7 @@ def ways(bytes_: int, ranks: int) -> list[Way]:
     return [way for way in tried if way.algorithm != "lines" or bytes_ <= 8 * _M]
 
 
-def run(mesh: Mesh, symmetric: bool, sizes: Iterator[int], out: TextIO) -> int:
+def run(mesh: Mesh, symmetric: bool, sizes: Iterable[int], out: TextIO) -> int:
     """Measures, prints, and adds the rows to the user's table."""
     if mesh.type != "cuda" or len(mesh) < 2:
         raise ValueError("bench: --tune is for two ranks and more on GPUs")
@@ -71,7 +71,7 @@ def run(mesh: Mesh, symmetric: bool, sizes: Iterator[int], out: TextIO) -> int:
 
 
 def _winners(
-    mesh: Mesh, symmetric: bool, sizes: Iterator[int], out: TextIO
+    mesh: Mesh, symmetric: bool, sizes: Iterable[int], out: TextIO
 ) -> Iterator[tuple[int, Way]]:
     made: dict[Way, Communicator] = {}
     for bytes_ in sizes:

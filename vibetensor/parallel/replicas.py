@@ -36,6 +36,7 @@ class DataParallel:
             the same time; 0 for as many as make the reduction itself fastest.
 
     Raises:
+        TypeError: the mesh is no Mesh.
         ValueError: models of different ranks have different parameters, or their number is not that
             of the ranks.
     """
@@ -49,6 +50,11 @@ class DataParallel:
         first_bucket_bytes: int = FIRST_BUCKET_BYTES,
         reduce_blocks: int = REDUCE_BLOCKS,
     ) -> None:
+        if mesh is not None and not isinstance(mesh, fabric.Mesh):
+            raise TypeError(
+                f"DataParallel: mesh must be a Mesh, as fabric.mesh({mesh!r}) makes one, not a "
+                f"{type(mesh).__name__}"
+            )
         self.mesh = fabric.mesh() if mesh is None else mesh
         self.devices: list[_C.device] = list(self.mesh.devices)
         self._reducing = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vibetensor import _C, autograd, cuda, nn, optim, profiler
 from vibetensor._C import (
@@ -100,9 +100,18 @@ __all__ = [
     "utils",
 ]
 
-if TYPE_CHECKING:
+# What people look for here, and where it is instead.
+_ELSEWHERE = {
+    "amp": "the precision= of vibetensor.parallel.Trainer, or model.to(torch.bfloat16)",
+    "autocast": "the precision= of vibetensor.parallel.Trainer, or model.to(torch.bfloat16)",
+    "compile": "vibetensor.capture(step, fuse=True)",
+    "distributed": "vibetensor.parallel and vibetensor.collectives: one process has all devices",
+}
 
-    def __getattr__(name: str) -> Any: ...
+
+def __getattr__(name: str) -> Any:
+    hint = f"; instead there is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
 
 
 bool = _C.bool

@@ -188,6 +188,8 @@ std::tuple<Tensor, Tensor> add_rms_norm(const Tensor& input, const Tensor& resid
 
 Tensor embedding(const Tensor& input, const Tensor& weight) {
   VT_CHECK(weight.dim() == 2, kRuntime, "embedding: 'weight' must be 2-D, got ", weight);
+  VT_CHECK(input.dtype() == DType::kI64 || input.dtype() == DType::kI32, kRuntime,
+           "embedding: expected indices of int64 or int32, got ", input);
   Dims sizes = input.sizes();
   sizes.push_back(weight.sizes()[1]);
   return reshape(index_select(weight, 0, reshape(input, Dims{-1})), sizes);
