@@ -49,16 +49,4 @@ std::vector<Measured> measured_for(const fabric::Mesh& mesh, const std::string& 
   return found;
 }
 
-const Measured* find_measured(const std::vector<Measured>& rows, Kind kind, size_t item_bytes,
-                              bool in_place, size_t bytes) {
-  const Measured* best = nullptr;
-  for (const Measured& row : rows) {
-    if (row.kind != kind || row.up_to < bytes) continue;
-    if (row.item_bytes != 0 && row.item_bytes != static_cast<int>(item_bytes)) continue;
-    if (row.place != "any" && (row.place == "in") != in_place) continue;
-    if (!best || row.up_to < best->up_to) best = &row;
-  }
-  return best;
-}
-
 }  // namespace vt::collectives

@@ -31,9 +31,19 @@ std::vector<Measured> measured();
 // The rows for a mesh of GPUs of this name.
 std::vector<Measured> measured_for(const fabric::Mesh& mesh, const std::string& gpu);
 
-// The row for a unit, or null where nothing was measured: of the rows that fit, the one with the
-// smallest limit that is not below `bytes`.
+// The row for a unit, or null where nothing was measured: of the rows that fit and that usable(row)
+// is true of, the one with the smallest limit that is not below `bytes`; of equal ones the first.
+template <class Usable>
 const Measured* find_measured(const std::vector<Measured>& rows, Kind kind, size_t item_bytes,
-                              bool in_place, size_t bytes);
+                              bool in_place, size_t bytes, const Usable& usable) {
+  const Measured* best = nullptr;
+  for (const Measured& row : rows) {
+    if (row.kind != kind || row.up_to < bytes) continue;
+    if (row.item_bytes != 0 && row.item_bytes != static_cast<int>(item_bytes)) continue;
+    if (row.place != "any" && (row.place == "in") != in_place) continue;
+    if ((!best || row.up_to < best->up_to) && usable(row)) best = &row;
+  }
+  return best;
+}
 
 }  // namespace vt::collectives

@@ -69,6 +69,14 @@ bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
          (entry.in_whole_graphs && site.streams().one_capture());
 }
 
+// Copy engines were measured on tensors that all devices reach.
+bool can_follow(const Measured& row, const Site& site, const Unit& unit) {
+  const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, row.algorithm);
+  if (!entry || !can_run_now(*entry, site)) return false;
+  return row.algorithm != Algorithm::kCopyEngine ||
+         (!site.options().always_stage && site.reachable(unit));
+}
+
 }  // namespace
 
 std::span<const AlgorithmEntry> algorithms() { return kAlgorithms; }
@@ -87,10 +95,10 @@ Choice choose(const Site& site, const Unit& unit) {
   const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);
   if (entry && !can_run_now(*entry, site)) entry = nullptr;
   Plan plan;
-  if (const Measured* row = entry ? nullptr : site.measured(unit)) {
+  const auto usable = [&](const Measured& row) { return can_follow(row, site, unit); };
+  if (const Measured* row = entry ? nullptr : site.measured(unit, usable)) {
     entry = find_algorithm(kind, row->algorithm);
-    if (entry && !can_run_now(*entry, site)) entry = nullptr;
-    if (entry) plan = {row->algorithm, row->blocks, row->threads, row->chunk_bytes};
+    plan = {row->algorithm, row->blocks, row->threads, row->chunk_bytes};
   }
   for (const AlgorithmEntry& candidate : kAlgorithms)
     if (!entry && candidate.kind == kind && can_run_now(candidate, site) &&

@@ -83,14 +83,6 @@ bool Site::reachable(const Unit& unit) const {
   });
 }
 
-const Measured* Site::measured(const Unit& unit) const {
-  if (measured_.empty()) return nullptr;
-  const Call& call = unit.call();
-  const bool in_place =
-      call.input.defined() && call.output.defined() && call.input.data() == call.output.data();
-  return find_measured(measured_, call.kind, item_size(unit.dtype), in_place, unit.bytes());
-}
-
 void Site::launch(const void* kernel, int blocks, int threads, void* args, Clique& clique,
                   size_t shared_bytes) const {
   start(kernel, blocks, threads, args, clique, shared_bytes, false);

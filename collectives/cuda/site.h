@@ -83,8 +83,16 @@ class Site {
   // On the stream of the rank's device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
 
-  // What was measured for GPUs like these, or null.
-  const Measured* measured(const Unit& unit) const;
+  // What was measured for GPUs like these; of the rows for which usable(row) is true, or null.
+  template <class Usable>
+  const Measured* measured(const Unit& unit, const Usable& usable) const {
+    if (measured_.empty()) return nullptr;
+    const Call& call = unit.call();
+    const bool in_place =
+        call.input.defined() && call.output.defined() && call.input.data() == call.output.data();
+    return find_measured(measured_, call.kind, item_size(unit.dtype), in_place, unit.bytes(),
+                         usable);
+  }
 
   bool any_fault() const { return faults_.any(); }
   // `late`: a mask of ranks whose work is known to be late; they are named.
