@@ -23,7 +23,7 @@ Stream current(Device device) { return {device, cuda::current_stream(device.inde
 // The last unit on a GPU of those that span several. Note [Communicators take turns]
 struct Turn {
   const DeviceStreams* owner = nullptr;
-  const cuda::Event* end = nullptr;
+  size_t number = 0;  // of the GPU, there
 };
 struct Turns {
   std::mutex mutex;
@@ -65,12 +65,13 @@ DeviceStreams::DeviceStreams(const fabric::Mesh& mesh) : mesh_(mesh), units_(mes
     own_.push_back(cuda::create_stream(device.index, std::numeric_limits<int>::min()));
     done_.push_back(cuda::create_event(device.index, false));
   }
+  unrecorded_.assign(own_.size(), false);
   streams_ = ended_on_ = own_;
 }
 
 DeviceStreams::~DeviceStreams() {
   try {
-    for (const cuda::Event* event : done_) cuda::synchronize_event(*event);
+    synchronize();
   } catch (const Error&) {  // the context is lost
   }
   for (Stream stream : own_) {
@@ -155,16 +156,19 @@ void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& 
 }
 
 void DeviceStreams::follow(size_t device, Stream stream) const {
-  if (!(stream == ended_on_[device])) cuda::wait_event(stream, *done_[device]);
+  if (stream == ended_on_[device]) return;
+  std::lock_guard lock(turns().mutex);
+  cuda::wait_event(stream, end_of_last(device));
 }
 
-// Whether the stream waits for a unit of another communicator.
+// Whether a unit of another communicator is the last one on the GPU, which the stream then follows.
 bool DeviceStreams::take_turn(size_t device, Stream stream) const {
   if (own_.size() == 1) return false;
   std::lock_guard lock(turns().mutex);
   const Turn& turn = turns().last[own_[device].device.index];
   if (turn.owner == nullptr || turn.owner == this) return false;
-  cuda::wait_event(stream, *turn.end);
+  if (!(stream == turn.owner->ended_on_[turn.number]))
+    cuda::wait_event(stream, turn.owner->end_of_last(turn.number));
   return true;
 }
 
@@ -183,11 +187,18 @@ void DeviceStreams::begin_together(const Unit& unit, const std::shared_ptr<Repla
 }
 
 void DeviceStreams::record_end(size_t device, Stream stream) {
-  ended_on_[device] = stream;
-  cuda::record_event(*done_[device], stream);
-  if (own_.size() == 1) return;
   std::lock_guard lock(turns().mutex);
-  turns().last[stream.device.index] = {this, done_[device]};
+  ended_on_[device] = stream;
+  unrecorded_[device] = true;
+  if (stream.handle != nullptr) (void)end_of_last(device);
+  if (own_.size() > 1) turns().last[stream.device.index] = {this, device};
+}
+
+// Note [Ends of units]. Under the lock of the turns, for other communicators ask, too.
+const cuda::Event& DeviceStreams::end_of_last(size_t device) const {
+  if (unrecorded_[device]) cuda::record_event(*done_[device], ended_on_[device]);
+  unrecorded_[device] = false;
+  return *done_[device];
 }
 
 void DeviceStreams::end() {
@@ -209,11 +220,17 @@ std::unique_ptr<Completion> DeviceStreams::completion() const {
 
 bool DeviceStreams::drained() const {
   if (any_capture()) return true;  // the driver may refuse to be asked: synchronize() waits
-  return std::all_of(done_.begin(), done_.end(),
-                     [](const cuda::Event* event) { return cuda::query_event(*event); });
+  std::lock_guard lock(turns().mutex);
+  for (size_t d = 0; d < done_.size(); ++d)
+    if (!cuda::query_event(end_of_last(d))) return false;
+  return true;
 }
 
 void DeviceStreams::synchronize() const {
+  {
+    std::lock_guard lock(turns().mutex);
+    for (size_t d = 0; d < done_.size(); ++d) (void)end_of_last(d);
+  }
   for (const cuda::Event* event : done_) cuda::synchronize_event(*event);
 }
 

@@ -48,6 +48,12 @@ namespace vt::collectives::gpu {
 // their ends. A replay counts as a unit on the streams that it runs on: it waits for the units
 // queued before it and later units wait for it. So the owner of the streams is a guest of the
 // graph, which holds its memory, too, and hands before_replay and after_replay on.
+
+// Note [Ends of units]
+// The end of a unit is an event that later units wait for on other streams. Units in line mostly
+// stay on one stream, where recording it for nothing would be a tenth of what the host does. So on
+// a legacy default stream, which is always there and never captured, it is recorded when somebody
+// asks for it; it may then mean work that was queued after the unit, too.
 class DeviceStreams {
  public:
   explicit DeviceStreams(const fabric::Mesh& mesh);
@@ -92,13 +98,15 @@ class DeviceStreams {
   void follow(size_t device, Stream stream) const;
   bool take_turn(size_t device, Stream stream) const;
   void record_end(size_t device, Stream stream);
+  const cuda::Event& end_of_last(size_t device) const;
 
   fabric::Mesh mesh_;
   // All by device.
   std::vector<Stream> own_, streams_;
   std::vector<Stream> ended_on_;    // the last unit that was not captured, or replay
-  std::vector<cuda::Event*> done_;  // its end
-  bool captured_ = false;           // the last unit, or the one between begin and end
+  std::vector<cuda::Event*> done_;  // its end, unless that is still to be recorded
+  mutable std::vector<uint8_t> unrecorded_;
+  bool captured_ = false;  // the last unit, or the one between begin and end
   bool adjacent_ = false;
   bool replayed_ = false;  // since the last unit
   uint64_t capture_ = 0;   // that the last captured unit is part of
