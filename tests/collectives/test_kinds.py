@@ -210,6 +210,21 @@ def test_every_algorithm_on_large_and_odd_sizes(algorithm: str, ranks: int) -> N
                 run_and_check(comm, kind, count, dtype, in_place=True, root=ranks - 1)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+@pytest.mark.parametrize("chunk", [4096, 100_000])
+def test_copy_engines_and_many_pieces(ranks: int, chunk: int) -> None:
+    """More pieces than there are places for, and sums that their owners do not keep."""
+    mesh = fabric.mesh(["cuda:0"] * ranks)
+    comm = collectives.Communicator(mesh, algorithm="copy_engine", chunk_bytes=chunk, timeout=10.0)
+    for kind in REDUCING + MOVING:
+        for root in {0, ranks - 1} if kind in ("reduce", "broadcast", "gather", "scatter") else {0}:
+            run_and_check(comm, kind, 100_003, torch.bfloat16, root=root)
+            run_and_check(comm, kind, 10_007, torch.float32, "avg", root=root, offset=1)
+            if can_be_in_place(kind):
+                run_and_check(comm, kind, 100_003, torch.bfloat16, root=root, in_place=True)
+
+
 @pytest.mark.cuda(devices=2)
 def test_every_kind_through_nccl() -> None:
     comm = collectives.Communicator(mesh_of("cuda", 2), algorithm="nccl")
