@@ -113,8 +113,12 @@ def test_the_engine_follows_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_tuning_writes_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "collectives.json"
     monkeypatch.setattr(tuning, "user_file", lambda: file)
-    arguments = "bench allreduce --devices cuda:0 --ranks 2 -b 1K -e 64K -f 64 --tune"
-    assert cli.main(arguments.split()) == 0
+    result = tmp_path / "result.json"
+    arguments = "bench allreduce --devices cuda:0 --ranks 2 -b 1K -e 64K -f 64 --tune --json"
+    assert cli.main([*arguments.split(), str(result)]) == 0
     rows = tuning.read(file)
     assert rows[-1]["up_to"] >= 2**40
     assert json.loads(file.read_text())["version"] == 1
+    measured = json.loads(result.read_text())
+    assert measured["table"] == rows
+    assert {row["bytes"] for row in measured["rows"]} == {1024, 65536}

@@ -166,7 +166,11 @@ def run(args: argparse.Namespace) -> int:
     if args.tune:
         from vibetensor.cli import tune
 
-        return tune.run(mesh, args.symmetric, wanted, out)
+        table_rows, timings = tune.run(mesh, args.symmetric, sizes(args), out)
+        if args.json is not None:
+            facts = _facts(mesh, args)
+            _write(args.json, {**facts, "table": table_rows, "rows": timings})
+        return 0
 
     communicator = Communicator(
         mesh,
@@ -241,22 +245,29 @@ def _ceiling(mesh: Any) -> dict[str, float]:
     return {name: value / 1e9 for name, value in found.items() if value is not None}
 
 
+def _facts(mesh: Any, args: argparse.Namespace) -> dict[str, Any]:
+    from vibetensor.cli.provenance import provenance
+
+    return {
+        "benchmark": args.kind.title + (" --tune" if args.tune else ""),
+        **provenance(),
+        "ranks": len(mesh),
+        "devices": [str(device) for device in mesh.devices],
+        "symmetric": args.symmetric,
+    }
+
+
 def _report(
     mesh: Any, args: argparse.Namespace, rows: list[Row], ceiling: dict[str, float]
 ) -> dict[str, Any]:
     from vibetensor import _C
-    from vibetensor.cli.provenance import provenance
 
     return {
-        "benchmark": args.kind.title,
-        **provenance(),
-        "ranks": len(mesh),
-        "devices": [str(device) for device in mesh.devices],
+        **_facts(mesh, args),
         "iters": args.iters,
         "warmup_iters": args.warmup_iters,
         "cudagraph": args.cudagraph,
         "algorithm": args.algorithm,
-        "symmetric": args.symmetric,
         "nccl": _C.nccl_version() if "nccl" in (args.algorithm, args.compare) else None,
         "ceiling_gbps": ceiling,
         "rows": rows,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, TypeAlias
 
 from vibetensor import _C, fabric, tuning
 from vibetensor import torch as vt
@@ -19,6 +19,8 @@ from vibetensor.graph_timing import seconds_in_graph
 _K, _M = 2**10, 2**20
 _NO_LIMIT = 2**62
 _CLEARLY = 0.98  # of the time of the simpler way: less is not worth another row
+
+Timing: TypeAlias = dict[str, Any]  # a size, the fields of a Way, and microseconds a call
 
 
 class Way(NamedTuple):
@@ -43,12 +45,14 @@ def ways(bytes_: int, ranks: int) -> list[Way]:
         chunks = (32 * _K, 64 * _K, 128 * _K)
         tried += [Way("push", 128, threads, chunk) for threads in (512, 1024) for chunk in chunks]
     if bytes_ >= 16 * _M:
-        tried += [Way("copy_engine", 0, 0, c * _M) for c in (2, 4, 8, 16)]
+        tried += [Way("copy_engine"), *(Way("copy_engine", 0, 0, c * _M) for c in (4, 8, 16))]
     return [way for way in tried if way.algorithm != "lines" or bytes_ <= 8 * _M]
 
 
-def run(mesh: Mesh, symmetric: bool, sizes: Iterable[int], out: TextIO) -> int:
-    """Measures, prints, and adds the rows to the user's table."""
+def run(
+    mesh: Mesh, symmetric: bool, sizes: Iterable[int], out: TextIO
+) -> tuple[list[tuning.Row], list[Timing]]:
+    """Measures, prints, and adds rows to the user's table; the rows, and what was measured."""
     if mesh.type != "cuda" or len(mesh) < 2:
         raise ValueError("bench: --tune is for two ranks and more on GPUs")
     file = tuning.user_file()
@@ -58,8 +62,9 @@ def run(mesh: Mesh, symmetric: bool, sizes: Iterable[int], out: TextIO) -> int:
     if len(names) > 1:
         raise ValueError(f"bench: --tune wants GPUs of one kind, got {', '.join(sorted(names))}")
     found: list[tuple[int, Way]] = []
+    timings: list[Timing] = []
     try:
-        for winner in _winners(mesh, symmetric, sizes, out):
+        for winner in _winners(mesh, symmetric, sizes, timings, out):
             found.append(winner)
     finally:  # what is known when somebody loses patience is worth keeping
         rows = _rows(names.pop(), mesh, found)
@@ -67,11 +72,11 @@ def run(mesh: Mesh, symmetric: bool, sizes: Iterable[int], out: TextIO) -> int:
             before = tuning.read(file) if file.exists() else []
             tuning.write(file, tuning.merged(rows, before))
     print(f"# {len(rows)} rows for {len(mesh)} ranks written to {file}", file=out)
-    return 0
+    return rows, timings
 
 
 def _winners(
-    mesh: Mesh, symmetric: bool, sizes: Iterable[int], out: TextIO
+    mesh: Mesh, symmetric: bool, sizes: Iterable[int], timings: list[Timing], out: TextIO
 ) -> Iterator[tuple[int, Way]]:
     made: dict[Way, Communicator] = {}
     for bytes_ in sizes:
@@ -89,6 +94,7 @@ def _winners(
                     chunk_bytes=way.chunk_bytes,
                 )
             seconds = _time(made[way], tensors, bytes_)
+            timings.append({"bytes": bytes_, "us": round(seconds * 1e6, 2), **way._asdict()})
             line = f"{bytes_:>12} {seconds * 1e6:10.2f} us  {' '.join(map(str, way))}"
             print(f"  {line}", file=out, flush=True)
             if best is None or seconds < _CLEARLY * best[0]:
