@@ -13,6 +13,9 @@ const std::vector<PassInfo>& passes() {
        "sums, means and extremes of rows join chains; sums in another order than by themselves"},
       {kAddNorm, "add_norm", "a sum that is normalised next: one kernel"},
       {kCopies, "copies", "a result that is only copied elsewhere is written there at once"},
+      {kLinearAdd, "linear_add",
+       "the residual sum in front of a norm in the kernel of the product that is added; rounds "
+       "once, not twice"},
       {kLinearGelu, "linear_gelu",
        "GELU (tanh form) in the kernel of the product it is applied to; rounds once, not twice"},
       {kGeluBackward, "gelu_backward",

@@ -19,10 +19,12 @@ enum Pass : unsigned {
   kCrossEntropy = 1u << 10,     // losses of rows and their gradient
   kNormBackwardSum = 1u << 11,  // a norm's gradient and its sum over the rows
   kColumnSums = 1u << 12,       // sums of the columns that a product with GELU's gradient makes
+  kLinearAdd = 1u << 13,        // the residual sum in the product in front of it
 };
 // Passes that need structured kernels in the list.
 inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu |
-                                   kGeluBackward | kCrossEntropy | kNormBackwardSum | kColumnSums;
+                                   kGeluBackward | kCrossEntropy | kNormBackwardSum | kColumnSums |
+                                   kLinearAdd;
 
 struct PassInfo {
   Pass pass;

@@ -29,6 +29,9 @@ void add_epilogue(Node& node, const Gemm& gemm) {
   if (gemm.aux.data)
     add_range(gemm.epilogue == GemmEpilogue::kGelu ? node.writes : node.reads, gemm.aux, gemm.m,
               gemm.n, 1, gemm.dtype);
+  if (gemm.addend)
+    add_range(node.reads, {const_cast<void*>(gemm.addend), gemm.out.row_stride, 1, 0}, gemm.m,
+              gemm.n, 1, gemm.dtype);
   const auto writes = [&](const void* sums, int64_t count) {
     if (const char* begin = static_cast<const char*>(sums))
       node.writes.push_back({begin, begin + count * static_cast<int64_t>(item_size(gemm.dtype))});

@@ -281,6 +281,7 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
   apply(kCrossEntropy, "cross_entropy", &fuse_cross_entropy);
   apply(kLinearGelu, "linear_gelu", &fuse_linear_gelu);
   apply(kGeluBackward, "gelu_backward", &fuse_gelu_backward);
+  apply(kLinearAdd, "linear_add", &fuse_linear_add);
   apply(kCopies, "copies", &fuse_copies);
   apply(kColumnSums, "column_sums", &fuse_column_sums);  // their target is known by now
   apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);

@@ -37,6 +37,9 @@ struct Gemm {
   GemmMatrix a, b, out;
   double alpha = 1, beta = 0;
   const void* bias = nullptr;  // n elements added to each row, or null
+  // For one matrix (batch 1), beta 0 and no epilogue: m x n elements that lie as out's do, or out's
+  // own, and are added before anything is rounded. Or null.
+  const void* addend = nullptr;
   // For one matrix (batch 1). kGelu: out = gelu(product + bias), and what gelu is applied to goes
   // to aux where that is not null. kGeluBackward: out = product * gelu'(aux). aux is m x n like
   // out.

@@ -180,6 +180,73 @@ def test_a_result_that_is_only_copied_is_written_there(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [*TYPES, torch.float16])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "inner", "width"), [(24, 16, 64), (300, 256, 384), (5, 8, 20), (1, 64, 128)]
+)
+def test_a_product_adds_to_the_residual_stream(
+    device: str, dtype: torch.dtype, norm: str, bias: bool, rows: int, inner: int, width: int
+) -> None:
+    torch.manual_seed(0)
+    x, stream, weight, shift, scale = (
+        torch.randn(*sizes, device=device).to(dtype)
+        for sizes in ((rows, inner), (rows, width), (width, inner), (width,), (width,))
+    )
+
+    def work() -> list[torch.Tensor]:
+        product = F.linear(x, weight, shift if bias else None)
+        total = stream + product if bias else product + stream
+        if norm == "layer":
+            return [total, F.layer_norm(total, (width,), scale)]
+        return [total, F.rms_norm(total, (width,), scale)]
+
+    with fuse.recording({"linear_add": False}) as made:
+        expected = values(*work())
+    assert made.report.rewrites == {"add_norm": 1}
+    with fuse.recording() as made:
+        found = values(*work())
+    fits = device == "cpu" or (dtype != torch.float32 and width % 8 == 0)
+    assert made.report.rewrites == {"add_norm": 1, **({"linear_add": 1} if fits else {})}
+    with fuse.recording():
+        assert same(values(*work()), found)
+    unit = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}[dtype]
+    a, s, w, b = (each.astype(np.float64) for each in values(x, stream, weight, shift))
+    exact = a @ w.T + s + (b if bias else 0)
+    if fits:  # rounded once
+        sums = np.abs(a) @ np.abs(w).T + np.abs(s) + np.abs(b)
+        assert (np.abs(found[0] - exact) <= unit / 2 * np.abs(exact) + 2.0**-18 * sums).all()
+    largest = np.abs(exact).max()
+    np.testing.assert_allclose(found[0], expected[0], rtol=2 * unit, atol=2 * unit * largest)
+    np.testing.assert_allclose(found[1], expected[1], rtol=8 * unit, atol=16 * unit)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("what", ["kept", "changed", "written"])
+def test_a_product_that_others_need_is_added_later(device: str, what: str) -> None:
+    torch.manual_seed(0)
+    x, weight = (torch.randn(64, 64, device=device).to(torch.bfloat16) for _ in range(2))
+    start = torch.randn(64, 64, device=device).to(torch.bfloat16)
+
+    def work() -> list[torch.Tensor]:
+        stream = start.clone()
+        product = F.linear(x, weight)
+        if what == "changed":
+            stream.mul_(2.0)  # the product was made before
+        if what == "written":
+            product.mul_(2.0)
+        total = stream + product
+        out = F.layer_norm(total, (64,))
+        return [total, out, *([product] if what == "kept" else [])]
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = values(*work())
+    assert same(found, expected) and "linear_add" not in made.report.rewrites
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_gelu_joins_the_products_around_it(device: str, dtype: torch.dtype, bias: bool) -> None:

@@ -66,6 +66,7 @@ int fuse_add_norm(PatternList& list);
 int fuse_norm_backward_add(PatternList& list);
 int fuse_norm_backward_sum(PatternList& list);
 int fuse_copies(PatternList& list);
+int fuse_linear_add(PatternList& list);
 int fuse_linear_gelu(PatternList& list);
 int fuse_gelu_backward(PatternList& list);
 int fuse_column_sums(PatternList& list);

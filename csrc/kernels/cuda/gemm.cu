@@ -75,9 +75,27 @@ void finish(const Gemm& g) {
   });
 }
 
+// out = what the product is to be added to; the product with beta 1 does the rest.
+Gemm started(const Gemm& g) {
+  Gemm rest = g;
+  rest.addend = nullptr;
+  rest.beta = 1;
+  if (g.addend == g.out.data) return rest;
+  const Queue queue("matmul", g.device);
+  const size_t item = item_size(g.dtype), width = static_cast<size_t>(g.n) * item,
+               step = g.m == 1 ? width : static_cast<size_t>(g.out.row_stride) * item;
+  VT_CUDA(cudaMemcpy2DAsync(g.out.data, step, g.addend, step, width, static_cast<size_t>(g.m),
+                            cudaMemcpyDeviceToDevice, queue.stream()));
+  return rest;
+}
+
 // All but the column sums, and the row sums if it says so by false.
 bool multiply(const Gemm& gemm) {
   bool row_sums = gemm.row_sums == nullptr;
+  if (gemm.addend) {
+    if (gemm.k > 0 && is_half(gemm.dtype) && cublaslt_gemm(gemm)) return row_sums;
+    return multiply(started(gemm));
+  }
   if (gemm.k > 0 && kernel_settings().float32_products == Float32Products::kBF16x6 &&
       split_gemm(gemm, row_sums))
     return row_sums;

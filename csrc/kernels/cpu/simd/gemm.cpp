@@ -3,6 +3,8 @@
 // compute at once. Tiles depend on the shape only.
 #include <cblas.h>
 
+#include <cstring>
+
 #include "kernels/column_sums.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/pointwise_unary.h"
@@ -247,9 +249,26 @@ void multiply(const Gemm& g) {
     for (int64_t i = 0; i < g.batch; ++i) product<T>(g, i);
 }
 
+// out = what the product is to be added to; the product with beta 1 does the rest.
+Gemm started(const Gemm& g) {
+  Gemm rest = g;
+  rest.addend = nullptr;
+  rest.beta = 1;
+  if (g.addend == g.out.data) return rest;
+  const auto item = static_cast<int64_t>(item_size(g.dtype));
+  const int64_t step = (g.m == 1 ? g.n : g.out.row_stride) * item;
+  parallel_for(g.m, row_grain(g.n), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      std::memcpy(static_cast<char*>(g.out.data) + i * step,
+                  static_cast<const char*>(g.addend) + i * step, static_cast<size_t>(g.n * item));
+  });
+  return rest;
+}
+
 }  // namespace
 
 void gemm(const Gemm& g) {
+  if (g.addend) return gemm(started(g));
   visit_float("matmul", g.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     multiply<T>(g);

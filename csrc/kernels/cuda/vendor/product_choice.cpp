@@ -25,6 +25,7 @@ Problem problem_of(const Key& key) {
   if (key.epilogue & kEpilogueBias) op += "AndBias";
   if (key.epilogue & kEpilogueGelu) op += key.aux_ld ? "AndGeluAux" : "AndGelu";
   else if (key.epilogue & (kEpilogueGeluBackward & ~kEpilogueGeluAux)) op += "AndGeluBackward";
+  if (key.adds) op += "AndAdd";
   op += str("TunableOp_", name(static_cast<DType>(key.dtype)), key.tf32 ? "_tf32_" : "_",
             static_cast<char>(ta - 'a' + 'A'), static_cast<char>(tb - 'a' + 'A'));
   std::string params = str(ta, tb, '_', key.n, '_', key.m, '_', key.k, "_ld_", key.a_ld, '_',

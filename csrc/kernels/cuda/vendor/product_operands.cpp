@@ -77,6 +77,11 @@ OperandSets::OperandSets(const Key& key, int index)
       set.bias = block(key.n, out_alignment, ++seed, &bias);
       gemm.bias = bias;
     }
+    if (key.adds) {
+      void* addend = nullptr;
+      set.addend = block(out_elements_, out_alignment, ++seed, &addend);
+      gemm.addend = addend;
+    }
   }
 }
 

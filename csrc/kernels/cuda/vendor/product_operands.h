@@ -28,7 +28,7 @@ class OperandSets {
   using Block = std::unique_ptr<void, Release>;
   struct Set {
     Gemm gemm;
-    Block a, b, out, aux, bias;
+    Block a, b, out, aux, bias, addend;
   };
   Block block(int64_t elements, int64_t alignment, uint64_t seed, void** data) const;
 

@@ -93,7 +93,7 @@ Key make_key(const Gemm& g) {
            g.out.row_stride, ", ", g.out.column_stride,
            ") of the result are not those of a matrix or its transpose; call contiguous() first");
   int64_t out_alignment = alignment_of(g.out.data);
-  for (const void* other : {g.bias, static_cast<const void*>(g.aux.data)})
+  for (const void* other : {g.bias, static_cast<const void*>(g.aux.data), g.addend})
     if (other) out_alignment = std::min(out_alignment, alignment_of(other));
   return {.device = g.device.index,
           .dtype = static_cast<int64_t>(g.dtype),
@@ -115,7 +115,8 @@ Key make_key(const Gemm& g) {
                     : g.m == 1  ? g.n
                                 : g.aux.row_stride,
           .tf32 = g.dtype == DType::kF32 &&
-                  kernel_settings().float32_products == Float32Products::kTF32};
+                  kernel_settings().float32_products == Float32Products::kTF32,
+          .adds = g.addend != nullptr};
 }
 
 Plan::Plan(const Key& key, const Gemm& gemm) {
@@ -181,10 +182,13 @@ std::optional<Heuristic> Plan::checked(const Key& key, const Algorithm& algorith
 
 Status Plan::run(const Gemm& gemm) {
   const int index = gemm.device.index;
-  const float alpha_f32 = static_cast<float>(gemm.alpha), beta_f32 = static_cast<float>(gemm.beta);
+  // out = alpha product + beta addend; without an addend, out's old numbers are in its place.
+  const double beta_f64 = gemm.addend ? 1 : gemm.beta;
+  const void* const addend = gemm.addend ? gemm.addend : gemm.out.data;
+  const float alpha_f32 = static_cast<float>(gemm.alpha), beta_f32 = static_cast<float>(beta_f64);
   const bool wide = gemm.dtype == DType::kF64;
   const void* const alpha = wide ? static_cast<const void*>(&gemm.alpha) : &alpha_f32;
-  const void* const beta = wide ? static_cast<const void*>(&gemm.beta) : &beta_f32;
+  const void* const beta = wide ? static_cast<const void*>(&beta_f64) : &beta_f32;
   const cudaStream_t stream = current_stream(index);
   void* workspace = nullptr;
   // A graph may run beside eager work or another graph, so its scratch is in its own memory.
@@ -192,9 +196,9 @@ Status Plan::run(const Gemm& gemm) {
                    (heuristic.workspace && active_capture(gemm.device) != nullptr);
   if (own) workspace = allocate(index, heuristic.workspace);
   else if (heuristic.workspace) workspace = workspace_of(index, stream);
-  const Status status = api().matmul(
-      handle_of_device(index), desc_, alpha, gemm.b.data, a_, gemm.a.data, b_, beta, gemm.out.data,
-      out_, gemm.out.data, out_, &heuristic.algorithm, workspace, heuristic.workspace, stream);
+  const Status status = api().matmul(handle_of_device(index), desc_, alpha, gemm.b.data, a_,
+                                     gemm.a.data, b_, beta, addend, out_, gemm.out.data, out_,
+                                     &heuristic.algorithm, workspace, heuristic.workspace, stream);
   if (own) deallocate(index, workspace);
   return status;
 }

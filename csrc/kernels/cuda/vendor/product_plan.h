@@ -19,7 +19,7 @@ inline constexpr size_t kMostWorkspaceBytes = size_t{64} << 20;
 struct Key {
   int64_t device, dtype, m, n, k, batch;
   int64_t a_operation, a_ld, a_stride, b_operation, b_ld, b_stride, out_ld, out_stride;
-  int64_t alignments, epilogue, aux_ld, tf32;
+  int64_t alignments, epilogue, aux_ld, tf32, adds;  // adds: another matrix, see Gemm::addend
 
   bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
 };
