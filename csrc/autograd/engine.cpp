@@ -17,6 +17,7 @@
 #include "device/cpu/parallel.h"
 #include "device/profiler.h"
 #include "device/worker.h"
+#include "ops/launch_failed.h"
 #include "ops/ops.h"
 
 namespace vt {
@@ -266,7 +267,11 @@ class GraphTask {
         PlaceScope scope(options_.create_graph || !targets_.empty() ? nullptr : &places);
         const profiler::Scope profiled(profiler::HostEvent::Kind::kBackward, node.name());
         const GraphKept kept(options_.keep_graph);
-        node.apply(state.grads, outputs);
+        try {
+          node.apply(state.grads, outputs);
+        } catch (const LaunchError& error) {
+          launch_failed(error, node.name(), std::vector(state.grads.begin(), state.grads.end()));
+        }
       }
     }
     state.grads.clear();

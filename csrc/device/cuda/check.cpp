@@ -1,6 +1,10 @@
 // Turning CUDA return codes into errors.
 #include "device/cuda/check.h"
 
+#include <string>
+
+#include "device/launch_error.h"
+
 namespace vt::cuda {
 
 bool is_sticky(cudaError_t code) {
@@ -20,7 +24,9 @@ bool is_sticky(cudaError_t code) {
   }
 }
 
-void fail_call(const char* call, cudaError_t code) {
+namespace {
+
+std::string text_of(const char* call, cudaError_t code) {
   (void)cudaGetLastError();
   int device = -1;
   if (cudaGetDevice(&device) != cudaSuccess) (void)cudaGetLastError();
@@ -34,9 +40,20 @@ void fail_call(const char* call, cudaError_t code) {
     hint =
         "; vibetensor was not built for this GPU: build it again here, or with "
         "VIBETENSOR_RELEASE_ARCHS=ON";
-  fail(code == cudaErrorMemoryAllocation ? ErrorKind::kOutOfMemory : ErrorKind::kRuntime,
-       "cuda: ", call, " failed on cuda:", device, ": ", cudaGetErrorName(code), " (",
-       cudaGetErrorString(code), ")", hint);
+  return str("cuda: ", call, " failed on cuda:", device, ": ", cudaGetErrorName(code), " (",
+             cudaGetErrorString(code), ")", hint);
+}
+
+ErrorKind kind_of(cudaError_t code) {
+  return code == cudaErrorMemoryAllocation ? ErrorKind::kOutOfMemory : ErrorKind::kRuntime;
+}
+
+}  // namespace
+
+void fail_call(const char* call, cudaError_t code) { fail(kind_of(code), text_of(call, code)); }
+
+void fail_launch(const char* op, cudaError_t code) {
+  throw LaunchError(kind_of(code), text_of(op, code));
 }
 
 }  // namespace vt::cuda

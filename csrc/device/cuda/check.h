@@ -10,6 +10,9 @@ namespace vt::cuda {
 // Throws: OutOfMemory for an allocation, Runtime for the rest. Clears the runtime's last error
 // first.
 [[noreturn]] void fail_call(const char* call, cudaError_t code);
+// The same for the start of a kernel of `op`: throws a LaunchError, to which the operator adds its
+// operands.
+[[noreturn]] void fail_launch(const char* op, cudaError_t code);
 
 // True where no later call of this process can succeed on the device: a kernel faulted and its
 // context is lost.

@@ -93,7 +93,7 @@ class Queue {
         kStart == Start::kEarly && any_capture()
             ? launch_awaiting(index_, kernel, grid, block, arguments, shared_bytes, stream_)
             : cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_);
-    if (VT_UNLIKELY(code != cudaSuccess)) fail_call(op_, code);
+    if (VT_UNLIKELY(code != cudaSuccess)) fail_launch(op_, code);
   }
 
  private:

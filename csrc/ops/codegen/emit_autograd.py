@@ -245,10 +245,14 @@ def _new_node(op: Op) -> str:
     return f"auto* node = new {class_name(op)}({device}{extra});\n  Ref<Node> owner = Ref<Node>::adopt(node);"
 
 
-def _scope(op: Op, name: str) -> str:
-    """What tells the profiler of the call."""
+def _checked(op: Op, name: str, head: str, body: str) -> str:
+    """A function that tells the profiler of the call, and a failed launch of what it was given."""
     shown = [p.name for p in op.parameters if p.is_tensor or p.type == "Operand"]
-    return f"  const OpScope scope({', '.join([f'{chr(34)}{name}{chr(34)}', *shown])});\n"
+    given = ", ".join([f'"{name}"', *shown])
+    return (
+        f"{head} try {{\n  const OpScope scope({given});\n{body}}} catch (const LaunchError& error) {{\n"
+        f"  launch_failed(error, {given});\n}}\n"
+    )
 
 
 def public(op: Op) -> str:
@@ -274,14 +278,16 @@ def public(op: Op) -> str:
     )
     if op.mutates:
         return mutating(op)
-    scope = _scope(op, op.name)
     if not op.differentiable:
-        return f"{head} {{\n{scope}  {plain}\n  {finish}\n}}\n"
+        return _checked(op, op.name, head, f"  {plain}\n  {finish}\n")
     wanted = _wanted(op, _all_inputs(op))
     if op.gradients is None:
-        return (
-            f'{head} {{\n{scope}  if (VT_UNLIKELY(grad_enabled() && ({wanted}))) fail_no_derivative("{op.name}");\n'
-            f"  {plain}\n  {finish}\n}}\n"
+        return _checked(
+            op,
+            op.name,
+            head,
+            f'  if (VT_UNLIKELY(grad_enabled() && ({wanted}))) fail_no_derivative("{op.name}");\n'
+            f"  {plain}\n  {finish}\n",
         )
     # A conversion that changes nothing gives the tensor itself, whose history must stay.
     first_input = op.parameters[0]
@@ -300,14 +306,13 @@ def public(op: Op) -> str:
     body = "\n  ".join([_new_node(op), *_edges(op), *_save(op, results=results)])
     if _two_grads(op):
         body += "\n  set_history(std::get<1>(results), owner, 1);"
-    return f"""{head} {{
-{scope}  {plain}
+    function = f"""  {plain}
 {view}  if (VT_LIKELY({unrecorded})) {finish}
 {guard}  {body}
   set_history({first}, std::move(owner), 0);
   {finish}
-}}
-{inplace(op) if has_inplace(op) else ""}"""
+"""
+    return _checked(op, op.name, head, function) + (inplace(op) if has_inplace(op) else "")
 
 
 def _record_inplace(op: Op, call: str, name: str, returned: str) -> str:
@@ -317,8 +322,7 @@ def _record_inplace(op: Op, call: str, name: str, returned: str) -> str:
     after = [s for s in _save(op, results=target) if "save_output" in s]
     body = "\n  ".join([_new_node(op), *_edges(op), *before])
     finish = "\n  ".join(after)
-    return f"""{returned} {{
-{_scope(op, name)}  if (VT_LIKELY(!grad_enabled() || !({wanted}))) {{
+    function = f"""  if (VT_LIKELY(!grad_enabled() || !({wanted}))) {{
     {call};
     return {target};
   }}
@@ -328,8 +332,8 @@ def _record_inplace(op: Op, call: str, name: str, returned: str) -> str:
   {finish}
   rebase_history({target}, std::move(owner));
   return {target};
-}}
 """
+    return _checked(op, name, returned, function)
 
 
 def inplace(op: Op) -> str:
@@ -346,7 +350,7 @@ def mutating(op: Op) -> str:
     head = f"Tensor {op.name}({op.cpp_parameters()})"
     call = f"raw::{op.name}({op.cpp_arguments()})"
     if op.gradients is None:
-        return f"{head} {{\n{_scope(op, op.name)}  return {call};\n}}\n"
+        return _checked(op, op.name, head, f"  return {call};\n")
     return _record_inplace(op, call, op.name, head)
 
 
@@ -360,7 +364,7 @@ def functions_cpp(table: Table, index: int) -> str:
     return (
         HEADER
         + "#include <array>\n#include <cmath>\n\n"
-        + '#include "autograd/formulas.h"\n#include "autograd/saved.h"\n#include "autograd/variable.h"\n#include "ops/op_scope.h"\n#include "ops/ops.h"\n\n'
+        + '#include "autograd/formulas.h"\n#include "autograd/saved.h"\n#include "autograd/variable.h"\n#include "ops/launch_failed.h"\n#include "ops/op_scope.h"\n#include "ops/ops.h"\n\n'
         + "namespace vt {\nnamespace {\n\n"
         + "\n".join(nodes)
         + "\n}  // namespace\n\n"
