@@ -17,7 +17,7 @@ LEVELS = [
     ["kernels"],
     ["fuse"],
     ["ops"],
-    ["autograd", "plugin"],
+    ["autograd"],
     ["fabric"],
     ["collectives"],
     ["sharding"],
