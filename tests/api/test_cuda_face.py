@@ -187,6 +187,10 @@ def test_snapshot_has_what_the_viewer_reads(tmp_path: Path) -> None:
     assert actions.count("alloc") == 2 and actions[-2:] == ["free_requested", "free_completed"]
     for segment in found["segments"]:
         assert segment["total_size"] == sum(b["size"] for b in segment["blocks"])
+    from torch.cuda import _memory_viz  # PyTorch's own reader
+
+    for read in (_memory_viz.segsum, _memory_viz.trace, _memory_viz.trace_plot):
+        assert read(found)
 
 
 @pytest.mark.cuda

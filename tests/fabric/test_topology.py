@@ -38,6 +38,7 @@ def test_without_a_gpu_the_cpu_devices_are_shown() -> None:
     assert [node.device for node in found.nodes] == ["cpu:0", "cpu:1", "cpu:2"]
     assert [pair.link for pair in found.pairs[1]] == ["HOST", "X", "HOST"]
     assert all(pair.usable for row in found.pairs for pair in row)
+    assert fabric.inspect_topology() == found
 
 
 def test_the_command_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
