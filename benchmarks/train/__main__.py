@@ -82,7 +82,8 @@ def main() -> int:
 def _modes(case: Case) -> list[str]:
     if case.ranks:
         return ["trainer", "torch eager"]
-    return [*loops.OURS, *loops.TORCH]
+    ours = [mode for mode in loops.OURS if case.device == "cuda" or mode != loops.ANY_ORDER]
+    return [*ours, *loops.TORCH]
 
 
 def _row(case: Case, modes: list[str], rounds: int, seconds: float) -> dict[str, Any]:

@@ -50,6 +50,17 @@ def test_convolutions_may_use_cudnn_unless_told_otherwise() -> None:
         torch.backends.cudnn.enabled = True
 
 
+def test_results_have_the_same_bits_unless_told_otherwise() -> None:
+    assert torch.are_deterministic_algorithms_enabled() is True
+    try:
+        torch.use_deterministic_algorithms(False, warn_only=True)
+        assert torch.are_deterministic_algorithms_enabled() is False
+        assert torch.backends.cudnn.deterministic is False
+    finally:
+        torch.use_deterministic_algorithms(True)
+    assert torch.backends.cudnn.deterministic is True
+
+
 def test_cudnn_is_deterministic_unless_told_otherwise() -> None:
     assert torch.backends.cudnn.deterministic is True
     try:

@@ -34,6 +34,10 @@ from vibetensor.data import Generator
 from vibetensor.io import load, save
 from vibetensor.torch import backends, utils
 from vibetensor.torch.backends import get_float32_matmul_precision, set_float32_matmul_precision
+from vibetensor.torch.determinism import (
+    are_deterministic_algorithms_enabled,
+    use_deterministic_algorithms,
+)
 from vibetensor.torch.info import finfo, iinfo
 from vibetensor.torch.random import get_rng_state, initial_seed, manual_seed, set_rng_state
 
@@ -45,6 +49,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "allclose",
+    "are_deterministic_algorithms_enabled",
     "as_tensor",
     "autograd",
     "backends",
@@ -97,6 +102,7 @@ __all__ = [
     "set_rng_state",
     "tensor",
     "uint8",
+    "use_deterministic_algorithms",
     "utils",
 ]
 
