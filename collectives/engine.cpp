@@ -15,6 +15,8 @@ constexpr std::string_view kNames[] = {"auto",     "packets", "lines",       "pa
 
 std::string_view name(Algorithm algorithm) { return kNames[static_cast<int>(algorithm)]; }
 
+std::span<const std::string_view> algorithm_names() { return kNames; }
+
 Algorithm parse_algorithm(std::string_view text) {
   for (size_t i = 0; i < std::size(kNames); ++i)
     if (kNames[i] == text) return static_cast<Algorithm>(i);

@@ -2,6 +2,8 @@
 // only moves and reduces.
 #pragma once
 #include <memory>
+#include <span>
+#include <string_view>
 
 #include "collectives/collective.h"
 #include "device/capture.h"
@@ -25,10 +27,10 @@ enum class Algorithm : uint8_t {
   kNccl,
 };
 
-// "auto", "packets", "lines", "packets2", "one_shot", "two_shot", "push", "copy_engine", "ring",
-// "nccl"; ValueError otherwise.
+// From one of `algorithm_names`; ValueError otherwise.
 Algorithm parse_algorithm(std::string_view text);
 std::string_view name(Algorithm algorithm);
+std::span<const std::string_view> algorithm_names();
 
 struct Options {
   double timeout_seconds;  // how long a rank waits for the others

@@ -377,6 +377,9 @@ void bind_collectives(pyb::module_& module) {
       pyb::arg("iterations") = 1, Free());
   module.def("set_measured", &set_measured_rows, pyb::arg("rows"));
   module.def("cache_folder", &env::cache_folder);
+  pyb::list algorithms;
+  for (const std::string_view each : algorithm_names()) algorithms.append(pyb::cast(each));
+  module.attr("algorithms") = pyb::tuple(algorithms);
   module.def("nccl_version", &nccl_version, Free());
   module.def("time_all_reduce", &timed, pyb::arg("communicator"), pyb::arg("tensors"),
              pyb::arg("out"), pyb::arg("op"), pyb::arg("iterations"), Free());

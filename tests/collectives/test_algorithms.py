@@ -10,19 +10,9 @@ import pytest
 
 import vibetensor
 import vibetensor.torch as torch
-from vibetensor import collectives, fabric
+from vibetensor import _C, collectives, fabric
 
-ALGORITHMS = [
-    "auto",
-    "packets",
-    "lines",
-    "packets2",
-    "one_shot",
-    "two_shot",
-    "push",
-    "copy_engine",
-    "ring",
-]
+ALGORITHMS = [name for name in _C.algorithms if name != "nccl"]
 # Bytes: less than a word, odd numbers of words and lines, around the limits of one launch.
 SIZES = [4, 36, 1000, 4096, 65544, 300_004, 2_097_152, 5_000_012]
 MESHES = [

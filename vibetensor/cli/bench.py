@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from vibetensor import _C
 from vibetensor.cli.collective_kinds import KINDS
 
 if TYPE_CHECKING:
@@ -16,18 +17,6 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _OPS = ("sum", "prod", "min", "max", "avg")
 _EXAMPLES = "Example: vibetensor bench {0} -g 2 -b 4K -e 1G -f 4; without GPUs: --devices cpu:4"
-ALGORITHMS = (
-    "auto",
-    "packets",
-    "lines",
-    "packets2",
-    "one_shot",
-    "two_shot",
-    "push",
-    "copy_engine",
-    "ring",
-    "nccl",
-)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -86,7 +75,7 @@ def _add_sizes(add: argparse.ArgumentParser) -> None:
 def _add_ways(add: argparse.ArgumentParser) -> None:
     add.add_argument("--devices", default=None, help="auto, cpu:4, cuda:0,1 or all")
     add.add_argument("--ranks", type=positive, default=None, help="ranks that share the devices")
-    add.add_argument("--algorithm", choices=ALGORITHMS, default="auto", help="on GPUs")
+    add.add_argument("--algorithm", choices=_C.algorithms, default="auto", help="on GPUs")
     add.add_argument(
         "--blocks", type=int, default=0, help="at most, of a kernel; 0: as many as pay"
     )
@@ -233,8 +222,6 @@ def _check_gpus(mesh: Any, args: argparse.Namespace) -> None:
 
 def _ceiling(mesh: Any) -> dict[str, float]:
     """What the first two GPUs' link carries one way, in GB/s; empty where there is no such link."""
-    from vibetensor import _C
-
     devices = list(dict.fromkeys(mesh.devices))
     if mesh.type != "cuda" or len(devices) < 2:
         return {}
