@@ -8,25 +8,12 @@ import numpy as np
 import pytest
 import torch as oracle
 import vibetensor.torch.nn.functional as F
+from same_numbers import numbers, ours, rounded
 
 import vibetensor.torch as torch
 
 CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 6e-3, "bfloat16": 4e-2}
-
-
-def ours(x: oracle.Tensor, device: str, dtype: str, grad: bool = True) -> Any:
-    y = torch.tensor(x.detach().numpy()).to(getattr(torch, dtype)).to(device)
-    return y.requires_grad_(grad)
-
-
-def numbers(x: Any) -> np.ndarray:
-    return np.asarray(x.detach().to("cpu").double().numpy())
-
-
-def rounded(*sizes: int, dtype: str) -> oracle.Tensor:
-    """float64 numbers that `dtype` can hold."""
-    return oracle.randn(*sizes, dtype=oracle.float64).to(getattr(oracle, dtype)).double()
 
 
 def assert_near(actual: Any, wanted: oracle.Tensor, dtype: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch as oracle
 import vibetensor.torch.nn.functional as F
+from same_numbers import numbers, ours, rounded
 
 import vibetensor
 import vibetensor.torch as torch
@@ -35,20 +36,6 @@ SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "one_channel": ((3, 1, 9, 9), (1, 1, 3, 3), {"padding": 1}),
     "wide_padding": ((2, 3, 4, 4), (4, 3, 3, 3), {"padding": 3}),
 }
-
-
-def ours(x: oracle.Tensor, device: str, dtype: str, grad: bool = True) -> Any:
-    y = torch.tensor(x.detach().numpy()).to(getattr(torch, dtype)).to(device)
-    return y.requires_grad_(grad)
-
-
-def numbers(x: Any) -> np.ndarray:
-    return np.asarray(x.detach().to("cpu").double().numpy())
-
-
-def rounded(*sizes: int, dtype: str) -> oracle.Tensor:
-    """float64 numbers that `dtype` can hold."""
-    return oracle.randn(*sizes, dtype=oracle.float64).to(getattr(oracle, dtype)).double()
 
 
 def assert_near(actual: Any, wanted: oracle.Tensor, dtype: str) -> None:
