@@ -41,3 +41,9 @@ def test_linked_files_exist() -> None:
         links = re.findall(r"\]\(([^)#]+)\)", sources.text(sources.ROOT / document))
         missing = [x for x in links if "://" not in x and not (sources.ROOT / x).exists()]
         assert not missing, f"{document} links to {missing}"
+
+
+def test_it_leads_to_every_page_of_docs() -> None:
+    readme = sources.text(sources.ROOT / "README.md")
+    pages = [f"docs/{path.name}" for path in sources.with_suffix(".md", under=("docs",))]
+    assert pages and not [page for page in pages if f"({page})" not in readme]

@@ -17,6 +17,7 @@ from vibetensor.optim.optimizer import Optimizer
 from vibetensor.parallel import batch as batches
 from vibetensor.parallel import precision as precisions
 from vibetensor.parallel import run
+from vibetensor.parallel.rank_optimizers import optimizers_by_rank
 from vibetensor.parallel.replicas import DataParallel
 from vibetensor.parallel.step import StepMetrics
 from vibetensor.structure import Placed
@@ -91,7 +92,7 @@ class Trainer:
         self.samples = 0
         self._dtype = precisions.dtype_of(precision)
         self._loss_scale = precisions.LossScale(model.devices) if precision == "fp16" else None
-        self._optimizers = _optimizers_by_rank(model, optimizer, self._dtype)
+        self._optimizers = optimizers_by_rank(model, optimizer, self._dtype)
         _seed_devices(model.devices)
         chosen(fuse)  # a wrong name is an error where nothing is captured, too
         self._captured = self._make_captured(capture, fuse)
@@ -385,45 +386,6 @@ class Trainer:
         for device, numbers in zip(devices, state["random"]["devices"], strict=False):
             _C.set_rng_state(_C.device(device), numbers)
         _C.set_rng_state(_C.device("cpu:0"), state["random"]["cpu"])
-
-
-def _optimizers_by_rank(
-    model: DataParallel, optimizer: Optimizer, dtype: _C.dtype | None
-) -> list[Optimizer]:
-    """The optimizer, and its like for every other replica, each on its replica's flat memory."""
-    first = model.trainable(0)
-    number_of = {id(param): number for number, param in enumerate(first)}
-    groups: list[list[int]] = []
-    for group in optimizer.param_groups:
-        params = [param for param in group["params"] if param.requires_grad]
-        if any(id(param) not in number_of for param in params):
-            raise ValueError(
-                "Trainer: the optimizer holds parameters that are not in the model; give it "
-                "model.parameters() of the DataParallel model"
-            )
-        groups.append([number_of[id(param)] for param in params])
-    missing = set(range(len(first))) - {number for group in groups for number in group}
-    if missing:
-        names = ", ".join(model.names[number] for number in sorted(missing)[:3])
-        raise ValueError(
-            f"Trainer: {len(missing)} trainable parameters are in no group of the optimizer, as "
-            f"{names}; set requires_grad=False on what should stay as it is"
-        )
-    # Rounded once, at the end: the master weights start from the values before the cast.
-    exact = [param.detach().clone() for param in first] if dtype is not None else None
-    if dtype is not None or len(groups) > 1:
-        model.lay_out(groups, dtype)
-    optimizers = [optimizer]
-    for rank in range(1, len(model.replicas)):
-        copies = dict(zip(map(id, model.module.parameters()),
-                          model.replicas[rank].parameters(), strict=True))  # fmt: skip
-        optimizers.append(optimizer.for_copies(copies))
-    for each, arenas, rank in zip(optimizers, model.arenas, range(len(optimizers)), strict=True):
-        each.use_arenas(arenas)
-        if exact is not None:
-            params = model.trainable(rank)
-            each.set_masters(dict(zip(map(id, params), exact, strict=True)))
-    return optimizers
 
 
 def _seed_devices(devices: list[_C.device]) -> None:
