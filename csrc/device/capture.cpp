@@ -71,6 +71,11 @@ Capture::~Capture() {
         own.record_stream(part->device.index, chunk->data, part->replayed_on);
       own.deallocate(part->device.index, chunk->data, sizeof chunk->host);
     }
+    for (const Block& block : part->blocks) {
+      if (part->replayed_on.handle)
+        own.record_stream(part->device.index, block.data, part->replayed_on);
+      own.deallocate(part->device.index, block.data, block.bytes);
+    }
   }
 }
 
@@ -140,6 +145,23 @@ Capture::Slot Capture::add_value(Device device, const void* value, size_t bytes)
   std::memcpy(host, value, bytes);
   values_.push_back({host, bytes});
   return {static_cast<int>(values_.size()) - 1, data};
+}
+
+void* Capture::take_workspace(Device device, size_t bytes, std::vector<const void*> after) {
+  constexpr size_t kBlock = size_t{256} << 10;
+  bytes = (bytes + 255) / 256 * 256;
+  std::lock_guard lock(registry().mutex);
+  Part& part = part_of(device);
+  if (part.blocks.empty() || part.blocks.back().bytes - part.blocks.back().used < bytes) {
+    const size_t size = std::max(kBlock, bytes);
+    part.blocks.push_back({static_cast<char*>(allocate_apart(device, size)), 0, size});
+  }
+  Block& block = part.blocks.back();
+  char* const data = block.data + block.used;
+  block.used += bytes;
+  const int number = static_cast<int>(part.blocks.size()) - 1;
+  workspaces_.push_back({device, data, bytes, number, std::move(after)});
+  return data;
 }
 
 size_t Capture::value_bytes(int number) const {

@@ -66,6 +66,22 @@ class Capture {
   // numbers of one replay from the generators.
   void prepare_replay();
 
+  // Note [Workspaces cleared at once]
+  // A library clears counters in a workspace right before the kernel that counts there. In a chain
+  // of kernels that is a node of its own each time, which the next kernel waits for. Where every
+  // call of a graph has a small workspace to itself, for as long as the graph lives, one node in
+  // front of all others clears all of them; those in the chain go (device/cuda/graph_memsets.h).
+  struct Workspace {
+    Device device;
+    char* data;
+    size_t bytes;
+    int block;                       // workspaces of a device with one number lie together
+    std::vector<const void*> after;  // the driver's nodes that the call follows
+  };
+  // Aligned to 256 bytes; nothing else of the graph is given this memory.
+  void* take_workspace(Device device, size_t bytes, std::vector<const void*> after);
+  const std::vector<Workspace>& workspaces() const { return workspaces_; }
+
   // Takes part in every replay, and lives as long as the graph.
   void add_guest(std::shared_ptr<ReplayGuest> guest);
   const std::vector<std::shared_ptr<ReplayGuest>>& guests() const { return guests_; }
@@ -83,6 +99,11 @@ class Capture {
     int used = 0;
     std::array<uint64_t, kChunkWords> host;
   };
+  // Memory that workspaces are cut from.
+  struct Block {
+    char* data;
+    size_t used, bytes;
+  };
   // A chunk's first two words, if it is the first of its device, say where random numbers start.
   struct Part {
     explicit Part(Device d) : device(d) {}
@@ -90,6 +111,7 @@ class Capture {
     uint64_t random_count = 0;
     Stream replayed_on;
     std::vector<std::unique_ptr<Chunk>> chunks;
+    std::vector<Block> blocks;
   };
   struct Value {
     uint64_t* host;
@@ -103,6 +125,7 @@ class Capture {
   std::vector<std::unique_ptr<Part>> parts_;
   std::vector<Value> values_;
   std::vector<std::shared_ptr<ReplayGuest>> guests_;
+  std::vector<Workspace> workspaces_;
 };
 
 namespace detail {

@@ -44,6 +44,37 @@ def test_a_capture_runs_nothing() -> None:
     assert numbers(x).tolist() == [3, 3, 3, 3]
 
 
+def test_calls_of_libraries_have_workspaces_of_their_own() -> None:
+    """Counters of products and attention are cleared once, in front of the graph."""
+    torch.manual_seed(0)
+    x, w, q = (
+        (torch.randn(*sizes, device="cuda") * scale).to(torch.bfloat16)
+        for sizes, scale in (((8192, 768), 1.0), ((768, 768), 0.03), ((4, 8, 512, 64), 1.0))
+    )
+
+    def work(times: int) -> list[torch.Tensor]:
+        y, z = x, q
+        for _ in range(times):
+            y = nn.functional.linear(y, w)
+            z = nn.functional.scaled_dot_product_attention(z, q, q, is_causal=True)
+        return [y, z, y.t() @ x]
+
+    expected = {times: [numbers(t) for t in work(times)] for times in (3, 12)}
+    graphs = {times: torch.cuda.CUDAGraph() for times in expected}
+    results = {}
+    for times, graph in graphs.items():
+        with torch.cuda.graph(graph):
+            results[times] = work(times)
+    for _ in range(3):
+        for times, graph in graphs.items():
+            for tensor in results[times]:
+                tensor.zero_()
+            graph.replay()
+            work(2)
+            for found, wanted in zip(results[times], expected[times], strict=True):
+                assert (numbers(found) == wanted).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_random_numbers_of_replays_are_those_of_eager_calls(dtype: torch.dtype) -> None:
     def draw() -> list[torch.Tensor]:

@@ -8,6 +8,7 @@
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/event.h"
+#include "device/cuda/graph_memsets.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/unit_lock.h"
 #include "device/deferred.h"
@@ -118,7 +119,8 @@ cudaError_t CudaGraph::instantiate(Lane& lane) {
   if (lane.graph == nullptr) return cudaErrorUnknown;
   DeviceGuard guard(lane.index());
   size_t nodes = 0;
-  cudaError_t code = cudaGraphGetNodes(lane.graph, nullptr, &nodes);
+  cudaError_t code = gather_memsets(lane.graph, values_->workspaces());
+  if (code == cudaSuccess) code = cudaGraphGetNodes(lane.graph, nullptr, &nodes);
   nodes_ += nodes;
   if (code == cudaSuccess) code = cudaGraphInstantiate(&lane.exec, lane.graph, 0);
   if (code == cudaSuccess) code = cudaGraphUpload(lane.exec, handle_of(lane.stream));

@@ -8,6 +8,7 @@
 #include "device/capture.h"
 #include "device/cuda/allocator.h"
 #include "device/cuda/device.h"
+#include "device/cuda/graph_memsets.h"
 #include "device/cuda/stream.h"
 #include "kernels/settings.h"
 
@@ -190,12 +191,12 @@ Status Plan::run(const Gemm& gemm) {
   const void* const alpha = wide ? static_cast<const void*>(&gemm.alpha) : &alpha_f32;
   const void* const beta = wide ? static_cast<const void*>(&beta_f64) : &beta_f32;
   const cudaStream_t stream = current_stream(index);
-  void* workspace = nullptr;
+  void* workspace = workspace_in_graph({gemm.device, stream}, heuristic.workspace);
   // A graph may run beside eager work or another graph, so its scratch is in its own memory.
-  const bool own = heuristic.workspace > kWorkspaceBytes ||
-                   (heuristic.workspace && active_capture(gemm.device) != nullptr);
+  const bool own = !workspace && (heuristic.workspace > kWorkspaceBytes ||
+                                  (heuristic.workspace && active_capture(gemm.device)));
   if (own) workspace = allocate(index, heuristic.workspace);
-  else if (heuristic.workspace) workspace = workspace_of(index, stream);
+  else if (!workspace && heuristic.workspace) workspace = workspace_of(index, stream);
   const Status status = api().matmul(handle_of_device(index), desc_, alpha, gemm.b.data, a_,
                                      gemm.a.data, b_, beta, addend, out_, gemm.out.data, out_,
                                      &heuristic.algorithm, workspace, heuristic.workspace, stream);

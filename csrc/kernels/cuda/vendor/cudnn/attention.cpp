@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "device/cuda/graph_memsets.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vendor/cudnn.h"
 #include "kernels/cuda/vendor/cudnn/library.h"
@@ -180,8 +181,10 @@ void run_piece(const Queue& queue, const cudnn::Handle& handle, const Attention&
   VT_CHECK(plan.refusal.empty(), kRuntime, "attention: cuDNN refuses ", a.batch, 'x', a.heads,
            " heads of ", a.queries, " queries, ", a.keys, " keys and width ", a.width, " of ",
            name(a.dtype), " on ", a.device, ": ", plan.refusal);
-  const Scratch<char> workspace(queue, plan.workspace);
-  fe::error_t error = plan.graph.execute(handle.get(), pack, workspace.get());
+  void* const kept =
+      workspace_in_graph({a.device, queue.stream()}, static_cast<size_t>(plan.workspace));
+  const Scratch<char> workspace(queue, kept ? 0 : plan.workspace);
+  fe::error_t error = plan.graph.execute(handle.get(), pack, kept ? kept : workspace.get());
   VT_CHECK(error.is_good(), kRuntime, "attention: cuDNN failed for ", a.batch, 'x', a.heads,
            " heads of ", a.queries, " queries, ", a.keys, " keys and width ", a.width, " of ",
            name(a.dtype), " on ", a.device, ": ", error.get_message());
