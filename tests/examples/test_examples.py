@@ -49,6 +49,10 @@ def test_chargpt_learns_a_text(tmp_path: Path) -> None:
     assert result["loss"] < 0.5
     assert len(result["sample"]) == 61
     assert "quick" in result["sample"] or "lazy" in result["sample"]
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    again = vibetensor("train", "chargpt", "--text", text, "--out", tmp_path / "run")
+    assert again.returncode == 1 and "has checkpoints of an earlier run" in again.stderr
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

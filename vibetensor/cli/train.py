@@ -88,6 +88,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     from vibetensor import examples, fabric
     from vibetensor.io import atomic_file
     from vibetensor.parallel import DataParallel, Trainer
+    from vibetensor.parallel.checkpoint import CheckpointFolder
 
     if args.ranks_per_device < 1:
         raise ValueError(f"--ranks-per-device must be at least 1, got {args.ranks_per_device}")
@@ -115,7 +116,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         accumulate=args.accumulate,
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(args.steps)),
     )
-    out.mkdir(parents=True, exist_ok=True)
+    folder = CheckpointFolder(out, args.keep)
+    if not args.resume:
+        folder.check_unused()  # before its run.json is written over
     with atomic_file(out / "run.json") as file:
         chosen = {name: value for name, value in vars(args).items() if name != "run"}
         file.write(json.dumps(chosen, indent=2, default=str).encode() + b"\n")

@@ -45,6 +45,18 @@ class CheckpointFolder:
                  if (match := _NAME.fullmatch(entry.name))]  # fmt: skip
         return [entry for _, entry in sorted(found)]
 
+    def check_unused(self) -> None:
+        """For a run that starts anew.
+
+        Raises:
+            ValueError: an earlier run has left checkpoints here.
+        """
+        if there := self.paths():
+            raise ValueError(
+                f"fit: {self.path} has checkpoints of an earlier run, the newest {there[-1].name}; "
+                "resume it, or take another folder"
+            )
+
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Writes a checkpoint under a temporary name, syncs it to disk, and only then renames it.
 

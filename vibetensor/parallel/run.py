@@ -114,11 +114,8 @@ def _resume(
     plan: Plan,
 ) -> Path | None:
     if plan.resume is False:
-        if folder is not None and (there := folder.paths()):
-            raise ValueError(
-                f"fit: {folder.path} has checkpoints of an earlier run, the newest "
-                f"{there[-1].name}; resume it, or take another folder"
-            )
+        if folder is not None:
+            folder.check_unused()
         return None
     if plan.resume is True:
         found = folder.load_newest() if folder is not None else None
