@@ -20,13 +20,13 @@ using namespace nccl;
 
 // NCCL reads its switches when it starts. NVLink multicast is not used in this house, so that it
 // is off unless the user has switched it on.
-const char* switch_off_multicast() {
+const VendorName& switch_off_multicast() {
   (void)setenv("NCCL_NVLS_ENABLE", "0", 0);
-  return "NCCL";
+  return kNccl;
 }
 
 struct Api {
-  VendorLibrary library{switch_off_multicast(), {"libnccl.so.2"}, "nvidia-nccl-cu13"};
+  VendorLibrary library{switch_off_multicast()};
   GetVersionFn* get_version = library.function<GetVersionFn>("ncclGetVersion");
   GetErrorStringFn* get_error_string = library.function<GetErrorStringFn>("ncclGetErrorString");
   CommInitAllFn* comm_init_all = library.function<CommInitAllFn>("ncclCommInitAll");

@@ -37,9 +37,12 @@ void set_library_search_paths(std::vector<std::string> folders) {
   search_paths().folders = std::move(folders);
 }
 
-VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char*> sonames,
-                             const char* pip_package)
-    : title_(title) {
+std::span<const VendorName> vendor_libraries() {
+  static constexpr VendorName kAll[] = {kCublasLt, kCudnn, kNvrtc, kNccl, kCupti, kNvml};
+  return kAll;
+}
+
+VendorLibrary::VendorLibrary(const VendorName& name) : name_(name) {
   const std::vector<std::string> first = split(env::cuda_library_path());
   std::vector<std::string> environment;
   {
@@ -58,7 +61,8 @@ VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char
     }
     return handle_ != nullptr;
   };
-  for (const char* soname : sonames) {
+  for (const char* soname : name.sonames) {
+    if (!soname) break;
     for (const std::string& folder : first)
       if (open(folder + '/' + soname, RTLD_NOW | RTLD_LOCAL)) return;
     if (open(soname, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD)) return;
@@ -66,8 +70,8 @@ VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char
       if (open(folder + '/' + soname, RTLD_NOW | RTLD_LOCAL)) return;
     if (open(soname, RTLD_NOW | RTLD_LOCAL)) return;
   }
-  fail(ErrorKind::kRuntime, "cuda: ", title, " (", *sonames.begin(),
-       ") is needed and was not found: pip install ", pip_package,
+  fail(ErrorKind::kRuntime, "cuda: ", name.title, " (", name.sonames[0],
+       ") is needed and was not found: pip install ", name.pip_package,
        " (or vibetensor[cuda]), or set VIBETENSOR_CUDA_LIBRARY_PATH to its folder; the last reason "
        "was: ",
        reason);
@@ -75,7 +79,7 @@ VendorLibrary::VendorLibrary(const char* title, std::initializer_list<const char
 
 void* VendorLibrary::symbol(const char* name) const {
   void* address = dlsym(handle_, name);
-  VT_CHECK(address, kRuntime, "cuda: ", title_, " at ", path_, " has no ", name,
+  VT_CHECK(address, kRuntime, "cuda: ", name_.title, " at ", path_, " has no ", name,
            "; install a newer version");
   return address;
 }

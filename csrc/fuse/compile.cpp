@@ -25,7 +25,7 @@ struct ProgramTag;
 using Handle = ProgramTag*;
 
 struct Nvrtc {
-  VendorLibrary library{"NVRTC", {"libnvrtc.so.13", "libnvrtc.so.12"}, "nvidia-cuda-nvrtc"};
+  VendorLibrary library{kNvrtc};
 #define VT_NVRTC(name, ...) \
   Result (*name)(__VA_ARGS__) = library.function<Result(__VA_ARGS__)>("nvrtc" #name)
   VT_NVRTC(Version, int*, int*);

@@ -101,6 +101,19 @@ pyb::dict build_info() {
   return result;
 }
 
+// (title, path, what to install): path is None where the library is not found.
+pyb::list find_vendor_libraries() {
+  pyb::list result;
+  for (const VendorName& name : vendor_libraries()) {
+    pyb::object path = pyb::none();
+    try {
+      path = pyb::str(VendorLibrary(name).path());
+    } catch (const Error&) {}
+    result.append(pyb::make_tuple(name.title, path, name.pip_package));
+  }
+  return result;
+}
+
 void bind_properties(pyb::module_& module) {
   pyb::class_<DeviceProperties>(module, "DeviceProperties", "What a device is.")
       .def_readonly("name", &DeviceProperties::name)
@@ -175,6 +188,9 @@ void bind_runtime(pyb::module_& module) {
   module.def("env_switches", &env_switches,
              "(name, meaning, value or None) of each environment switch.");
   module.def("build_info", &build_info, "Facts about this build.");
+  module.def(
+      "find_vendor_libraries", &find_vendor_libraries,
+      "(title, path or None, pip package) of NVIDIA's libraries; opens those that it finds.");
   module.def("set_library_search_paths", &set_library_search_paths, pyb::arg("folders"),
              "Folders of the Python environment where vendor libraries are looked for.");
 }

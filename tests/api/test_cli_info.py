@@ -26,6 +26,7 @@ def test_info_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["cpu"]["devices"] == _C.device_count("cpu") and found["cpu"]["threads"] >= 1
     assert len(found["gpus"]) == _C.device_count("cuda")
     assert 1 <= len(found["switches"]) <= 10
+    assert {"cuBLASLt", "NCCL"} <= {library["name"] for library in found["libraries"]}
 
 
 def test_wrong_commands_exit_with_usage(capsys: pytest.CaptureFixture[str]) -> None:

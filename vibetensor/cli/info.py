@@ -47,6 +47,10 @@ def collect() -> dict[str, Any]:
             "devices": _C.device_count("cpu"),
         },
         "gpus": [_gpu(index) for index in range(_C.device_count("cuda"))],
+        "libraries": [
+            {"name": name, "path": path, "package": package}
+            for name, path, package in _C.find_vendor_libraries()
+        ],
         "switches": [
             {"name": name, "value": value, "meaning": meaning}
             for name, meaning, value in _C.env_switches()
@@ -98,6 +102,12 @@ def _print(found: dict[str, Any]) -> None:
     width = max(len(name) for name in rows)
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
+    if found["gpus"]:
+        print("\nlibraries opened where they are needed")
+        width = max(len(library["name"]) for library in found["libraries"])
+        for library in found["libraries"]:
+            place = library["path"] or f"not found; pip install {library['package']}"
+            print(f"  {library['name']:<{width}}  {place}")
     print("\nenvironment switches")
     width = max(len(switch["name"]) for switch in found["switches"])
     for switch in found["switches"]:

@@ -24,7 +24,7 @@ namespace {
 using namespace vt::cuda::cupti;
 
 struct Api {
-  VendorLibrary library{"CUPTI", {"libcupti.so.13", "libcupti.so.12"}, "nvidia-cuda-cupti"};
+  VendorLibrary library{kCupti};
   Result (*register_callbacks)(BufferRequested, BufferCompleted) =
       library.function<Result(BufferRequested, BufferCompleted)>("cuptiActivityRegisterCallbacks");
   Result (*enable)(int) = library.function<Result(int)>("cuptiActivityEnable");

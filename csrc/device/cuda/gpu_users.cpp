@@ -25,7 +25,7 @@ constexpr int kNvmlSuccess = 0;
 
 class Nvml {
  public:
-  Nvml() : library_("NVML", {"libnvidia-ml.so.1"}, "nvidia-ml-py with the NVIDIA driver") {
+  Nvml() : library_(kNvml) {
     initialise_ = library_.function<int()>("nvmlInit_v2");
     device_at_ =
         library_.function<int(const char*, NvmlDevice*)>("nvmlDeviceGetHandleByPciBusId_v2");

@@ -6,7 +6,7 @@
 namespace vt::cuda::cublaslt {
 
 struct Api {
-  VendorLibrary library{"cuBLASLt", {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas"};
+  VendorLibrary library{kCublasLt};
   CreateFn* create = library.function<CreateFn>("cublasLtCreate");
   MatmulDescCreateFn* desc_create =
       library.function<MatmulDescCreateFn>("cublasLtMatmulDescCreate");

@@ -11,8 +11,7 @@ namespace vt::cuda::cudnn {
 namespace {
 
 const VendorLibrary& library() {
-  static const auto* const instance =
-      new VendorLibrary("cuDNN", {"libcudnn.so.9"}, "nvidia-cudnn-cu13");
+  static const auto* const instance = new VendorLibrary(kCudnn);
   return *instance;
 }
 
