@@ -107,6 +107,11 @@ class Worker:
                 start_new_session=True,
             )
 
+    def silent(self) -> float:
+        """Seconds since it last began or ended a test."""
+        notes = self.group.folder / f"results-{self.number}-{self.turn}.jsonl"
+        return time.time() - (notes if notes.exists() else self.log).stat().st_mtime
+
     def ask(self) -> None:
         """Interrupts the test, so that the sanitizer still says what it counted."""
         name = f"results-{self.number}-{self.turn}.jsonl"
@@ -131,6 +136,10 @@ def run_all(args: argparse.Namespace, groups: list[Group]) -> None:
                 asked = True
                 for worker in running:
                     worker.ask()
+            for worker in running:
+                # pytest's own limit needs a thread that runs; collecting tests takes a while, too.
+                if worker.silent() > args.test_seconds + 20:
+                    worker.end()
             for worker in [w for w in running if w.process.poll() is not None]:
                 running.remove(worker)
                 # The next one helps where most is left: often where an error ended this one.

@@ -144,7 +144,7 @@ class Queue:
             yield
         names = sorted({e.name for e in found.events() if e.kind == "kernel"})
         fresh = [name for name in names if name not in self.kernels]
-        self.kernels.update((name, len(self.kernels) + n) for n, name in enumerate(fresh))
+        self.kernels |= {name: n for n, name in enumerate(fresh, len(self.kernels))}
         self._note(launched_by=test, fresh=fresh, launched=[self.kernels[name] for name in names])
 
     def _note(self, **values: Any) -> None:

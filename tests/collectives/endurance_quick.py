@@ -37,6 +37,7 @@ class Lane:
         self.chance = random.Random(seed)
         self.made: Counter[str] = Counter()
         self.windows: list[tuple[str, torch.Tensor]] = []
+        self.styles = ["group"] * 8 + ["fresh", "threads"]
         comm = collectives.Communicator(mesh, **options)
         self.groups = [comm]
         for _ in range(2 if len(mesh) > 2 else 0):
@@ -58,7 +59,19 @@ class Lane:
         """Makes one batch of calls, and queues its comparison; returns how many they were."""
         chance, group = self.chance, self.chance.choice(self.groups)
         batch = chance.choices(self.cases[id(group)], k=chance.randrange(1, 50))
-        style = chance.choices(["group", "fresh", "threads"], [8, 1, 1])[0]
+        return self._batch(group, batch, chance.choice(self.styles))
+
+    def load(self) -> None:
+        """Makes each case once in memory of the block and once in its own, and waits for it."""
+        for group in self.groups:
+            for style in ("group", "fresh"):
+                self._batch(group, self.cases[id(group)], style)
+                self.check()
+
+    def _batch(
+        self, group: collectives.Communicator, batch: list[endurance.Case], style: str
+    ) -> int:
+        chance = self.chance
         with contextlib.ExitStack() as stack:
             # A rank's thread has the default streams of its own.
             for stream in self.streams if style != "threads" and chance.random() < 0.5 else []:
@@ -158,21 +171,17 @@ class Lane:
             work.wait()
 
 
-def compute(devices: list[object], sizes: range, stop: threading.Event, done: Counter[str]) -> None:
-    """Products of matrices and blocks of any size until told to stop; counts them."""
-    chance = random.Random(1)
-    while not stop.is_set():
-        device, size = chance.choice(devices), chance.choice(sizes)
-        ones = torch.ones(size, size, device=device)
-        product = ones @ ones
-        blocks = [torch.empty(chance.randrange(1, 1 << 20), device=device) for _ in range(4)]
-        blocks[0].zero_()
-        if float(product[-1, -1]) != size:
-            raise AssertionError("a matrix product beside the collectives is wrong")
-        done["products"] += 1
-        done["blocks taken and given back"] += 2 + len(blocks)
-        del product, blocks
-        time.sleep(0.0005)
+def multiply(devices: list[object], sizes: range, chance: random.Random, done: Counter) -> None:
+    """One product of matrices, and blocks of any size taken and given back; counts them."""
+    device, size = chance.choice(devices), chance.choice(sizes)
+    ones = torch.ones(size, size, device=device)
+    product = ones @ ones
+    blocks = [torch.empty(chance.randrange(1, 1 << 20), device=device) for _ in range(4)]
+    blocks[0].zero_()
+    if float(product[-1, -1]) != size:
+        raise AssertionError("a matrix product beside the collectives is wrong")
+    done["products"] += 1
+    done["blocks taken and given back"] += 2 + len(blocks)
 
 
 def run(
@@ -183,6 +192,8 @@ def run(
     lanes: int = 2,
     report: float = 0.0,
     products: range = range(1, 512),
+    load: bool = False,
+    in_turn: bool = False,
 ) -> Counter[str]:
     """Makes at least `calls` collectives or ends after `seconds`; returns what was made.
 
@@ -191,12 +202,23 @@ def run(
         lanes: threads; every second one stages everything.
         report: seconds between lines on stdout; 0 for none.
         products: sizes of the matrices that are multiplied beside.
+        load: have one thread make each call once, before there are several. Under
+            compute-sanitizer a thread that launches while another one's kernel is being loaded
+            never comes back.
+        in_turn: have one thread do everything, one batch after the other on the same streams.
 
     Raises:
         AssertionError: numbers were wrong.
     """
     all_lanes = [Lane(mesh, seed * 100 + n, always_stage=n % 2 == 1) for n in range(lanes)]
     stop, errors, done = threading.Event(), [], Counter()
+    devices, sizes = list(dict.fromkeys(mesh.devices)), random.Random(1)
+    for lane in all_lanes if load else []:
+        lane.load()
+        multiply(devices, products, sizes, done)
+    if in_turn:
+        for lane in all_lanes:
+            lane.styles = ["group", "group", "fresh"]  # none with a thread a rank
     start = time.monotonic()
 
     def made() -> int:
@@ -217,9 +239,21 @@ def run(
                     break
             lane.check()
 
-    workers = [threading.Thread(target=guarded, args=(lane_thread, lane)) for lane in all_lanes]
-    devices = list(dict.fromkeys(mesh.devices))
-    workers.append(threading.Thread(target=guarded, args=(compute, devices, products, stop, done)))
+    def compute() -> None:
+        while not stop.is_set():
+            multiply(devices, products, sizes, done)
+            time.sleep(0.0005)
+
+    def turns() -> None:
+        while not stop.is_set():
+            for lane in all_lanes:
+                lane.batch()
+                if len(lane.windows) >= WINDOW:
+                    lane.check()
+            multiply(devices, products, sizes, done)
+
+    tasks = [(turns,)] if in_turn else [(compute,), *((lane_thread, lane) for lane in all_lanes)]
+    workers = [threading.Thread(target=guarded, args=task) for task in tasks]
     for worker in workers:
         worker.start()
     said = start
@@ -254,6 +288,8 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=2, help="threads with their own communicators")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--product", type=int, help="one size for all matrices multiplied beside")
+    parser.add_argument("--load", action="store_true", help="load all kernels on one thread first")
+    parser.add_argument("--in-turn", action="store_true", help="one thread does everything")
     parser.add_argument("--report", type=float, default=10.0, help="seconds between two lines")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
     args = parser.parse_args()
@@ -263,6 +299,7 @@ def main() -> None:
         names = [str(d) for d in fabric.parse_devices(args.device).devices]
         mesh = fabric.mesh([names[rank % len(names)] for rank in range(args.ranks)])
     options = {"lanes": args.lanes, "report": args.report}
+    options |= {"load": args.load, "in_turn": args.in_turn}
     if args.product:
         options["products"] = range(args.product, args.product + 1)
     first = run(mesh, args.calls // 50, args.seconds / 10, args.seed + 1, **options)
@@ -276,7 +313,7 @@ def main() -> None:
         "case": "endurance",
         "devices": args.device,
         "ranks": args.ranks,
-        "threads": args.lanes,
+        "threads": 1 if args.in_turn else args.lanes,
         "calls": found.pop("calls"),
         "wrong": 0,
         "seconds": round(seconds, 1),
