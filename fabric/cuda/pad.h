@@ -28,6 +28,7 @@ struct Pad {
   Flag packet_epoch[kMaxBlocks];             // packet exchanges that block b has done
   Flag chunk_epoch[kMaxBlocks];              // chunks that block b has been through
   Flag ring_epoch[kMaxBlocks];               // tiles that block b has been through
+  Flag stopped;                              // not 0: why the rank's waiting blocks leave
   uint32_t units[kMaxBlocks];                // kernels that have begun, in block b
 };
 

@@ -46,13 +46,21 @@ __device__ inline uint64_t now_ns() {
   return t;
 }
 
-// The clock and the fault board of one wait, looked at every 256th poll: both cost far more than a
-// poll of a flag.
+__device__ inline void relaxed_store(uint32_t* flag, uint32_t value) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+}
+
+// The clock and the reasons to leave of one wait, looked at every 256th poll: they cost more than
+// a poll of a flag.
 // Note [One deadline a failure]
 // When one rank has given up, all that is queued is lost, and its kernels leave as soon as they
 // have to wait: behind a stuck peer the host waits for one deadline, not for one a queued kernel.
 // Only who was late himself, or had waited more than half as long, leaves a record: a rank that
 // comes too late waits for nobody, and must be named.
+// Note [Looks at the board]
+// Reads of the board in host memory take a microsecond each, one after the other: 64 blocks that
+// all looked while they waited came 100 us too late. So who waits looks there after a millisecond
+// at the soonest, each at another one, and tells the rank's others what there is by its pad.
 class Deadline {
  public:
   __device__ Deadline(const Clique& clique, Phase phase, int peer)
@@ -63,36 +71,48 @@ class Deadline {
   __device__ bool passed(int peer) {
     if (++polls_ % 256 != 0) return false;
     const uint64_t now = now_ns();
-    if (start_ == 0) start_ = now;
+    if (start_ == 0) {
+      start_ = now;
+      look_ = 1 + (blockIdx.x + threadIdx.x / 32 * 5) % kLookEvery;
+    }
+    const int rank = own_rank(clique_);
+    uint32_t* const stopped = &clique_.pads[rank]->stopped.value;
     const bool late = now - start_ > clique_.timeout_ns;
-    const bool failed = clique_.board->any != 0;
-    if (late || (failed && now - start_ > clique_.timeout_ns / 2)) {
-      const int rank = own_rank(clique_);
+    const auto waited = static_cast<uint32_t>((now - start_) >> 20);  // about milliseconds
+    uint32_t reason = relaxed_load(stopped);
+    if (reason == kNone && (late || waited >= look_)) {
+      look_ = waited + kLookEvery;
+      reason = clique_.board->any ? kFailed : clique_.board->abort ? kAborted : kNone;
+      if (reason != kNone) relaxed_store(stopped, reason);
+    }
+    if (late || (reason == kFailed && now - start_ > clique_.timeout_ns / 2)) {
       const uint32_t what = static_cast<uint32_t>(phase_) |
                             static_cast<uint32_t>(clique_.kind) << 8 | blockIdx.x << 16 |
                             static_cast<uint32_t>(peer) << 24;
-      const uint32_t waited = static_cast<uint32_t>((now - start_) / 1000000);
+      const uint32_t waited_ms = static_cast<uint32_t>((now - start_) / 1000000);
       asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
                        &clique_.board->records[rank][blockIdx.x]),
-                   "r"(clique_.pads[rank]->units[blockIdx.x] - 1), "r"(what), "r"(waited), "r"(1u)
+                   "r"(clique_.pads[rank]->units[blockIdx.x] - 1), "r"(what), "r"(waited_ms),
+                   "r"(1u)
                    : "memory");
       __threadfence_system();
       clique_.board->any = 1;
+      relaxed_store(stopped, kFailed);
     }
-    return late || failed || clique_.board->abort != 0;
+    return late || reason != kNone;
   }
 
  private:
+  enum Reason : uint32_t { kNone, kFailed, kAborted };
+  static constexpr uint32_t kLookEvery = 32;  // about milliseconds
+
   const Clique& clique_;
   Phase phase_;
   int peer_;
   uint32_t polls_ = 0;
+  uint32_t look_ = 0;  // when to look at the board
   uint64_t start_ = 0;
 };
-
-__device__ inline void relaxed_store(uint32_t* flag, uint32_t value) {
-  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
-}
 
 __device__ inline uint32_t acquire_load(const uint32_t* flag) {
   uint32_t value;
