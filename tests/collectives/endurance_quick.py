@@ -213,9 +213,12 @@ def run(
     all_lanes = [Lane(mesh, seed * 100 + n, always_stage=n % 2 == 1) for n in range(lanes)]
     stop, errors, done = threading.Event(), [], Counter()
     devices, sizes = list(dict.fromkeys(mesh.devices)), random.Random(1)
-    for lane in all_lanes if load else []:
-        lane.load()
+    start = time.monotonic()
+    for number, lane in enumerate(all_lanes if load else []):
         multiply(devices, products, sizes, done)
+        lane.load()
+        if report:
+            print(f"thread {number}'s loaded in {time.monotonic() - start:.1f} s", flush=True)
     if in_turn:
         for lane in all_lanes:
             lane.styles = ["group", "group", "fresh"]  # none with a thread a rank
