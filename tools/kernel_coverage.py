@@ -87,6 +87,13 @@ def readable(name: str) -> str:
 
 def family(name: str) -> str:
     """The template's name: without the result's type, the arguments and the parameters."""
+    if name.startswith("_ZN"):  # longer than what can be made readable
+        rest, parts = name[3:], []
+        while found := re.match(r"\d+", rest):
+            length, rest = int(found[0]), rest[found.end() :]
+            parts.append(rest[:length])
+            rest = rest[length:]
+        return "::".join(parts)
     plain = name.replace("(anonymous namespace)", "{anonymous}").removeprefix("void ")
     return re.split(r"[<(]", plain, maxsplit=1)[0]
 
