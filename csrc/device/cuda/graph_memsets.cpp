@@ -45,14 +45,11 @@ class Calls {
   }
 
   Nodes neighbours(NeighboursFn* which, cudaGraphNode_t node) {
-    Nodes result;
-    std::vector<cudaGraphEdgeData> edges;
-    for (size_t room = 16, count = room; good() && count == room; room *= 4) {
-      result.resize(count = room);
-      edges.resize(room);
-      note(which(node, result.data(), edges.data(), &count));
-      result.resize(good() ? count : 0);
-    }
+    size_t count = 0;
+    note(which(node, nullptr, nullptr, &count));
+    Nodes result(good() ? count : 0);
+    std::vector<cudaGraphEdgeData> edges(result.size());
+    if (!result.empty()) note(which(node, result.data(), edges.data(), &count));
     return result;
   }
   void connect(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
