@@ -30,7 +30,11 @@ struct CrossEntropyBackwardCall {
   int64_t ignore_index;
   double label_smoothing;
 };
+struct AttentionCall {
+  Attention attention;
+  bool backward;
+};
 using Call = std::variant<std::monostate, Gemm, NormCall, NormBackwardCall, ReduceCall,
-                          CrossEntropyCall, CrossEntropyBackwardCall>;
+                          CrossEntropyCall, CrossEntropyBackwardCall, AttentionCall>;
 
 }  // namespace vt::fuse
