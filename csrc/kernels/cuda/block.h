@@ -28,6 +28,12 @@ struct MaxOp {
   }
 };
 
+// NaNs are passed over.
+struct LargerOp {
+  __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+  __device__ __forceinline__ double operator()(double a, double b) const { return ::fmax(a, b); }
+};
+
 // Any trivially copyable T of 4, 8, 12 or 16 bytes.
 template <class T>
 __device__ __forceinline__ T shuffle_xor(T value, int lane_mask) {

@@ -4,33 +4,54 @@
 #include "kernels/cuda/cross_entropy_wide.h"
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/max_sum.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
 
-// A row's logsumexp and, where labels are smoothed, the sum of its logits.
+// A row's logsumexp and, where labels are smoothed, the sum of its logits. Of a row that is held
+// the maximum is found first, so that the sum of exponentials has not to be corrected.
 template <class T, class Row>
 __device__ __forceinline__ void normalisers(Row& row, int lane, const Labels<compute_t<T>>& labels,
                                             compute_t<T>& logsumexp, compute_t<T>& total) {
   using C = compute_t<T>;
   constexpr int V = Row::V, kWidth = Row::kWidth;
-  auto state = MaxSum<C>::empty();
   C sum = 0;
-  row.each(labels.classes, lane, [&](int64_t, const Pack<T, V>& pack, int) {
-    C values[V];
+  if (labels.smoothing != 0) {
+    row.each(labels.classes, lane, [&](int64_t, const Pack<T, V>& pack, int) {
+      const Pack<C, V> values = widen<C>(pack);
 #pragma unroll
-    for (int j = 0; j < V; ++j) values[j] = convert<C>(pack.v[j]);
-    state.template add<T>(values);
-    if (labels.smoothing != 0) {
+      for (int j = 0; j < V; ++j) sum += values.v[j];
+    });
+    sum = row_reduce<kWidth, 0>(sum, AddOp{});
+    row.keep_packed();
+  }
+  total = sum;
+  if constexpr (Row::kHeld) {
+    Largest<T, C> largest;
+    row.each(labels.classes, lane,
+             [&](int64_t, const Pack<T, V>& pack, int) { largest.see(pack); });
+    const C max = row_reduce<kWidth, 1>(largest.value(), LargerOp{});
+    // Exponentials of minus infinity less itself would be NaN.
+    const C base = max == -std::numeric_limits<C>::infinity() ? C(0) : max;
+    row.keep_packed();
+    C exponentials = 0;
+    row.each(labels.classes, lane, [&](int64_t, const Pack<T, V>& pack, int) {
+      const Pack<C, V> values = widen<C>(pack);
 #pragma unroll
-      for (int j = 0; j < V; ++j) sum += values[j];
-    }
-  });
-  state = group_reduce<kWidth>(state, MergeMaxSum<T>{});
-  total = labels.smoothing != 0 ? group_sum<kWidth>(sum) : C(0);
-  logsumexp = state.max + math::log(state.sum);
+      for (int j = 0; j < V; ++j) exponentials += row_exp<T>(values.v[j] - base);
+    });
+    logsumexp = max + math::log(row_reduce<kWidth, 2>(exponentials, AddOp{}));
+  } else {
+    auto state = MaxSum<C>::empty();
+    row.each(labels.classes, lane, [&](int64_t, const Pack<T, V>& pack, int) {
+      state.template add<T>(widen<C>(pack).v);
+    });
+    state = group_reduce<kWidth>(state, MergeMaxSum<T>{});
+    logsumexp = state.max + math::log(state.sum);
+  }
 }
 
 // dlogits = (softmax - what the label wants) * scale; 0 where the target is -1. dlogits may be the
@@ -43,14 +64,14 @@ __device__ __forceinline__ void store_gradient(Row& row, int lane, T* dlogits,
   constexpr int V = Row::V;
   const C everywhere = labels.smoothing / static_cast<C>(labels.classes);
   row.each(labels.classes, lane, [&](int64_t i, const Pack<T, V>& pack, int) {
-    Pack<T, V> result;
+    Pack<C, V> values = widen<C>(pack);
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      C value = row_exp<T>(convert<C>(pack.v[j]) - logsumexp) - everywhere;
+      C value = row_exp<T>(values.v[j] - logsumexp) - everywhere;
       if (i + j == target) value -= C(1) - labels.smoothing;
-      result.v[j] = convert<T>(target < 0 ? C(0) : value * scale);
+      values.v[j] = target < 0 ? C(0) : value * scale;
     }
-    *reinterpret_cast<Pack<T, V>*>(dlogits + i) = result;
+    *reinterpret_cast<Pack<T, V>*>(dlogits + i) = narrow<T>(values);
   });
 }
 
@@ -58,6 +79,7 @@ template <class T, class Row>
 __global__ void __launch_bounds__(held_block(Row::kWidth))
     cross_entropy_kernel(compute_t<T>* loss, compute_t<T>* logsumexps, const T* logits,
                          Labels<compute_t<T>> labels) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t number = held_row_number<Row>();
   if (number >= labels.rows) return;
@@ -77,6 +99,7 @@ template <class T, class Row>
 __global__ void __launch_bounds__(held_block(Row::kWidth))
     cross_entropy_backward_kernel(T* dlogits, const compute_t<T>* grad, const T* logits,
                                   const compute_t<T>* logsumexps, Labels<compute_t<T>> labels) {
+  await_earlier();
   const int64_t number = held_row_number<Row>();
   if (number >= labels.rows) return;
   const int lane = threadIdx.x % Row::kWidth;
@@ -92,6 +115,7 @@ template <class T, class Row>
 __global__ void __launch_bounds__(held_block(Row::kWidth), held_blocks<Row>())
     cross_entropy_both_kernel(compute_t<T>* loss, T* dlogits, const compute_t<T>* grad,
                               int64_t grad_step, const T* logits, Labels<compute_t<T>> labels) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t number = held_row_number<Row>();
   if (number >= labels.rows) return;
@@ -116,6 +140,7 @@ constexpr int kTotalThreads = 1024;
 template <class C>
 __global__ void __launch_bounds__(kTotalThreads)
     rate_kernel(C* rate, const int64_t* targets, int64_t rows, int64_t ignored) {
+  await_earlier();
   int64_t count = 0;
 #pragma unroll 8
   for (int64_t row = threadIdx.x; row < rows; row += kTotalThreads)
@@ -127,6 +152,7 @@ __global__ void __launch_bounds__(kTotalThreads)
 template <class T>
 __global__ void __launch_bounds__(kTotalThreads)
     total_kernel(T* out, const compute_t<T>* loss, int64_t rows, const compute_t<T>* rate) {
+  await_earlier();
   using C = compute_t<T>;
   C sum = 0;
 #pragma unroll 8
@@ -137,6 +163,7 @@ __global__ void __launch_bounds__(kTotalThreads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads) scale_kernel(T* x, const T* factor, int64_t n) {
+  await_earlier();
   using C = compute_t<T>;
   const C by = convert<C>(*factor);
   if (by == C(1)) return;
@@ -177,9 +204,9 @@ bool both_of_wide_rows(const Queue& queue, const Tensor& loss, const Tensor& dlo
     const auto kernel = &cross_entropy_wide_kernel<T, kWideBlock, kWideHeld, kWideBlocks>;
     if (bytes + static_cast<int64_t>(kDeclared) > (48 << 10))
       queue.allow_shared(reinterpret_cast<const void*>(kernel), static_cast<size_t>(bytes));
-    queue.launch_shared(kernel, labels.rows, kWideBlock, static_cast<size_t>(bytes),
-                        loss.data<float>(), dlogits.data<T>(), grad.data<float>(),
-                        grad.numel() == labels.rows, logits.data<T>(), labels);
+    queue.launch_shared<Start::kEarly>(kernel, labels.rows, kWideBlock, static_cast<size_t>(bytes),
+                                       loss.data<float>(), dlogits.data<T>(), grad.data<float>(),
+                                       grad.numel() == labels.rows, logits.data<T>(), labels);
     return true;
   } else {
     return false;
@@ -199,7 +226,16 @@ void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& lo
       launch_held<Row>(queue, &cross_entropy_kernel<T, Row>, labels.rows, 0, loss.data<C>(),
                        logsumexp.data<C>(), logits.data<T>(), labels);
     };
-    visit_walked_row<T>(classes, rows_are_packed<T>(classes, {&logits}), run);
+    // Rows that go into a block's registers several times are held there. Longer ones are walked:
+    // many loads on the way count for more than instructions then.
+    const bool packed = rows_are_packed<T>(classes, {&logits});
+    if (packed && choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>,
+                                   RowShape<32, 8>, RowShape<128, 4>, RowShape<256, 4>>(
+                      classes * static_cast<int64_t>(sizeof(T)) / 16, [&]<class Shape>(Shape) {
+                        run(RowTag<RegisterRow<T, Shape::width, Shape::packs>>{});
+                      }))
+      return;
+    visit_walked_row<T>(classes, packed, run);
   });
 }
 
@@ -243,8 +279,8 @@ void cross_entropy_rate(const Tensor& rate, const Tensor& target, int64_t ignore
   const Queue queue("cross_entropy", rate.device());
   visit_float("cross_entropy", rate.dtype(), [&]<class C>(TypeTag<C>) {
     if constexpr (sizeof(C) >= 4)
-      queue.launch(&rate_kernel<C>, 1, kTotalThreads, rate.data<C>(), target.data<int64_t>(),
-                   target.numel(), ignore_index);
+      queue.launch_early(&rate_kernel<C>, 1, kTotalThreads, rate.data<C>(), target.data<int64_t>(),
+                         target.numel(), ignore_index);
   });
 }
 
@@ -252,8 +288,8 @@ void cross_entropy_total(const Tensor& out, const Tensor& loss, const Tensor& ra
   const Queue queue("cross_entropy", out.device());
   visit_float("cross_entropy", out.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    queue.launch(&total_kernel<T>, 1, kTotalThreads, out.data<T>(), loss.data<C>(), loss.numel(),
-                 rate.data<C>());
+    queue.launch_early(&total_kernel<T>, 1, kTotalThreads, out.data<T>(), loss.data<C>(),
+                       loss.numel(), rate.data<C>());
   });
 }
 
@@ -263,7 +299,8 @@ void scale_unless_one(const Tensor& x, const Tensor& factor) {
     auto run = [&]<int V>(std::integral_constant<int, V>) {
       const int64_t blocks = std::min<int64_t>(ceil_div(x.numel(), int64_t{kThreads} * V),
                                                int64_t{queue.multiprocessors()} * 8);
-      queue.launch(&scale_kernel<T, V>, blocks, kThreads, x.data<T>(), factor.data<T>(), x.numel());
+      queue.launch_early(&scale_kernel<T, V>, blocks, kThreads, x.data<T>(), factor.data<T>(),
+                         x.numel());
     };
     constexpr int kVector = 16 / sizeof(T);
     if (is_aligned(x.data(), 16)) run(std::integral_constant<int, kVector>{});

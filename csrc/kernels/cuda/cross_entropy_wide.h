@@ -9,61 +9,13 @@
 #include "kernels/cuda/cross_entropy.h"
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/max_sum.h"
+#include "kernels/cuda/packs.h"
 
 namespace vt::cuda {
-
-// Two 16-bit floats in a word, the first in the low half.
-template <class T>
-struct Pairs;
-template <>
-struct Pairs<BFloat16> {
-  static constexpr uint32_t kLowest = 0xff80ff80u;  // minus infinity
-  static __device__ __forceinline__ float2 unpack(uint32_t word) {
-    return {__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u)};
-  }
-  static __device__ __forceinline__ uint32_t pack(float first, float second) {
-    uint32_t word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
-    return word;
-  }
-  static __device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b) {
-    uint32_t word;
-    asm("max.bf16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
-    return word;
-  }
-};
-template <>
-struct Pairs<Half> {
-  static constexpr uint32_t kLowest = 0xfc00fc00u;
-  static __device__ __forceinline__ float2 unpack(uint32_t word) {
-    float2 pair;
-    asm("{ .reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; "
-        "cvt.f32.f16 %1, high; }"
-        : "=f"(pair.x), "=f"(pair.y)
-        : "r"(word));
-    return pair;
-  }
-  static __device__ __forceinline__ uint32_t pack(float first, float second) {
-    uint32_t word;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
-    return word;
-  }
-  static __device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b) {
-    uint32_t word;
-    asm("max.f16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
-    return word;
-  }
-};
 
 struct alignas(16) Words {
   uint32_t w[4];
 };
-
-__device__ __forceinline__ float power_of_two(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
 
 // As block_reduce, with one barrier; `parts` belongs to this call.
 template <int kBlock, class Op>
@@ -83,6 +35,7 @@ template <class T, int kBlock, int kHeld, int kBlocks>
 __global__ void __launch_bounds__(kBlock, kBlocks)
     cross_entropy_wide_kernel(float* loss, T* dlogits, const float* grad, int64_t grad_step,
                               const T* logits, Labels<float> labels) {
+  await_earlier();
   using P = Pairs<T>;
   constexpr int V = 8, kFirst = kHeld * kBlock;
   extern __shared__ __align__(16) char shared[];

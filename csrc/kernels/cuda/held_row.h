@@ -14,7 +14,7 @@ namespace vt::cuda {
 template <class T, int kThreadsARow, int kPacks>
 struct RegisterRow {
   static constexpr int V = 16 / sizeof(T), kWidth = kThreadsARow;
-  static constexpr bool kShared = false;
+  static constexpr bool kShared = false, kHeld = true;
   Pack<T, V> packs[kPacks];
 
   // Element number of a lane's pack; n is a multiple of V.
@@ -60,7 +60,7 @@ struct RegisterRow {
 template <class T, int kThreadsARow>
 struct SharedRow {
   static constexpr int V = 16 / sizeof(T), kWidth = kThreadsARow;
-  static constexpr bool kShared = true;
+  static constexpr bool kShared = true, kHeld = true;
   Pack<T, V>* packs;
 
   __device__ __forceinline__ void load(const T* row, int64_t n, int lane) {
@@ -91,7 +91,7 @@ struct SharedRow {
 template <class T, int kThreadsARow, int kVector>
 struct WalkedRow {
   static constexpr int V = kVector, kWidth = kThreadsARow;
-  static constexpr bool kShared = false;
+  static constexpr bool kShared = false, kHeld = false;
   const T* row;
 
   __device__ __forceinline__ void load(const T* memory, int64_t, int) { row = memory; }
@@ -115,10 +115,26 @@ struct WalkedRow {
 };
 
 // Threads a block for rows of kWidth threads each.
-constexpr int held_block(int width) { return width == kWarp ? kThreads : width; }
+constexpr int held_block(int width) { return width <= kWarp ? kThreads : width; }
 template <class Row>
 __device__ __forceinline__ int64_t held_row_number() {
   return int64_t{blockIdx.x} * (held_block(Row::kWidth) / Row::kWidth) + threadIdx.x / Row::kWidth;
+}
+
+// As group_reduce for a row of kWidth threads, with one barrier: a kernel gives each of its
+// reductions a number of its own.
+template <int kWidth, int kNumber, class T, class Op>
+__device__ __forceinline__ T row_reduce(T value, Op op) {
+  value = warp_reduce<(kWidth < kWarp ? kWidth : kWarp)>(value, op);
+  if constexpr (kWidth <= kWarp) return value;
+  __shared__ alignas(16) char storage[kWidth / kWarp * sizeof(T)];
+  T* parts = reinterpret_cast<T*>(storage);
+  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  T result = parts[0];
+#pragma unroll
+  for (int w = 1; w < kWidth / kWarp; ++w) result = op(result, parts[w]);
+  return result;
 }
 
 // Can rows of n elements of these tensors (undefined ones are passed over) be cut into packs of 16
@@ -191,7 +207,7 @@ void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   visit_walked_row<T>(n, true, walked);
 }
 
-// Launches a kernel for rows of that holder.
+// Launches a kernel for rows of that holder, which begins with await_earlier().
 template <class Row, class... Parameters, class... Arguments>
 void launch_held(const Queue& queue, void (*kernel)(Parameters...), int64_t rows, size_t shared,
                  Arguments&&... arguments) {
@@ -199,8 +215,8 @@ void launch_held(const Queue& queue, void (*kernel)(Parameters...), int64_t rows
   // What the kernel declares itself counts towards the 48 KiB that need no asking.
   if (shared + kDeclared > (48 << 10))
     queue.allow_shared(reinterpret_cast<const void*>(kernel), shared);
-  queue.launch_shared(kernel, ceil_div(rows, block / Row::kWidth), block, shared,
-                      std::forward<Arguments>(arguments)...);
+  queue.launch_shared<Start::kEarly>(kernel, ceil_div(rows, block / Row::kWidth), block, shared,
+                                     std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace vt::cuda

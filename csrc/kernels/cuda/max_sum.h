@@ -8,14 +8,18 @@
 
 namespace vt::cuda {
 
+__device__ __forceinline__ float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 // exp as exactly as its rounding to T shows: for 16-bit types the hardware's power of 2, whose
 // error is below 1e-5 of the result where that does not vanish.
 template <class T, class C>
 __device__ __forceinline__ C row_exp(C x) {
   if constexpr (sizeof(T) == 2) {
-    float result;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x * math::kLog2e));
-    return result;
+    return power_of_two(x * math::kLog2e);
   } else {
     return math::exp(x);
   }

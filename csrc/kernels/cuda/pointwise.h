@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/strided.h"
 #include "kernels/pointwise.h"
 #include "kernels/pointwise_types.h"
@@ -73,20 +74,23 @@ __device__ __forceinline__ Pack<In, V> load_pack(const PointwiseData& data, int 
   return pack;
 }
 
-template <class Types, int V, size_t... I, class... Packs>
-__device__ __forceinline__ auto apply(const typename Types::F& functor, std::index_sequence<I...>,
-                                      const Packs&... packs) {
-  Pack<typename Types::Out, V> result;
+template <class Types, int V, class... Arguments>
+__device__ __forceinline__ auto apply_wide(const typename Types::F& functor,
+                                           const Pack<Arguments, V>&... packs) {
+  Pack<typename Types::Result, V> result;
   auto loop = [&](const auto& formula) {
 #pragma unroll
-    for (int j = 0; j < V; ++j)
-      result.v[j] = convert<typename Types::Out>(
-          formula(static_cast<typename Types::template Argument<I>>(packs.v[j])...));
+    for (int j = 0; j < V; ++j) result.v[j] = formula(packs.v[j]...);
   };
   // A choice for every element would keep them from being computed side by side.
   if constexpr (requires { functor.resolve(loop); }) functor.resolve(loop);
   else loop(functor);
-  return result;
+  return narrow<typename Types::Out>(result);
+}
+template <class Types, int V, size_t... I, class... Packs>
+__device__ __forceinline__ auto apply(const typename Types::F& functor, std::index_sequence<I...>,
+                                      const Packs&... packs) {
+  return apply_wide<Types, V>(functor, widen<typename Types::template Argument<I>>(packs)...);
 }
 
 template <template <class> class Functor, class T, size_t... I>
