@@ -1,5 +1,6 @@
 // Gated activations, activation(gate) * up: swiglu and geglu, forward and both gradients in one
 // pass. The two halves may lie side by side in one tensor.
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/strided.h"
 #include "kernels/pointwise.h"
 #include "kernels/structured_cuda.h"
@@ -34,11 +35,11 @@ __global__ void __launch_bounds__(kThreads) gated_kernel(GatedOperands<T> a, Pit
   if (pack >= shape.packs) return;
   const auto gate = *reinterpret_cast<const Pack<T, V>*>(a.gate + shape.at<V>(pack, a.gate_pitch));
   const auto up = *reinterpret_cast<const Pack<T, V>*>(a.up + shape.at<V>(pack, a.up_pitch));
-  Pack<T, V> out;
+  const Pack<C, V> gates = widen<C>(gate);
+  Pack<C, V> out = widen<C>(up);
 #pragma unroll
-  for (int j = 0; j < V; ++j)
-    out.v[j] = convert<T>(Value<C>{}(convert<C>(gate.v[j])) * convert<C>(up.v[j]));
-  *reinterpret_cast<Pack<T, V>*>(a.out + shape.at<V>(pack, a.out_pitch)) = out;
+  for (int j = 0; j < V; ++j) out.v[j] *= Value<C>{}(gates.v[j]);
+  *reinterpret_cast<Pack<T, V>*>(a.out + shape.at<V>(pack, a.out_pitch)) = narrow<T>(out);
 }
 
 template <class T, int V, template <class> class Value, template <class> class Slope>
@@ -51,15 +52,15 @@ __global__ void __launch_bounds__(kThreads)
   const auto grad = *reinterpret_cast<const Pack<T, V>*>(a.grad + shape.at<V>(pack, a.grad_pitch));
   const auto gate = *reinterpret_cast<const Pack<T, V>*>(a.gate + shape.at<V>(pack, a.gate_pitch));
   const auto up = *reinterpret_cast<const Pack<T, V>*>(a.up + shape.at<V>(pack, a.up_pitch));
-  Pack<T, V> dgate, dup;
+  const Pack<C, V> grads = widen<C>(grad), gates = widen<C>(gate), ups = widen<C>(up);
+  Pack<C, V> dgate, dup;
 #pragma unroll
   for (int j = 0; j < V; ++j) {
-    const C g = convert<C>(grad.v[j]), x = convert<C>(gate.v[j]);
-    dgate.v[j] = convert<T>(Slope<C>{}(g * convert<C>(up.v[j]), x));
-    dup.v[j] = convert<T>(g * Value<C>{}(x));
+    dgate.v[j] = Slope<C>{}(grads.v[j] * ups.v[j], gates.v[j]);
+    dup.v[j] = grads.v[j] * Value<C>{}(gates.v[j]);
   }
-  *reinterpret_cast<Pack<T, V>*>(a.dgate + shape.at<V>(pack, a.dgate_pitch)) = dgate;
-  *reinterpret_cast<Pack<T, V>*>(a.dup + shape.at<V>(pack, a.dup_pitch)) = dup;
+  *reinterpret_cast<Pack<T, V>*>(a.dgate + shape.at<V>(pack, a.dgate_pitch)) = narrow<T>(dgate);
+  *reinterpret_cast<Pack<T, V>*>(a.dup + shape.at<V>(pack, a.dup_pitch)) = narrow<T>(dup);
 }
 
 // Calls f.operator()<Value, Slope>() for the activation.

@@ -9,6 +9,7 @@
 // every sum depends on the shape and the GPU only.
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/structured_cuda.h"
 
@@ -125,13 +126,11 @@ __global__ void __launch_bounds__(kBlock, 1)
     ahead.wait();
     // f(element number, p, j, grad, grad * weight, xhat)
     auto each = [&](int p, auto&& f) {
-      const Pack<T, V> grad = *ahead.place(stage, 0, p), x = *ahead.place(stage, 1, p);
+      const Pack<C, V> grad = widen<C>(*ahead.place(stage, 0, p)),
+                       x = widen<C>(*ahead.place(stage, 1, p)), w = widen<C>(weight.packs[p]);
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const C g = convert<C>(grad.v[j]);
-        const C xhat = (convert<C>(x.v[j]) - mean) * rstd;
-        f(j, g, a.weight ? g * convert<C>(weight.packs[p].v[j]) : g, xhat);
-      }
+      for (int j = 0; j < V; ++j)
+        f(j, grad.v[j], a.weight ? grad.v[j] * w.v[j] : grad.v[j], (x.v[j] - mean) * rstd);
     };
     TwoSums<C> sums{0, 0};
 #pragma unroll
@@ -149,15 +148,14 @@ __global__ void __launch_bounds__(kBlock, 1)
     for (int p = 0; p < kPacks; ++p) {
       const int i = Row::start(p, lane);
       if (i >= n) continue;
-      Pack<T, V> result, extra;
-      if constexpr (kExtra) extra = *ahead.place(stage, 2, p);
+      Pack<C, V> result, extra;
+      if constexpr (kExtra) extra = widen<C>(*ahead.place(stage, 2, p));
       each(p, [&](int j, C, C h, C xhat) {
-        C value = rstd * (h - mean_g - xhat * mean_gx);
-        if constexpr (kExtra) value += convert<C>(extra.v[j]);
-        if constexpr (kSums) columns[2][p][j] += value;
-        result.v[j] = convert<T>(value);
+        result.v[j] = rstd * (h - mean_g - xhat * mean_gx);
+        if constexpr (kExtra) result.v[j] += extra.v[j];
+        if constexpr (kSums) columns[2][p][j] += result.v[j];
       });
-      *reinterpret_cast<Pack<T, V>*>(a.dx + row * a.n + i) = result;
+      *reinterpret_cast<Pack<T, V>*>(a.dx + row * a.n + i) = narrow<T>(result);
     }
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }

@@ -1,6 +1,7 @@
 // Layer norm and RMS norm, with the sum of a residual before it, and dropout before that.
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/random.h"
 #include "kernels/structured_cuda.h"
@@ -8,27 +9,59 @@
 namespace vt::cuda {
 namespace {
 
-template <class C, class T, int V>
-__device__ __forceinline__ void normalise(const NormForward<T>& a, int64_t at, int64_t i,
-                                          const Pack<T, V>& x, C mean, C rstd) {
-  Pack<T, V> w, b, result;
-  if (a.weight) w = *reinterpret_cast<const Pack<T, V>*>(a.weight + i);
-  if (a.bias) b = *reinterpret_cast<const Pack<T, V>*>(a.bias + i);
-#pragma unroll
-  for (int j = 0; j < V; ++j) {
-    C value = (convert<C>(x.v[j]) - mean) * rstd;
-    if (a.weight) value *= convert<C>(w.v[j]);
-    if (a.bias) value += convert<C>(b.v[j]);
-    result.v[j] = convert<T>(value);
+// A pack of weight and bias, where there are such. Asked for before a row's sums are known, so that
+// nothing waits for them afterwards.
+template <class T, int V>
+struct Affine {
+  Pack<T, V> weight, bias;
+
+  __device__ __forceinline__ void load(const NormForward<T>& a, int64_t i) {
+    if (a.weight) weight = *reinterpret_cast<const Pack<T, V>*>(a.weight + i);
+    if (a.bias) bias = *reinterpret_cast<const Pack<T, V>*>(a.bias + i);
   }
-  *reinterpret_cast<Pack<T, V>*>(a.out + at + i) = result;
-}
+  __device__ __forceinline__ Pack<T, V> of(const NormForward<T>& a, const Pack<T, V>& x,
+                                           compute_t<T> mean, compute_t<T> rstd) const {
+    using C = compute_t<T>;
+    Pack<C, V> values = widen<C>(x);
+#pragma unroll
+    for (C& value : values.v) value = (value - mean) * rstd;
+    if (a.weight) {
+      const Pack<C, V> w = widen<C>(weight);
+#pragma unroll
+      for (int j = 0; j < V; ++j) values.v[j] *= w.v[j];
+    }
+    if (a.bias) {
+      const Pack<C, V> b = widen<C>(bias);
+#pragma unroll
+      for (int j = 0; j < V; ++j) values.v[j] += b.v[j];
+    }
+    return narrow<T>(values);
+  }
+};
 
 // The pack x + residual, rounded to T as it is stored.
 template <class C, class T, int V>
 __device__ __forceinline__ void add_pack(Pack<T, V>& x, const Pack<T, V>& residual) {
+  Pack<C, V> sum = widen<C>(x);
+  const Pack<C, V> other = widen<C>(residual);
 #pragma unroll
-  for (int j = 0; j < V; ++j) x.v[j] = convert<T>(convert<C>(x.v[j]) + convert<C>(residual.v[j]));
+  for (int j = 0; j < V; ++j) sum.v[j] += other.v[j];
+  x = narrow<T>(sum);
+}
+
+template <class C, class T, int V>
+__device__ __forceinline__ C pack_sum(C sum, const Pack<T, V>& x) {
+  const Pack<C, V> values = widen<C>(x);
+#pragma unroll
+  for (const C value : values.v) sum += value;
+  return sum;
+}
+template <class C, class T, int V>
+__device__ __forceinline__ C pack_squares(C sum, const Pack<T, V>& x, C mean) {
+  const Pack<C, V> values = widen<C>(x);
+#pragma unroll
+  for (const C value : values.v) sum += (value - mean) * (value - mean);
+  return sum;
 }
 
 // The elements of a pack that are kept, times the scale. `at` is the first one's position in x, a
@@ -84,15 +117,18 @@ __global__ void __launch_bounds__(held_block(kWidth))
   await_earlier();
   using C = compute_t<T>;
   constexpr int V = 16 / sizeof(T);
+  constexpr bool kAhead = kPacks <= (kWidth == 1024 ? 2 : 4);  // as registers allow
   const int64_t row = int64_t{blockIdx.x} * (held_block(kWidth) / kWidth) + threadIdx.x / kWidth;
-  if (row >= a.rows) return;  // a whole warp, or the whole block
+  if (row >= a.rows) return;  // a whole group of threads
   const int lane = threadIdx.x % kWidth, n = static_cast<int>(a.n);
   const int64_t at = row * a.n;
   RegisterRow<T, kWidth, kPacks> x;
   x.load(a.x + at, n, lane);
+  RegisterRow<T, kWidth, kPacks> residual;
+  if (a.residual) residual.load(a.residual + at, n, lane);
+  Affine<T, V> affine[kAhead ? kPacks : 1];
+  if constexpr (kAhead) x.each(n, lane, [&](int i, auto&, int p) { affine[p].load(a, i); });
   if (a.residual) {
-    RegisterRow<T, kWidth, kPacks> residual;
-    residual.load(a.residual + at, n, lane);
     if constexpr (kDrop) {
       const PhiloxStart start = begin_numbers(drop);
       x.each(n, lane, [&](int i, auto& pack, int) { drop_pack(pack, at + i, drop, start); });
@@ -103,23 +139,18 @@ __global__ void __launch_bounds__(held_block(kWidth))
   C mean = 0;
   if (a.means) {
     C sum = 0;
-    x.each(n, lane, [&](int, const auto& pack, int) {
-#pragma unroll
-      for (int j = 0; j < V; ++j) sum += convert<C>(pack.v[j]);
-    });
-    mean = group_sum<kWidth>(sum) / static_cast<C>(n);
+    x.each(n, lane, [&](int, const auto& pack, int) { sum = pack_sum(sum, pack); });
+    mean = row_reduce<kWidth, 0>(sum, AddOp{}) / static_cast<C>(n);
   }
   C squares = 0;
-  x.each(n, lane, [&](int, const auto& pack, int) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const C d = convert<C>(pack.v[j]) - mean;
-      squares += d * d;
-    }
-  });
-  const C rstd = C(1) / sqrt(group_sum<kWidth>(squares) / static_cast<C>(n) + a.eps);
+  x.each(n, lane, [&](int, const auto& pack, int) { squares = pack_squares(squares, pack, mean); });
+  squares = row_reduce<kWidth, 1>(squares, AddOp{});
+  const C rstd = C(1) / sqrt(squares / static_cast<C>(n) + a.eps);
   if (lane == 0) store_statistics(a, row, mean, rstd);
-  x.each(n, lane, [&](int i, const auto& pack, int) { normalise<C>(a, at, i, pack, mean, rstd); });
+  x.each(n, lane, [&](int i, const auto& pack, int p) {
+    if constexpr (!kAhead) affine[0].load(a, i);
+    *reinterpret_cast<Pack<T, V>*>(a.out + at + i) = affine[kAhead ? p : 0].of(a, pack, mean, rstd);
+  });
 }
 
 // Rows of any length and alignment: three walks, of which the later ones find the row in the cache.
@@ -149,23 +180,18 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a, N
   C mean = 0;
   if (a.means) {
     C sum = 0;
-    each([&](int64_t, const auto& pack) {
-#pragma unroll
-      for (int j = 0; j < V; ++j) sum += convert<C>(pack.v[j]);
-    });
+    each([&](int64_t, const auto& pack) { sum = pack_sum(sum, pack); });
     mean = group_sum<kWidth>(sum) / static_cast<C>(a.n);
   }
   C squares = 0;
-  each([&](int64_t, const auto& pack) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const C d = convert<C>(pack.v[j]) - mean;
-      squares += d * d;
-    }
-  });
+  each([&](int64_t, const auto& pack) { squares = pack_squares(squares, pack, mean); });
   const C rstd = C(1) / sqrt(group_sum<kWidth>(squares) / static_cast<C>(a.n) + a.eps);
   if (lane == 0) store_statistics(a, row, mean, rstd);
-  each([&](int64_t i, const auto& pack) { normalise<C>(a, at, i, pack, mean, rstd); });
+  each([&](int64_t i, const auto& pack) {
+    Affine<T, V> affine;
+    affine.load(a, i);
+    *reinterpret_cast<Pack<T, V>*>(a.out + at + i) = affine.of(a, pack, mean, rstd);
+  });
 }
 
 template <bool kDrop, class T>

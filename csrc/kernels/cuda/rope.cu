@@ -4,6 +4,7 @@
 // with them. Angles are reduced to one turn in double: they stay exact at any position.
 #include <cmath>
 
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/walk.h"
 #include "kernels/structured_cuda.h"
 
@@ -60,25 +61,26 @@ __global__ void __launch_bounds__(kThreads)
     }
     const auto a = *reinterpret_cast<const Pack<T, V>*>(source);
     if constexpr (kInterleaved) {
-      Pack<T, V> turned;
+      const Pack<C, V> pairs = widen<C>(a);
+      Pack<C, V> turned;
 #pragma unroll
       for (int j = 0; j < kPairs; ++j) {
-        const C u = convert<C>(a.v[2 * j]), v = convert<C>(a.v[2 * j + 1]);
-        turned.v[2 * j] = convert<T>(u * cosine[j] - v * sine[j]);
-        turned.v[2 * j + 1] = convert<T>(v * cosine[j] + u * sine[j]);
+        const C u = pairs.v[2 * j], v = pairs.v[2 * j + 1];
+        turned.v[2 * j] = u * cosine[j] - v * sine[j];
+        turned.v[2 * j + 1] = v * cosine[j] + u * sine[j];
       }
-      *reinterpret_cast<Pack<T, V>*>(target) = turned;
+      *reinterpret_cast<Pack<T, V>*>(target) = narrow<T>(turned);
     } else {
       const auto b = *reinterpret_cast<const Pack<T, V>*>(source + shape.half);
-      Pack<T, V> low, high;
+      const Pack<C, V> u = widen<C>(a), v = widen<C>(b);
+      Pack<C, V> low, high;
 #pragma unroll
       for (int j = 0; j < kPairs; ++j) {
-        const C u = convert<C>(a.v[j]), v = convert<C>(b.v[j]);
-        low.v[j] = convert<T>(u * cosine[j] - v * sine[j]);
-        high.v[j] = convert<T>(v * cosine[j] + u * sine[j]);
+        low.v[j] = u.v[j] * cosine[j] - v.v[j] * sine[j];
+        high.v[j] = v.v[j] * cosine[j] + u.v[j] * sine[j];
       }
-      *reinterpret_cast<Pack<T, V>*>(target) = low;
-      *reinterpret_cast<Pack<T, V>*>(target + shape.half) = high;
+      *reinterpret_cast<Pack<T, V>*>(target) = narrow<T>(low);
+      *reinterpret_cast<Pack<T, V>*>(target + shape.half) = narrow<T>(high);
     }
   }
 }
