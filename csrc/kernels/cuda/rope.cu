@@ -33,6 +33,27 @@ __global__ void __launch_bounds__(kThreads)
   if (unit >= shape.units) return;
   const uint32_t token = shape.per_token.divide(unit);
   const int pair = static_cast<int>(unit - token * shape.per_token.divisor) * kPairs;
+  constexpr int V = kInterleaved ? 2 * kPairs : kPairs;
+  constexpr bool kLoose = kInterleaved && kPairs == 1;  // pairs may lie at any element
+  const int64_t first = kInterleaved ? 2 * pair : pair;
+  const int64_t from = token * shape.x_step + first, to = token * shape.out_step + first;
+  const uint32_t begin = blockIdx.y * shape.heads_together;
+  const uint32_t end = min(begin + shape.heads_together, shape.heads);
+  // A head's features are on their way while sines, or those of the head before, are computed.
+  Pack<T, V> next[2];
+  auto load = [&](uint32_t head) {
+    const T* source = x + from + x_heads.at(head);
+    if constexpr (kLoose) {
+      next[0].v[0] = source[0];
+      next[0].v[1] = source[1];
+    } else {
+      next[0] = *reinterpret_cast<const Pack<T, V>*>(source);
+      if constexpr (!kInterleaved)
+        next[1] = *reinterpret_cast<const Pack<T, V>*>(source + shape.half);
+    }
+  };
+  load(begin);
+
   C cosine[kPairs], sine[kPairs];
   constexpr double kTurnsOfRadian = 0.15915494309189533577;
   double turns = (token + shape.offset) * kTurnsOfRadian * exp2(pair * shape.log2_ratio);
@@ -44,40 +65,32 @@ __global__ void __launch_bounds__(kThreads)
     else sincospif(static_cast<float>(2 * rest), &s, &cosine[j]);
     sine[j] = s * static_cast<C>(shape.sign);
   }
-  constexpr int V = kInterleaved ? 2 * kPairs : kPairs;
-  const int64_t first = kInterleaved ? 2 * pair : pair;
-  const int64_t from = token * shape.x_step + first, to = token * shape.out_step + first;
-  const uint32_t begin = blockIdx.y * shape.heads_together;
-  const uint32_t end = min(begin + shape.heads_together, shape.heads);
 #pragma unroll 2
   for (uint32_t head = begin; head < end; ++head) {
-    const T* source = x + from + x_heads.at(head);
     T* target = out + to + out_heads.at(head);
-    if constexpr (kInterleaved && kPairs == 1) {  // may lie at any element
-      const C u = convert<C>(source[0]), v = convert<C>(source[1]);
-      target[0] = convert<T>(u * cosine[0] - v * sine[0]);
-      target[1] = convert<T>(v * cosine[0] + u * sine[0]);
-      continue;
-    }
-    const auto a = *reinterpret_cast<const Pack<T, V>*>(source);
+    const Pack<C, V> a = widen<C>(next[0]), b = widen<C>(next[1]);
+    if (head + 1 < end) load(head + 1);
     if constexpr (kInterleaved) {
-      const Pack<C, V> pairs = widen<C>(a);
       Pack<C, V> turned;
 #pragma unroll
       for (int j = 0; j < kPairs; ++j) {
-        const C u = pairs.v[2 * j], v = pairs.v[2 * j + 1];
+        const C u = a.v[2 * j], v = a.v[2 * j + 1];
         turned.v[2 * j] = u * cosine[j] - v * sine[j];
         turned.v[2 * j + 1] = v * cosine[j] + u * sine[j];
       }
-      *reinterpret_cast<Pack<T, V>*>(target) = narrow<T>(turned);
+      const Pack<T, V> result = narrow<T>(turned);
+      if constexpr (kLoose) {
+        target[0] = result.v[0];
+        target[1] = result.v[1];
+      } else {
+        *reinterpret_cast<Pack<T, V>*>(target) = result;
+      }
     } else {
-      const auto b = *reinterpret_cast<const Pack<T, V>*>(source + shape.half);
-      const Pack<C, V> u = widen<C>(a), v = widen<C>(b);
       Pack<C, V> low, high;
 #pragma unroll
       for (int j = 0; j < kPairs; ++j) {
-        low.v[j] = u.v[j] * cosine[j] - v.v[j] * sine[j];
-        high.v[j] = v.v[j] * cosine[j] + u.v[j] * sine[j];
+        low.v[j] = a.v[j] * cosine[j] - b.v[j] * sine[j];
+        high.v[j] = b.v[j] * cosine[j] + a.v[j] * sine[j];
       }
       *reinterpret_cast<Pack<T, V>*>(target) = narrow<T>(low);
       *reinterpret_cast<Pack<T, V>*>(target + shape.half) = narrow<T>(high);
@@ -111,12 +124,12 @@ void rope(const Tensor& out, const Tensor& x, const RopeConfig& config) {
       const int64_t per_token = features / 2 / kPairs, units = tokens * per_token;
       VT_CHECK(units < std::numeric_limits<int32_t>::max(), kRuntime,
                "rope: too many tokens for one call: ", x);
-      // Enough threads to fill the GPU; beyond that, each does several heads with its sines, and
+      // Enough threads to fill the GPU; beyond that, each does up to 8 heads with its sines, and
       // two where half of the threads are enough to keep it busy: the sines cost more than the
       // bytes.
       const int64_t all = x_heads.count * units, full = int64_t{queue.multiprocessors()} * 2048;
       const int64_t together =
-          std::min(std::clamp<int64_t>(all / full, all * 4 > full ? 2 : 1, 32), x_heads.count);
+          std::min(std::clamp<int64_t>(all / full, all * 4 > full ? 2 : 1, 8), x_heads.count);
       RopeShape shape{};
       shape.units = static_cast<uint32_t>(units);
       shape.per_token = FastDivisor(static_cast<uint32_t>(per_token));
