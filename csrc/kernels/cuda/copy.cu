@@ -1,5 +1,6 @@
 // Copies within a device, with any strides and between any two types.
 #include "kernels/cuda/strided.h"
+#include "kernels/cuda/turned_tile.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -45,33 +46,50 @@ __global__ void __launch_bounds__(kTile* kTileRows)
       dst[(col0 + y) * dst_pitch + row0 + threadIdx.x] = tile[threadIdx.x][y];
 }
 
-constexpr int kPairTile = 64;
+// Packs of bytes would be moved byte by byte.
+template <size_t kBytes>
+using Unsigned = std::conditional_t<
+    kBytes == 1, uint8_t,
+    std::conditional_t<kBytes == 2, uint16_t, std::conditional_t<kBytes == 4, uint32_t, uint64_t>>>;
 
-// The same for elements of 2 bytes, two at a time: rows, columns and strides are even.
-__global__ void __launch_bounds__(kTile* kTileRows)
-    transpose_pairs_kernel(uint16_t* dst, const uint16_t* src, int64_t rows, int64_t cols,
-                           int64_t dst_pitch, int64_t src_pitch, int64_t dst_batch,
-                           int64_t src_batch) {
+// The same where both sides can be cut into packs of 16 bytes. See Note [Turned tiles].
+template <class R>
+__global__ void __launch_bounds__(TurnedTile<R>::kUnits)
+    transpose_packs_kernel(R* dst, const R* src, int64_t rows, int64_t cols, int64_t dst_pitch,
+                           int64_t src_pitch, int64_t dst_batch, int64_t src_batch) {
   await_earlier();
-  __shared__ uint16_t tile[kPairTile][kPairTile + 1];
+  using Tile = TurnedTile<R>;
+  constexpr int V = Tile::V, kSide = Tile::kSide, kChunks = Tile::kChunks, kRows = Tile::kRows;
+  __shared__ Tile tile;
   dst += blockIdx.z * dst_batch;
   src += blockIdx.z * src_batch;
-  const int64_t row0 = int64_t{blockIdx.y} * kPairTile, col0 = int64_t{blockIdx.x} * kPairTile;
-  const int pair = 2 * threadIdx.x;
+  // A line of the tile is a row of src.
+  const int64_t row0 = int64_t{blockIdx.x} * kSide, col0 = int64_t{blockIdx.y} * kSide;
+  const int chunk = threadIdx.x % kChunks, group = threadIdx.x / kChunks;
+  constexpr int kLines = Tile::kUnits / kChunks;  // that are loaded at once
+  Pack<R, V> packs[kSide / kLines];
 #pragma unroll
-  for (int y = threadIdx.y; y < kPairTile; y += kTileRows)
-    if (row0 + y < rows && col0 + pair < cols) {
-      const auto two =
-          *reinterpret_cast<const Pack<uint16_t, 2>*>(src + (row0 + y) * src_pitch + col0 + pair);
-      tile[y][pair] = two.v[0];
-      tile[y][pair + 1] = two.v[1];
-    }
+  for (int k = 0; k < kSide / kLines; ++k)
+    if (const int64_t row = row0 + k * kLines + group, col = col0 + chunk * V;
+        row < rows && col < cols)
+      packs[k] = *reinterpret_cast<const Pack<R, V>*>(src + row * src_pitch + col);
+#pragma unroll
+  for (int k = 0; k < kSide / kLines; ++k) tile.put(k * kLines + group, chunk, packs[k]);
   __syncthreads();
+  Pack<R, V> across[kRows];
+  tile.get(group, chunk, across);
 #pragma unroll
-  for (int y = threadIdx.y; y < kPairTile; y += kTileRows)
-    if (col0 + y < cols && row0 + pair < rows)
-      *reinterpret_cast<Pack<uint16_t, 2>*>(dst + (col0 + y) * dst_pitch + row0 +
-                                            pair) = {{tile[pair][y], tile[pair + 1][y]}};
+  for (int k = 0; k < kRows; ++k)
+    if (const int64_t row = row0 + chunk * V, col = col0 + group * kRows + k;
+        row < rows && col < cols) {
+      uint4 words;
+      memcpy(&words, &across[k], 16);
+      // The compiler would take another form of this store apart.
+      asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
+                       __cvta_generic_to_global(dst + col * dst_pitch + row)),
+                   "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+                   : "memory");
+    }
 }
 
 template <class To, class From>
@@ -152,20 +170,22 @@ bool transpose(const Queue& queue, const ElementwisePlan& plan, size_t item) {
   const int64_t dst_pitch = plan.strides[0][across] / step, src_pitch = plan.strides[1][0] / step,
                 dst_batch = batch ? plan.strides[0][batch] / step : 0,
                 src_batch = batch ? plan.strides[1][batch] / step : 0;
-  auto grid = [&](int tile) {
-    return dim3(static_cast<unsigned>(ceil_div(cols, tile)),
-                static_cast<unsigned>(ceil_div(rows, tile)), static_cast<unsigned>(count));
-  };
-  const bool even = (rows | cols | dst_pitch | src_pitch | dst_batch | src_batch) % 2 == 0;
-  if (item == 2 && even && is_aligned(plan.data[0], 4) && is_aligned(plan.data[1], 4)) {
-    queue.launch_early(&transpose_pairs_kernel, grid(kPairTile), dim3(kTile, kTileRows),
-                       reinterpret_cast<uint16_t*>(plan.data[0]),
-                       reinterpret_cast<const uint16_t*>(plan.data[1]), rows, cols, dst_pitch,
-                       src_pitch, dst_batch, src_batch);
-    return true;
-  }
+  const dim3 grid(static_cast<unsigned>(ceil_div(cols, kTile)),
+                  static_cast<unsigned>(ceil_div(rows, kTile)), static_cast<unsigned>(count));
+  const int64_t pack = 16 / step, side = 8 * pack;  // of a tile; mostly empty ones are not worth it
+  const bool packed = (rows | cols | dst_pitch | src_pitch | dst_batch | src_batch) % pack == 0 &&
+                      is_aligned(plan.data[0], 16) && is_aligned(plan.data[1], 16) &&
+                      cols / side < 65535 && rows >= side / 2 && cols >= side / 2;
   visit_raw(item, [&]<class R>(R) {
-    queue.launch_early(&transpose_kernel<R>, grid(kTile), dim3(kTile, kTileRows),
+    if constexpr (sizeof(R) <= 8) {
+      using U = Unsigned<sizeof(R)>;
+      if (packed)
+        return queue.launch_early(&transpose_packs_kernel<U>, turned_grid<U>(rows, cols, count),
+                                  TurnedTile<U>::kUnits, reinterpret_cast<U*>(plan.data[0]),
+                                  reinterpret_cast<const U*>(plan.data[1]), rows, cols, dst_pitch,
+                                  src_pitch, dst_batch, src_batch);
+    }
+    queue.launch_early(&transpose_kernel<R>, grid, dim3(kTile, kTileRows),
                        reinterpret_cast<R*>(plan.data[0]), reinterpret_cast<const R*>(plan.data[1]),
                        rows, cols, dst_pitch, src_pitch, dst_batch, src_batch);
   });

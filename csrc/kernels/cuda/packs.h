@@ -54,9 +54,12 @@ struct Pairs<Half> {
 template <class T>
 inline constexpr bool kIsPair = std::is_same_v<T, BFloat16> || std::is_same_v<T, Half>;
 
+// Packs come by value: the copy of a whole pack out of memory is one load, where memcpy would not
+// know its alignment.
+
 // The elements of a pack as numbers of type C.
 template <class C, class T, int V>
-__device__ __forceinline__ Pack<C, V> widen(const Pack<T, V>& pack) {
+__device__ __forceinline__ Pack<C, V> widen(Pack<T, V> pack) {
   Pack<C, V> wide;
   if constexpr (kIsPair<T> && std::is_same_v<C, float> && V % 2 == 0) {
     uint32_t words[V / 2];
@@ -76,7 +79,7 @@ __device__ __forceinline__ Pack<C, V> widen(const Pack<T, V>& pack) {
 
 // Numbers rounded to elements of type T.
 template <class T, class C, int V>
-__device__ __forceinline__ Pack<T, V> narrow(const Pack<C, V>& wide) {
+__device__ __forceinline__ Pack<T, V> narrow(Pack<C, V> wide) {
   Pack<T, V> pack;
   if constexpr (kIsPair<T> && std::is_same_v<C, float> && V % 2 == 0) {
     uint32_t words[V / 2];
@@ -95,7 +98,7 @@ template <class T, class C>
 class Largest {
  public:
   template <int V>
-  __device__ __forceinline__ void see(const Pack<T, V>& pack) {
+  __device__ __forceinline__ void see(Pack<T, V> pack) {
     if constexpr (kIsPair<T> && V % 2 == 0) {
       uint32_t words[V / 2];
       memcpy(words, &pack, sizeof words);

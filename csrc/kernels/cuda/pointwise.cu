@@ -35,6 +35,59 @@ bool packs_fit(const ElementwisePlan& plan, const size_t* item, int vector) {
   return true;
 }
 
+// Runs the plan by the turning kernel. False: no input lies across the output, or not in packs.
+bool launch_turned(const Queue& queue, const PointwiseKernels& kernels, const ElementwisePlan& plan,
+                   const Inputs& inputs, PointwiseData& data, void* functor) {
+  if (!kernels.turned || plan.ndim < 2) return false;
+  const auto item = static_cast<int64_t>(kernels.out_item), width = item * kernels.vector;
+  if (plan.strides[0][0] != item) return false;
+  int across = 0;
+  for (int d = 1; d < plan.ndim; ++d)
+    for (int k = 1; k < plan.operands; ++k)
+      if (plan.strides[k][d] == item && plan.strides[k][0] != 0 && plan.strides[k][0] != item)
+        across = d;
+  if (across == 0) return false;
+  const int64_t lines = plan.sizes[0], places = plan.sizes[across],
+                side = width / item * 8;  // of a tile
+  const int64_t count = plan.numel / lines / places;
+  // Tiles that are mostly empty are not worth it.
+  if (lines % kernels.vector != 0 || places % kernels.vector != 0 || lines < side / 2 ||
+      places < side / 2 || count > 65535 || ceil_div(places, side) > 65535)
+    return false;
+  TurnedMap map{};
+  for (int k = 0; k < plan.operands; ++k) {
+    if (!is_aligned(plan.data[k], static_cast<size_t>(width))) return false;
+    const bool turned = k > 0 && plan.strides[k][across] == item && plan.strides[k][0] != item &&
+                        plan.strides[k][0] != 0;
+    if (!turned && plan.strides[k][0] != item && plan.strides[k][0] != 0) return false;
+    for (int d = 0; d < plan.ndim; ++d)
+      if (d != (turned ? across : 0) && plan.strides[k][d] % width != 0) return false;
+  }
+  map.sizes[0] = static_cast<uint32_t>(lines);
+  map.sizes[1] = static_cast<uint32_t>(places);
+  for (int d = 1; d < plan.ndim; ++d)
+    if (d != across)
+      map.batch.sizes[map.batch.ndim++] = FastDivisor(static_cast<uint32_t>(plan.sizes[d]));
+  for (int slot = 0; slot <= kernels.inputs; ++slot) {  // the output, then the inputs
+    const int k = slot == 0 ? 0 : inputs.operand[slot - 1];
+    if (slot > 0 && k == 0) continue;  // the number
+    const int64_t* strides = plan.strides[k];
+    map.strides[0][slot] = static_cast<uint32_t>(strides[0]);
+    map.strides[1][slot] = static_cast<uint32_t>(strides[across]);
+    for (int d = 1, rest = 0; d < plan.ndim; ++d)
+      if (d != across) map.batch.strides[rest++][slot] = static_cast<uint32_t>(strides[d]);
+    if (slot > 0 && strides[0] == 0) map.repeated |= 1u << (slot - 1);
+    else if (strides[0] != item) map.turned |= 1u << (slot - 1);
+  }
+  void* arguments[] = {&data, functor, &map};
+  queue.launch_erased<Start::kEarly>(
+      kernels.turned,
+      dim3(static_cast<unsigned>(ceil_div(lines, side)),
+           static_cast<unsigned>(ceil_div(places, side)), static_cast<unsigned>(count)),
+      kernels.turned_threads, arguments);
+  return true;
+}
+
 void launch_strided(const Queue& queue, const PointwiseKernels& kernels,
                     const ElementwisePlan& plan, const Inputs& inputs, PointwiseData& data,
                     void* functor) {
@@ -91,7 +144,8 @@ void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& pl
   }
   for_each_32bit_piece(strided, [&](const ElementwisePlan& piece) {
     place(piece);
-    launch_strided(queue, kernels, piece, inputs, data, functor);
+    if (!launch_turned(queue, kernels, piece, inputs, data, functor))
+      launch_strided(queue, kernels, piece, inputs, data, functor);
   });
 }
 

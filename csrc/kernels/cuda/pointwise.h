@@ -1,12 +1,13 @@
-// The elementwise kernels: two loops that run any functor of kernels/pointwise.h. One moves 16
-// bytes at a time through dense memory, the other walks any strides. The generated table takes
-// run_pointwise's address for each operator.
+// The elementwise kernels: three loops that run any functor of kernels/pointwise.h. One moves 16
+// bytes at a time through dense memory, one walks any strides, one turns inputs that lie across.
+// The generated table takes run_pointwise's address for each operator.
 #pragma once
 #include <type_traits>
 #include <utility>
 
 #include "kernels/cuda/packs.h"
 #include "kernels/cuda/strided.h"
+#include "kernels/cuda/turned_tile.h"
 #include "kernels/pointwise.h"
 #include "kernels/pointwise_types.h"
 
@@ -47,6 +48,15 @@ struct PointwiseData {
 };
 using PointwiseMap = OffsetMap<kMaxInputs + 1>;
 
+// A plan whose dimension 0 the output is dense along, and whose dimension 1 the inputs of `turned`
+// are, bit I for input I. Strides in bytes; `repeated` as for the strided kernel.
+struct TurnedMap {
+  uint32_t sizes[2];
+  uint32_t strides[2][kMaxInputs + 1];
+  OffsetMap<kMaxInputs + 1> batch;  // the other dimensions
+  unsigned turned, repeated;
+};
+
 // What the host needs to know about the kernels of one functor and type; everything else about them
 // is the same.
 struct PointwiseKernels {
@@ -54,7 +64,9 @@ struct PointwiseKernels {
   const void* strided;  // (PointwiseData, functor, uint32_t packs, PointwiseMap, unsigned repeated)
   const void*
       strided_packs;  // as `strided`, `vector` elements a thread; null where it is not built
-  int inputs, vector;
+  // (PointwiseData, functor, TurnedMap): inputs that lie across the output; null as above.
+  const void* turned;
+  int inputs, vector, turned_threads;
   size_t out_item, in_item[kMaxInputs];
 };
 void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& plan, void* functor,
@@ -109,6 +121,7 @@ __global__ void __launch_bounds__(kThreads)
             data, I, begin * int64_t{sizeof(typename Types::template In<I>)}, false)...);
     return;
   }
+#pragma unroll 1
   for (int64_t i = begin; i < numel; ++i)
     *reinterpret_cast<Pack<Out, 1>*>(data.out + i * int64_t{sizeof(Out)}) = apply<Types, 1>(
         functor, std::index_sequence<I...>{},
@@ -134,6 +147,64 @@ __global__ void __launch_bounds__(kThreads)
                           data, I, at[I + 1], (repeated >> I & 1) != 0)...);
 }
 
+// Inputs that lie across the output are turned in shared memory. See Note [Turned tiles].
+// Everything comes in packs of 16 bytes.
+template <template <class> class Functor, class T, size_t... I>
+__global__ void __launch_bounds__(TurnedTile<T>::kUnits)
+    pointwise_turned_kernel(PointwiseData data, Functor<compute_t<T>> functor, TurnedMap map) {
+  await_earlier();
+  using Types = PointwiseTypes<Functor, sizeof...(I), T>;
+  using Tile = TurnedTile<T>;
+  constexpr int V = Tile::V, kSide = Tile::kSide, kChunks = Tile::kChunks, kRows = Tile::kRows;
+  constexpr int kInputs = sizeof...(I), kLines = Tile::kUnits / kChunks;
+  __shared__ Tile tiles[kInputs];
+  const int chunk = threadIdx.x % kChunks, group = threadIdx.x / kChunks;
+  const uint32_t line0 = blockIdx.x * kSide, place0 = blockIdx.y * kSide;
+  uint32_t base[kMaxInputs + 1];
+  map.batch.offsets(blockIdx.z, base);
+  // Of the output, this thread has the packs at `line` in the places from `place` on.
+  const uint32_t line = line0 + chunk * V, place = place0 + group * kRows;
+  Pack<T, V> packs[kInputs][kRows];
+#pragma unroll
+  for (int i = 0; i < kInputs; ++i) {
+    const uint32_t along = map.strides[0][i + 1], across = map.strides[1][i + 1];
+    const char* source = data.in[i] + base[i + 1];
+    if (map.turned >> i & 1) {
+#pragma unroll
+      for (int k = 0; k < kSide / kLines; ++k)
+        if (const uint32_t l = line0 + k * kLines + group, p = place0 + chunk * V;
+            l < map.sizes[0] && p < map.sizes[1])
+          tiles[i].put(k * kLines + group, chunk,
+                       *reinterpret_cast<const Pack<T, V>*>(source + l * along + p * across));
+    } else {
+#pragma unroll
+      for (int k = 0; k < kRows; ++k)
+        if (line < map.sizes[0] && place + k < map.sizes[1])
+          packs[i][k] = load_pack<T, compute_t<T>, V>(
+              data, i, base[i + 1] + line * along + (place + k) * across,
+              (map.repeated >> i & 1) != 0);
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kInputs; ++i)
+    if (map.turned >> i & 1) tiles[i].get(group, chunk, packs[i]);
+#pragma unroll
+  for (int k = 0; k < kRows; ++k)
+    if (line < map.sizes[0] && place + k < map.sizes[1])
+      *reinterpret_cast<Pack<T, V>*>(data.out + base[0] + line * map.strides[0][0] +
+                                     (place + k) * map.strides[1][0]) =
+          apply<Types, V>(functor, std::index_sequence<I...>{}, packs[I][k]...);
+}
+
+// Is the turning kernel built? For two inputs of floats, all of one type.
+template <class Types, class T, size_t... I>
+constexpr bool can_turn() {
+  return sizeof...(I) == 2 && is_float(DTypeOf<T>::value) && sizeof(T) <= 4 &&
+         std::is_same_v<typename Types::Out, T> &&
+         (std::is_same_v<typename Types::template In<I>, T> && ...);
+}
+
 template <template <class> class Functor, class T, size_t... I>
 constexpr PointwiseKernels pointwise_kernels(std::index_sequence<I...>) {
   using Types = PointwiseTypes<Functor, sizeof...(I), T>;
@@ -141,8 +212,10 @@ constexpr PointwiseKernels pointwise_kernels(std::index_sequence<I...>) {
       reinterpret_cast<const void*>(&pointwise_dense_kernel<Functor, T, I...>),
       reinterpret_cast<const void*>(&pointwise_strided_kernel<Functor, T, 1, I...>),
       nullptr,
+      nullptr,
       sizeof...(I),
       Types::kVector,
+      TurnedTile<T>::kUnits,
       sizeof(typename Types::Out),
       {sizeof(typename Types::template In<I>)...}};
   // Broadcasting along rows, as a bias does, is common for floats only; other types go one element
@@ -150,6 +223,8 @@ constexpr PointwiseKernels pointwise_kernels(std::index_sequence<I...>) {
   if constexpr (is_float(DTypeOf<T>::value))
     result.strided_packs =
         reinterpret_cast<const void*>(&pointwise_strided_kernel<Functor, T, Types::kVector, I...>);
+  if constexpr (can_turn<Types, T, I...>())
+    result.turned = reinterpret_cast<const void*>(&pointwise_turned_kernel<Functor, T, I...>);
   return result;
 }
 
