@@ -3,6 +3,8 @@
 // logarithm and cosine of each side, and agree to 2 ulp). The normal distribution is that of Box
 // and Muller (1958).
 #pragma once
+#include <cmath>
+
 #include "device/philox.h"
 #include "kernels/math.h"
 
@@ -37,6 +39,21 @@ template <>
 VT_HD float unit<BFloat16>(uint32_t bits) {
   return static_cast<float>(bits >> 24) * 0x1p-8f;
 }
+
+// Note [Two elements a word]
+// Dropout decides two elements with one random word: the first with its halves swapped, the second
+// with the word itself. An element is kept where these 32 bits are not below least_kept(p), so each
+// is dropped with probability p, to 2^-32. The halves are independent, and an element needs the
+// other's bits only where its own 16 are those of the bound: what one is tells of the other with
+// a probability of 2^-16.
+VT_HD uint32_t keep_bits(uint32_t word, bool second) {
+  return second ? word : word << 16 | word >> 16;
+}
+// For p = 1 a few are still above: the scale of what is kept is 0 then.
+inline uint32_t least_kept(double p) {
+  return static_cast<uint32_t>(std::fmin(std::ceil(p * 0x1p32), 4294967295.0));
+}
+inline double kept_scale(double p) { return p < 1 ? 1 / (1 - p) : 0.0; }
 
 // ln u for a normal 2^-33 <= u <= 1, as math::host::log but with its roundings spelled out.
 VT_HD float log_unit(float u) {

@@ -1,24 +1,22 @@
 // Dropout, forward and backward. No mask is kept: the forward pass notes where its random numbers
 // began, the backward pass draws the same ones again.
-#include <cmath>
-
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/random.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
 
-// kCount neighbouring elements a thread, which use whole counters. The numbers begin at *begun, or
-// at `state`, which is then noted there. An element is kept where the 24 bits of its
-// uniform_float() are not below `least`.
+constexpr int kCount = 8;  // neighbouring elements a thread, for which one counter is enough
+
+// The numbers begin at *begun, or at `state`, which is then noted there. See Note [Two elements a
+// word].
 template <class T, int V, bool kAgain>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(T* out, uint64_t* begun, const T* x, int64_t n, uint32_t least,
                    compute_t<T> scale, PhiloxState state) {
   await_earlier();
   using C = compute_t<T>;
-  constexpr int kCount = V < 4 ? 4 : V;
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, first = thread * kCount;
   // The elements are on their way while the numbers are drawn.
   const bool whole = V > 1 && first + kCount <= n;
@@ -36,45 +34,34 @@ __global__ void __launch_bounds__(kThreads)
     begun[1] = start.offset;
   }
   if (first >= n) return;
-  uint32_t words[kCount];
-#pragma unroll
-  for (int c = 0; c < kCount / 4; ++c) {
-    const Philox4 drawn =
-        philox(start.seed, start.offset + static_cast<uint64_t>(thread * (kCount / 4) + c));
-#pragma unroll
-    for (int j = 0; j < 4; ++j) words[4 * c + j] = drawn.v[j];
-  }
-  auto kept = [&](T value, int j) {
-    return convert<T>(words[j] >> 8 >= least ? convert<C>(value) * scale : C(0));
+  const Philox4 drawn = philox(start.seed, start.offset + static_cast<uint64_t>(thread));
+  auto kept = [&](C value, int j) {
+    return random::keep_bits(drawn.v[j / 2], j % 2 != 0) >= least ? value * scale : C(0);
   };
   if (whole) {
 #pragma unroll
     for (int part = 0; part < kCount / V; ++part) {
-      Pack<T, V>& pack = packs[part];
+      Pack<C, V> values = widen<C>(packs[part]);
 #pragma unroll
-      for (int j = 0; j < V; ++j) pack.v[j] = kept(pack.v[j], part * V + j);
-      *reinterpret_cast<Pack<T, V>*>(out + first + part * V) = pack;
+      for (int j = 0; j < V; ++j) values.v[j] = kept(values.v[j], part * V + j);
+      *reinterpret_cast<Pack<T, V>*>(out + first + part * V) = narrow<T>(values);
     }
     return;
   }
 #pragma unroll
   for (int j = 0; j < kCount; ++j)
-    if (first + j < n) out[first + j] = kept(x[first + j], j);
+    if (first + j < n) out[first + j] = convert<T>(kept(convert<C>(x[first + j]), j));
 }
 
 template <bool kAgain>
 void run(const Tensor& out, const Tensor& begun, const Tensor& x, double p, PhiloxState state) {
   const int64_t n = out.numel();
   const Queue queue("dropout", out.device());
-  // Of uniform_float() >= p, both sides times 2^24, which rounds neither.
-  const auto least =
-      static_cast<uint32_t>(std::ceil(static_cast<double>(static_cast<float>(p)) * 0x1p24));
   visit_float("dropout", out.dtype(), [&]<class T>(TypeTag<T>) {
     auto launch = [&]<int V>(std::integral_constant<int, V>) {
-      queue.launch_early(&dropout_kernel<T, V, kAgain>,
-                         ceil_div(ceil_div(n, V < 4 ? 4 : V), kThreads), kThreads, out.data<T>(),
-                         begun.data<uint64_t>(), x.data<T>(), n, least, p < 1 ? 1 / (1 - p) : 0.0,
-                         state);
+      queue.launch_early(&dropout_kernel<T, V, kAgain>, ceil_div(ceil_div(n, kCount), kThreads),
+                         kThreads, out.data<T>(), begun.data<uint64_t>(), x.data<T>(), n,
+                         random::least_kept(p), random::kept_scale(p), state);
     };
     if (is_aligned(out.data(), 16) && is_aligned(x.data(), 16))
       launch(std::integral_constant<int, 16 / sizeof(T)>{});

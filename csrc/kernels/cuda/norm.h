@@ -14,11 +14,11 @@ struct NormForward {
   C eps;
 };
 
-// What is dropped of x before the residual is added: elements whose uniform number is below p. As
-// kernels/cuda/dropout.cu does it, from the same numbers.
+// What is dropped of x before the residual is added. As kernels/cuda/dropout.cu does it, from the
+// same numbers.
 struct NormDropout {
   uint64_t* begun;  // seed and offset, noted here; null where nothing is dropped
-  float p;
+  uint32_t least;
   double scale;
   PhiloxState state;
 };

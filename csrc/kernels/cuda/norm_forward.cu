@@ -70,28 +70,25 @@ template <class T, int V>
 __device__ __forceinline__ void drop_pack(Pack<T, V>& x, int64_t at, const NormDropout& drop,
                                           const PhiloxStart& start) {
   using C = compute_t<T>;
-  constexpr int kCounters = V < 4 ? 1 : V / 4;
-  const auto counter = start.offset + static_cast<uint64_t>(at) / 4;
-  uint32_t words[kCounters * 4];
-#pragma unroll
-  for (int c = 0; c < kCounters; ++c) {
-    const Philox4 drawn = philox(start.seed, counter + static_cast<uint64_t>(c));
-#pragma unroll
-    for (int j = 0; j < 4; ++j) words[4 * c + j] = drawn.v[j];
-  }
-  const int first = V < 4 ? static_cast<int>(at % 4) : 0;
+  static_assert(V <= 8);
+  const Philox4 drawn = philox(start.seed, start.offset + static_cast<uint64_t>(at) / 8);
+  const int first = V < 8 ? static_cast<int>(at % 8) : 0;
+  Pack<C, V> values = widen<C>(x);
 #pragma unroll
   for (int j = 0; j < V; ++j) {
-    uint32_t word = words[j];
-    if constexpr (V < 4) {  // a register cannot be indexed by what is known at run time only
+    const int number = (first + j) / 2;
+    uint32_t word = drawn.v[V < 8 ? 0 : j / 2];
+    if constexpr (V < 8) {  // a register cannot be indexed by what is known at run time only
 #pragma unroll
       for (int k = 1; k < 4; ++k)
-        if (first + j == k) word = words[k];
-      if (first + j == 0) word = words[0];
+        if (number == k) word = drawn.v[k];
     }
-    x.v[j] = convert<T>(
-        uniform_float(word) >= drop.p ? convert<C>(x.v[j]) * static_cast<C>(drop.scale) : C(0));
+    const bool second = V == 1 ? first % 2 != 0 : j % 2 != 0;
+    values.v[j] = random::keep_bits(word, second) >= drop.least
+                      ? values.v[j] * static_cast<C>(drop.scale)
+                      : C(0);
   }
+  x = narrow<T>(values);
 }
 // Where the random numbers of a kernel begin; the first thread notes it.
 __device__ __forceinline__ PhiloxStart begin_numbers(const NormDropout& drop) {
@@ -247,7 +244,7 @@ void dropout_norm(const Tensor& out, const Tensor& sum, const Tensor& begun, con
                   const Tensor& rstd, const Tensor& x, const Tensor& residual, const Tensor& weight,
                   const Tensor& bias, double eps, double p, PhiloxState state) {
   run<true>(out, sum, mean, rstd, x, residual, weight, bias, eps,
-            {begun.data<uint64_t>(), static_cast<float>(p), 1 / (1 - p), state});
+            {begun.data<uint64_t>(), random::least_kept(p), random::kept_scale(p), state});
 }
 
 }  // namespace vt::cuda

@@ -149,7 +149,7 @@ std::tuple<Tensor, Tensor> dropout_drawn(const Tensor& self, double p) {
   const Tensor x = dense(self);
   Tensor out = empty_like(x), begun = empty(Dims{2}, DType::kI64, x.device());
   if (x.numel() > 0)
-    kernels(x.device()).dropout(out, begun, x, p, reserve_random(x.device(), (x.numel() + 3) / 4));
+    kernels(x.device()).dropout(out, begun, x, p, reserve_random(x.device(), (x.numel() + 7) / 8));
   return {out, begun};
 }
 

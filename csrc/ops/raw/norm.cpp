@@ -50,7 +50,7 @@ Normed normed(const char* op, const Tensor& input, const Tensor& residual, const
     kernels(x.device())
         .dropout_norm(rows(result.out, n), rows(result.sum, n), dropped->begun, result.mean,
                       result.rstd, rows(x, n), rows(residual, n), flat(weight), flat(bias), eps,
-                      dropped->p, reserve_random(x.device(), (x.numel() + 3) / 4));
+                      dropped->p, reserve_random(x.device(), (x.numel() + 7) / 8));
   else if (x.numel() > 0)
     kernels(x.device())
         .norm(rows(result.out, n), rows(result.sum, n), result.mean, result.rstd, rows(x, n),

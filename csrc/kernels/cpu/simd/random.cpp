@@ -1,5 +1,6 @@
 // Random numbers and dropout. Element i draws from Philox counter offset + i / 4, word i % 4
-// (doubles and integers: counter offset + i), so the numbers do not depend on how the loop is cut.
+// (doubles and integers: counter offset + i; dropout: two elements a word), so the numbers do not
+// depend on how the loop is cut.
 #include <algorithm>
 
 #include "device/cpu/parallel.h"
@@ -98,18 +99,26 @@ void random_int(const Tensor& out, int64_t low, int64_t high, PhiloxState state)
 
 namespace {
 
+// Note [Two elements a word]
 void drop(const Tensor& out, const Tensor& x, double p, PhiloxStart start) {
   visit_float("dropout", out.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = compute_t<T>;
     T* o = out.data<T>();
     const T* a = x.data<T>();
-    const C scale = p < 1 ? static_cast<C>(1.0 / (1.0 - p)) : C(0);
-    const float threshold = static_cast<float>(p);
-    with_words(out.numel(), start, [&](int64_t first, int64_t count, const uint32_t* words) {
-      for (int64_t i = 0; i < count; ++i)
-        o[first + i] = static_cast<T>(
-            uniform_float(words[i]) >= threshold ? static_cast<C>(a[first + i]) * scale : C(0));
+    const C scale = static_cast<C>(random::kept_scale(p));
+    const uint32_t least = random::least_kept(p);
+    const int64_t n = out.numel();
+    with_words((n + 1) / 2, start, [&](int64_t first, int64_t count, const uint32_t* words) {
+      uint32_t bits[kBatch * 8];
+      for (int64_t i = 0; i < count; ++i) {
+        bits[2 * i] = random::keep_bits(words[i], false);
+        bits[2 * i + 1] = random::keep_bits(words[i], true);
+      }
+      const int64_t begin = 2 * first, elements = std::min(2 * count, n - begin);
+      for (int64_t i = 0; i < elements; ++i)
+        o[begin + i] =
+            static_cast<T>(bits[i] >= least ? static_cast<C>(a[begin + i]) * scale : C(0));
     });
   });
 }
