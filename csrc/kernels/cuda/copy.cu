@@ -52,44 +52,51 @@ using Unsigned = std::conditional_t<
     kBytes == 1, uint8_t,
     std::conditional_t<kBytes == 2, uint16_t, std::conditional_t<kBytes == 4, uint32_t, uint64_t>>>;
 
-// The same where both sides can be cut into packs of 16 bytes. See Note [Turned tiles].
-template <class R>
+// The same where both sides can be cut into packs of 16 bytes. A block turns kTiles tiles that lie
+// beside each other in src. See Note [Turned tiles].
+template <class R, int kTiles>
 __global__ void __launch_bounds__(TurnedTile<R>::kUnits)
     transpose_packs_kernel(R* dst, const R* src, int64_t rows, int64_t cols, int64_t dst_pitch,
                            int64_t src_pitch, int64_t dst_batch, int64_t src_batch) {
   await_earlier();
   using Tile = TurnedTile<R>;
   constexpr int V = Tile::V, kSide = Tile::kSide, kChunks = Tile::kChunks, kRows = Tile::kRows;
-  __shared__ Tile tile;
+  __shared__ Tile tiles[kTiles];
   dst += blockIdx.z * dst_batch;
   src += blockIdx.z * src_batch;
-  // A line of the tile is a row of src.
-  const int64_t row0 = int64_t{blockIdx.x} * kSide, col0 = int64_t{blockIdx.y} * kSide;
-  const int chunk = threadIdx.x % kChunks, group = threadIdx.x / kChunks;
-  constexpr int kLines = Tile::kUnits / kChunks;  // that are loaded at once
+  // A line of a tile is a row of src.
+  const int64_t row0 = int64_t{blockIdx.x} * kSide, col0 = int64_t{blockIdx.y} * kTiles * kSide;
+  constexpr int kAcross = kTiles * kChunks;       // packs of a row
+  constexpr int kLines = Tile::kUnits / kAcross;  // that are loaded at once
+  const int pack = threadIdx.x % kAcross, line = threadIdx.x / kAcross;
   Pack<R, V> packs[kSide / kLines];
 #pragma unroll
   for (int k = 0; k < kSide / kLines; ++k)
-    if (const int64_t row = row0 + k * kLines + group, col = col0 + chunk * V;
+    if (const int64_t row = row0 + k * kLines + line, col = col0 + pack * V;
         row < rows && col < cols)
       packs[k] = *reinterpret_cast<const Pack<R, V>*>(src + row * src_pitch + col);
 #pragma unroll
-  for (int k = 0; k < kSide / kLines; ++k) tile.put(k * kLines + group, chunk, packs[k]);
+  for (int k = 0; k < kSide / kLines; ++k)
+    tiles[pack / kChunks].put(k * kLines + line, pack % kChunks, packs[k]);
   __syncthreads();
-  Pack<R, V> across[kRows];
-  tile.get(group, chunk, across);
+  const int chunk = threadIdx.x % kChunks, group = threadIdx.x / kChunks;
 #pragma unroll
-  for (int k = 0; k < kRows; ++k)
-    if (const int64_t row = row0 + chunk * V, col = col0 + group * kRows + k;
-        row < rows && col < cols) {
-      uint4 words;
-      memcpy(&words, &across[k], 16);
-      // The compiler would take another form of this store apart.
-      asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
-                       __cvta_generic_to_global(dst + col * dst_pitch + row)),
-                   "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
-                   : "memory");
-    }
+  for (int t = 0; t < kTiles; ++t) {
+    Pack<R, V> across[kRows];
+    tiles[t].get(group, chunk, across);
+#pragma unroll
+    for (int k = 0; k < kRows; ++k)
+      if (const int64_t row = row0 + chunk * V, col = col0 + t * kSide + group * kRows + k;
+          row < rows && col < cols) {
+        uint4 words;
+        memcpy(&words, &across[k], 16);
+        // The compiler would take another form of this store apart.
+        asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
+                         __cvta_generic_to_global(dst + col * dst_pitch + row)),
+                     "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+                     : "memory");
+      }
+  }
 }
 
 template <class To, class From>
@@ -179,11 +186,23 @@ bool transpose(const Queue& queue, const ElementwisePlan& plan, size_t item) {
   visit_raw(item, [&]<class R>(R) {
     if constexpr (sizeof(R) <= 8) {
       using U = Unsigned<sizeof(R)>;
-      if (packed)
-        return queue.launch_early(&transpose_packs_kernel<U>, turned_grid<U>(rows, cols, count),
-                                  TurnedTile<U>::kUnits, reinterpret_cast<U*>(plan.data[0]),
-                                  reinterpret_cast<const U*>(plan.data[1]), rows, cols, dst_pitch,
-                                  src_pitch, dst_batch, src_batch);
+      auto run = [&]<int kTiles>(std::integral_constant<int, kTiles>) {
+        const dim3 blocks(static_cast<unsigned>(ceil_div(rows, side)),
+                          static_cast<unsigned>(ceil_div(cols, side * kTiles)),
+                          static_cast<unsigned>(count));
+        queue.launch_early(&transpose_packs_kernel<U, kTiles>, blocks, TurnedTile<U>::kUnits,
+                           reinterpret_cast<U*>(plan.data[0]),
+                           reinterpret_cast<const U*>(plan.data[1]), rows, cols, dst_pitch,
+                           src_pitch, dst_batch, src_batch);
+      };
+      if (packed) {
+        // Two tiles a block where there are many.
+        if constexpr (sizeof(U) > 1) {
+          if (rows / side * (cols / side) * count >= int64_t{queue.multiprocessors()} * 32)
+            return run(std::integral_constant<int, 2>{});
+        }
+        return run(std::integral_constant<int, 1>{});
+      }
     }
     queue.launch_early(&transpose_kernel<R>, grid, dim3(kTile, kTileRows),
                        reinterpret_cast<R*>(plan.data[0]), reinterpret_cast<const R*>(plan.data[1]),

@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(held_block(Row::kWidth), held_blocks<Row>())
   C logsumexp, total;
   normalisers<T>(row, lane, labels, logsumexp, total);
   row.keep_packed();
-  if constexpr (Row::kWidth == kWarp) __syncwarp();  // from here on the row may be overwritten
+  if constexpr (Row::kWidth <= kWarp) __syncwarp();  // from here on the row may be overwritten
   else __syncthreads();
   if (lane == 0) loss[number] = target < 0 ? C(0) : labels.loss(logsumexp, target_logit, total);
   store_gradient<T>(row, lane, dlogits + number * labels.classes, labels, target, logsumexp,
@@ -226,15 +226,12 @@ void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& lo
       launch_held<Row>(queue, &cross_entropy_kernel<T, Row>, labels.rows, 0, loss.data<C>(),
                        logsumexp.data<C>(), logits.data<T>(), labels);
     };
-    // Rows that go into a block's registers several times are held there. Longer ones are walked:
-    // many loads on the way count for more than instructions then.
+    // Longer rows are walked: nothing of them is needed again.
     const bool packed = rows_are_packed<T>(classes, {&logits});
-    if (packed && choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>,
-                                   RowShape<32, 8>, RowShape<128, 4>, RowShape<256, 4>>(
-                      classes * static_cast<int64_t>(sizeof(T)) / 16, [&]<class Shape>(Shape) {
-                        run(RowTag<RegisterRow<T, Shape::width, Shape::packs>>{});
-                      }))
-      return;
+    auto hold = [&]<class Shape>(Shape) {
+      run(RowTag<RegisterRow<T, Shape::width, Shape::packs>>{});
+    };
+    if (packed && choose_short_row(classes * static_cast<int64_t>(sizeof(T)) / 16, hold)) return;
     visit_walked_row<T>(classes, packed, run);
   });
 }

@@ -115,7 +115,7 @@ struct WalkedRow {
 };
 
 // Threads a block for rows of kWidth threads each.
-constexpr int held_block(int width) { return width <= kWarp ? kThreads : width; }
+constexpr int held_block(int width) { return width <= kWarp ? 4 * kWarp : width; }
 template <class Row>
 __device__ __forceinline__ int64_t held_row_number() {
   return int64_t{blockIdx.x} * (held_block(Row::kWidth) / Row::kWidth) + threadIdx.x / Row::kWidth;
@@ -126,15 +126,16 @@ __device__ __forceinline__ int64_t held_row_number() {
 template <int kWidth, int kNumber, class T, class Op>
 __device__ __forceinline__ T row_reduce(T value, Op op) {
   value = warp_reduce<(kWidth < kWarp ? kWidth : kWarp)>(value, op);
-  if constexpr (kWidth <= kWarp) return value;
-  __shared__ alignas(16) char storage[kWidth / kWarp * sizeof(T)];
-  T* parts = reinterpret_cast<T*>(storage);
-  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  T result = parts[0];
+  if constexpr (kWidth > kWarp) {
+    __shared__ alignas(16) char storage[kWidth / kWarp * sizeof(T)];
+    T* parts = reinterpret_cast<T*>(storage);
+    if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = value;
+    __syncthreads();
+    value = parts[0];
 #pragma unroll
-  for (int w = 1; w < kWidth / kWarp; ++w) result = op(result, parts[w]);
-  return result;
+    for (int w = 1; w < kWidth / kWarp; ++w) value = op(value, parts[w]);
+  }
+  return value;
 }
 
 // Can rows of n elements of these tensors (undefined ones are passed over) be cut into packs of 16
@@ -155,6 +156,14 @@ struct RowShape {
 template <class... Shapes, class F>
 bool choose_row_shape(int64_t packs, F&& f) {
   return ((packs <= Shapes::width * Shapes::packs && (f(Shapes{}), true)) || ...);
+}
+
+// Rows of up to 512 packs are held by a warp each, as far as registers go: a row then waits for
+// nobody but itself.
+template <class F>
+bool choose_short_row(int64_t packs, F&& f) {
+  return choose_row_shape<RowShape<16, 2>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
+                          RowShape<32, 16>>(packs, f);
 }
 
 template <class Row>
@@ -184,8 +193,8 @@ constexpr int held_blocks() {
 }
 
 // Calls f(RowTag<Row>, bytes of shared memory) with the best holder of rows of n elements, for a
-// kernel that holds one row. With kSeveral it holds others too, for which registers are left.
-template <class T, bool kSeveral = false, class F>
+// kernel that holds one row, or two of them.
+template <class T, bool kTwo = false, class F>
 void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   constexpr int V = 16 / sizeof(T);
   const auto bytes = n * static_cast<int64_t>(sizeof(T));
@@ -194,14 +203,16 @@ void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   };
   auto walked = [&]<class Row>(RowTag<Row> row) { f(row, size_t{0}); };
   if (!packed) return visit_walked_row<T>(n, false, walked);
-  if (choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
-                       RowShape<128, 4>, RowShape<256, 4>>(n / V, in_registers))
-    return;
-  if constexpr (!kSeveral) {
-    if (choose_row_shape<RowShape<kSharedRowThreads, 4>, RowShape<kSharedRowThreads, 8>>(
-            n / V, in_registers))
+  if constexpr (kTwo) {
+    if (choose_row_shape<RowShape<16, 2>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
+                         RowShape<128, 4>>(n / V, in_registers))
       return;
+  } else {
+    if (choose_short_row(n / V, in_registers)) return;
   }
+  if (choose_row_shape<RowShape<256, 4>, RowShape<kSharedRowThreads, 4>,
+                       RowShape<kSharedRowThreads, 8>>(n / V, in_registers))
+    return;
   if (bytes + static_cast<int64_t>(kDeclared) <= queue.shared_limit())
     return f(RowTag<SharedRow<T, kSharedRowThreads>>{}, static_cast<size_t>(bytes));
   visit_walked_row<T>(n, true, walked);

@@ -20,7 +20,7 @@ int64_t row_blocks(int64_t rows) {
 
 template <int kWidth, class T, class Op>
 __device__ __forceinline__ T group_reduce(T value, Op op) {
-  if constexpr (kWidth == kWarp) return warp_reduce(value, op);
+  if constexpr (kWidth <= kWarp) return warp_reduce<kWidth>(value, op);
   else return block_reduce<kWidth>(value, op);
 }
 template <int kWidth, class T>

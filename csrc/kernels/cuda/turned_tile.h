@@ -56,12 +56,4 @@ class TurnedTile {
   Pack<T, V> packs_[kSide][kChunks];
 };
 
-// The blocks that cover a matrix of `lines` lines of `places` elements with tiles.
-template <class T>
-dim3 turned_grid(int64_t lines, int64_t places, int64_t matrices) {
-  constexpr int kSide = TurnedTile<T>::kSide;
-  return dim3(static_cast<unsigned>(ceil_div(lines, kSide)),
-              static_cast<unsigned>(ceil_div(places, kSide)), static_cast<unsigned>(matrices));
-}
-
 }  // namespace vt::cuda
