@@ -1,23 +1,26 @@
 // Along one dimension: running sums, and the largest or smallest element with its index.
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/reduce_ops.h"
 #include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/scan_tiles.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
 
-template <class C>
+template <class C, class Index = int64_t>
 struct Candidate {
   C value;
-  int64_t index;
+  Index index;
 };
 
 // The better of two: NaN first, then the larger (smaller) value, then the smaller index.
 template <bool kLargest>
 struct BetterOp {
-  template <class C>
-  __device__ __forceinline__ Candidate<C> operator()(Candidate<C> a, Candidate<C> b) const {
+  template <class C, class Index>
+  __device__ __forceinline__ Candidate<C, Index> operator()(Candidate<C, Index> a,
+                                                            Candidate<C, Index> b) const {
     bool first = a.index < b.index;
     if constexpr (std::is_floating_point_v<C>) {
       const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
@@ -48,23 +51,25 @@ struct ExtremumResult {
 template <class T, bool kLargest, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
     extremum_rows_kernel(ExtremumResult<T> result, const T* x, RowChunks rows) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t row = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
   if (row >= rows.rows) return;
-  const int64_t begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
-  x += row * rows.n;
+  const int64_t begin = rows.begin(blockIdx.y);
+  const int end = static_cast<int>(rows.end(blockIdx.y) - begin);
+  x += row * rows.n + begin;
   const BetterOp<kLargest> better{};
   // Lanes without an element of their own repeat the first one, which changes nothing.
-  Candidate<C> best{convert<C>(x[begin]), begin};
-  auto look = [&](const Pack<T, V>& pack, int64_t i) {
+  Candidate<C, int> best{convert<C>(x[0]), 0};
+  auto look = [&](const Pack<T, V>& pack, int i) {
+    const Pack<C, V> values = widen<C>(pack);
 #pragma unroll
     for (int j = 0; j < V; ++j)
-      if (const C value = convert<C>(pack.v[j]); better.beats(value, best.value))
-        best = {value, i + j};
+      if (better.beats(values.v[j], best.value)) best = {values.v[j], i + j};
   };
   constexpr int kTogether = 4, kStep = kWidth * V;
-  int64_t i = begin + threadIdx.x % kWidth * V;
-  for (; i + (kTogether - 1) * kStep + V <= end; i += kTogether * kStep) {
+  int i = threadIdx.x % kWidth * V;
+  for (; i <= end - ((kTogether - 1) * kStep + V); i += kTogether * kStep) {
     Pack<T, V> packs[kTogether];
 #pragma unroll
     for (int u = 0; u < kTogether; ++u)
@@ -72,16 +77,16 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) look(packs[u], i + u * kStep);
   }
-  for (; i + V <= end; i += kStep) look(*reinterpret_cast<const Pack<T, V>*>(x + i), i);
+  for (; i <= end - V; i += kStep) look(*reinterpret_cast<const Pack<T, V>*>(x + i), i);
   for (; i < end; ++i)
     if (const C value = convert<C>(x[i]); better.beats(value, best.value)) best = {value, i};
   best = kWidth == kWarp ? warp_reduce(best, better) : block_reduce<kThreads>(best, better);
   if (threadIdx.x % kWidth != 0) return;
   if (result.partial) {
-    result.partial[blockIdx.y * rows.rows + row] = best.index;
+    result.partial[blockIdx.y * rows.rows + row] = begin + best.index;
     return;
   }
-  result.values[row] = x[best.index];
+  result.values[row] = convert<T>(best.value);
   result.indices[row] = best.index;
 }
 
@@ -90,6 +95,7 @@ template <class T, bool kLargest>
 __global__ void __launch_bounds__(kThreads)
     extremum_join_kernel(ExtremumResult<T> result, const T* x, int64_t rows, int64_t n,
                          int chunks) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t row = blockIdx.x;
   x += row * n;
@@ -109,6 +115,7 @@ template <class T, bool kLargest>
 __global__ void __launch_bounds__(kThreads)
     extremum_lines_kernel(T* values, int64_t* indices, const T* x, int64_t lines, int64_t n,
                           int64_t inner) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t line = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (line >= lines) return;
@@ -152,21 +159,20 @@ __device__ __forceinline__ A scan_tile(A (&items)[kItems]) {
   return total;
 }
 
-// One block a row or chunk of it, a tile at a time; the tile's total is carried on. carries [row]
-// [chunk]: what comes before each chunk, or null.
+// One block a row, a tile at a time; the tile's total is carried on.
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads)
-    cumsum_rows_kernel(T* out, const T* x, const sum_t<T>* carries, RowChunks rows) {
+__global__ void __launch_bounds__(kThreads) cumsum_rows_kernel(T* out, const T* x, int64_t n) {
+  await_earlier();
   using A = sum_t<T>;
   constexpr int kItems = V > 4 ? V : 4, kPacks = kItems / V;
-  const int64_t row = blockIdx.x, begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
-  x += row * rows.n;
-  out += row * rows.n;
-  A carry = carries ? carries[row * rows.chunks + blockIdx.y] : A(0);
-  for (int64_t tile = begin; tile < end; tile += kThreads * kItems) {
+  const int64_t row = blockIdx.x;
+  x += row * n;
+  out += row * n;
+  A carry = 0;
+  for (int64_t tile = 0; tile < n; tile += kThreads * kItems) {
     const int64_t first = tile + threadIdx.x * kItems;
     A items[kItems];
-    const bool whole = V > 1 && first + kItems <= end;
+    const bool whole = V > 1 && first + kItems <= n;
     if (whole) {
 #pragma unroll
       for (int p = 0; p < kPacks; ++p) {
@@ -176,7 +182,7 @@ __global__ void __launch_bounds__(kThreads)
       }
     } else {
 #pragma unroll
-      for (int j = 0; j < kItems; ++j) items[j] = first + j < end ? convert<A>(x[first + j]) : A(0);
+      for (int j = 0; j < kItems; ++j) items[j] = first + j < n ? convert<A>(x[first + j]) : A(0);
     }
     const A total = scan_tile(items);
     if (whole) {
@@ -190,52 +196,8 @@ __global__ void __launch_bounds__(kThreads)
     } else {
 #pragma unroll
       for (int j = 0; j < kItems; ++j)
-        if (first + j < end) out[first + j] = convert<T>(carry + items[j]);
+        if (first + j < n) out[first + j] = convert<T>(carry + items[j]);
     }
-    carry += total;
-  }
-}
-
-// sums [row][chunk] of each chunk, a block each.
-template <class T, int V>
-__global__ void __launch_bounds__(kThreads)
-    chunk_sums_kernel(sum_t<T>* sums, const T* x, RowChunks rows) {
-  using A = sum_t<T>;
-  const int64_t row = blockIdx.x, begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
-  x += row * rows.n;
-  A sum = 0;
-#pragma unroll 4
-  for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
-    if (i + V <= end) {
-      const auto pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
-#pragma unroll
-      for (int j = 0; j < V; ++j) sum += convert<A>(pack.v[j]);
-    } else {
-      for (int64_t k = i; k < end; ++k) sum += convert<A>(x[k]);
-    }
-  }
-  sum = block_sum<kThreads>(sum);
-  if (threadIdx.x == 0) sums[row * rows.chunks + blockIdx.y] = sum;
-}
-
-// sums become what comes before each chunk; a block a row.
-template <class A>
-__global__ void __launch_bounds__(kThreads) chunk_carries_kernel(A* sums, int chunks) {
-  sums += int64_t{blockIdx.x} * chunks;
-  A carry = 0;
-  for (int tile = 0; tile < chunks; tile += kThreads) {
-    const int c = tile + threadIdx.x;
-    A items[1] = {c < chunks ? sums[c] : A(0)};
-    const A total = scan_tile(items);
-    // The sum up to its left neighbour, not the own sum less itself: those differ in rounding.
-    const A left = __shfl_up_sync(0xffffffffu, items[0], 1);
-    __shared__ A last[kThreads / kWarp];
-    __syncthreads();
-    if (threadIdx.x % kWarp == kWarp - 1) last[threadIdx.x / kWarp] = items[0];
-    __syncthreads();
-    A before = left;
-    if (threadIdx.x % kWarp == 0) before = threadIdx.x == 0 ? A(0) : last[threadIdx.x / kWarp - 1];
-    if (c < chunks) sums[c] = carry + before;
     carry += total;
   }
 }
@@ -243,6 +205,7 @@ __global__ void __launch_bounds__(kThreads) chunk_carries_kernel(A* sums, int ch
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     cumsum_lines_kernel(T* out, const T* x, int64_t lines, int64_t n, int64_t inner) {
+  await_earlier();
   using A = sum_t<T>;
   const int64_t line = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (line >= lines) return;
@@ -263,20 +226,21 @@ void extremum(const Tensor& values, const Tensor& indices, const Tensor& x, int 
   auto run = [&]<class T, bool kLargest>() {
     auto* to = indices.data<int64_t>();
     if (lines.inner > 1) {
-      queue.launch(&extremum_lines_kernel<T, kLargest>, ceil_div(lines.count(), kThreads), kThreads,
-                   values.data<T>(), to, x.data<T>(), lines.count(), lines.n, lines.inner);
+      queue.launch_early(&extremum_lines_kernel<T, kLargest>, ceil_div(lines.count(), kThreads),
+                         kThreads, values.data<T>(), to, x.data<T>(), lines.count(), lines.n,
+                         lines.inner);
       return;
     }
     const RowChunks rows(lines.outer, lines.n);
     const Scratch<int64_t> partial(queue, rows.chunks > 1 ? rows.chunks * rows.rows : 0);
     const ExtremumResult<T> result{values.data<T>(), to, partial.get()};
     visit_row_chunks<T>(rows, x, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&extremum_rows_kernel<T, kLargest, kWidth, V>, rows.grid(kWidth), kThreads,
-                   result, x.data<T>(), rows);
+      queue.launch_early(&extremum_rows_kernel<T, kLargest, kWidth, V>, rows.grid(kWidth), kThreads,
+                         result, x.data<T>(), rows);
     });
     if (rows.chunks > 1)
-      queue.launch(&extremum_join_kernel<T, kLargest>, rows.rows, kThreads, result, x.data<T>(),
-                   rows.rows, rows.n, rows.chunks);
+      queue.launch_early(&extremum_join_kernel<T, kLargest>, rows.rows, kThreads, result,
+                         x.data<T>(), rows.rows, rows.n, rows.chunks);
   };
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     if (largest) run.template operator()<T, true>();
@@ -291,26 +255,29 @@ void cumsum(const Tensor& out, const Tensor& x, int dim) {
   auto in_rows = [&]<class T>() {
     using A = sum_t<T>;
     constexpr int kVector = 16 / sizeof(T);
-    RowChunks rows(lines.outer, lines.n);
-    const Scratch<A> carries(queue, rows.chunks > 1 ? rows.rows * rows.chunks : 0);
     auto launch = [&]<int V>(std::integral_constant<int, V>) {
-      const dim3 grid = rows.grid(kThreads);
-      if (rows.chunks > 1) {
-        queue.launch(&chunk_sums_kernel<T, V>, grid, kThreads, carries.get(), x.data<T>(), rows);
-        queue.launch(&chunk_carries_kernel<A>, rows.rows, kThreads, carries.get(), rows.chunks);
+      if (RowChunks(lines.outer, lines.n).chunks == 1) {
+        queue.launch_early(&cumsum_rows_kernel<T, V>, lines.outer, kThreads, out.data<T>(),
+                           x.data<T>(), lines.n);
+        return;
       }
-      queue.launch(&cumsum_rows_kernel<T, V>, grid, kThreads, out.data<T>(), x.data<T>(),
-                   carries.get(), rows);
+      const ScanTiles tiles(lines.outer, lines.n);
+      const Scratch<A> values(queue, tiles.count());
+      const Scratch<uint32_t> flags(queue, tiles.count() + 1);
+      VT_CUDA(
+          cudaMemsetAsync(flags.get(), 0, (tiles.count() + 1) * sizeof(uint32_t), queue.stream()));
+      queue.launch(&cumsum_tiles_kernel<T, V>, tiles.rows * tiles.tiles, kThreads, out.data<T>(),
+                   x.data<T>(), Published<A>{values.get(), flags.get()}, tiles);
     };
     const bool packed = is_aligned(x.data(), 16) && is_aligned(out.data(), 16) &&
-                        (rows.rows == 1 || rows.n % kVector == 0);
+                        (lines.outer == 1 || lines.n % kVector == 0);
     if (packed) launch(std::integral_constant<int, kVector>{});
     else launch(std::integral_constant<int, 1>{});
   };
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     if (lines.inner > 1 || lines.n <= 16)
-      queue.launch(&cumsum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
-                   out.data<T>(), x.data<T>(), lines.count(), lines.n, lines.inner);
+      queue.launch_early(&cumsum_lines_kernel<T>, ceil_div(lines.count(), kThreads), kThreads,
+                         out.data<T>(), x.data<T>(), lines.count(), lines.n, lines.inner);
     else return in_rows.template operator()<T>();
   });
 }
