@@ -19,18 +19,17 @@ __device__ __forceinline__ bool in_range(FaultNote* note, const char* op, int64_
   return false;
 }
 
-constexpr int kSelectRows = 4;  // rows that are on their way at once
-
-// blockDim.x threads share kSelectRows rows of `units` elements; blockDim.y such groups a block.
-template <class U>
+// blockDim.x threads share kRows rows of `units` elements, which are on their way at once;
+// blockDim.y such groups a block.
+template <class U, int kRows>
 __global__ void __launch_bounds__(kThreads)
     index_select_kernel(U* out, const U* x, const int64_t* index, int64_t rows, int64_t picks,
                         int64_t n, int64_t units, FaultNote* note) {
   await_earlier();
-  const int64_t first = int64_t{blockIdx.x} * blockDim.y * kSelectRows + threadIdx.y;
-  int64_t from[kSelectRows];  // -1: a row of zeros
+  const int64_t first = int64_t{blockIdx.x} * blockDim.y * kRows + threadIdx.y;
+  int64_t from[kRows];  // -1: a row of zeros
 #pragma unroll
-  for (int k = 0; k < kSelectRows; ++k) {
+  for (int k = 0; k < kRows; ++k) {
     const int64_t row = first + k * blockDim.y;
     from[k] = -1;
     if (row >= rows) continue;
@@ -38,11 +37,11 @@ __global__ void __launch_bounds__(kThreads)
     if (in_range(note, "index_select", at, n)) from[k] = (outer * n + at) * units;
   }
   for (int64_t u = threadIdx.x; u < units; u += blockDim.x) {
-    U values[kSelectRows];
+    U values[kRows];
 #pragma unroll
-    for (int k = 0; k < kSelectRows; ++k) values[k] = from[k] >= 0 ? x[from[k] + u] : U{};
+    for (int k = 0; k < kRows; ++k) values[k] = from[k] >= 0 ? x[from[k] + u] : U{};
 #pragma unroll
-    for (int k = 0; k < kSelectRows; ++k)
+    for (int k = 0; k < kRows; ++k)
       if (const int64_t row = first + k * blockDim.y; row < rows) out[row * units + u] = values[k];
   }
 }
@@ -296,9 +295,15 @@ void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int d
   visit_unit(unit, [&]<class U>(U) {
     const auto units = static_cast<int64_t>(row_bytes / unit);
     const dim3 block = row_block(units);
-    queue.launch_early(&index_select_kernel<U>, ceil_div(rows, int64_t{block.y} * kSelectRows),
-                       block, out.data<U>(), x.data<U>(), index.data<int64_t>(), rows, picks,
-                       lines.n, units, fault_note(queue.index()));
+    // Several rows a thread only where the GPU is full without them.
+    auto run = [&]<int kRows>(std::integral_constant<int, kRows>) {
+      queue.launch_early(&index_select_kernel<U, kRows>, ceil_div(rows, int64_t{block.y} * kRows),
+                         block, out.data<U>(), x.data<U>(), index.data<int64_t>(), rows, picks,
+                         lines.n, units, fault_note(queue.index()));
+    };
+    if (rows * block.x < int64_t{queue.multiprocessors()} * 8192)
+      run(std::integral_constant<int, 1>{});
+    else run(std::integral_constant<int, 4>{});
   });
 }
 

@@ -7,6 +7,7 @@
 
 #include "device/cuda/fault.h"
 #include "kernels/cuda/block.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/radix_sort.h"
 #include "kernels/cuda/reduce_ops.h"
 #include "kernels/structured_cuda.h"
@@ -18,6 +19,7 @@ constexpr int kPart = 64;  // elements of a run that one group of threads adds u
 // Of them fetched together: many where runs are long, as a group then waits for memory less often;
 // few where they are short, as more groups then fit on a multiprocessor.
 constexpr int kManyRows = 16, kFewRows = 4;
+constexpr int kMostPacks = 4;  // of a thread side by side, which a warp's rows may take
 
 __global__ void __launch_bounds__(kThreads)
     sum_keys_kernel(uint32_t* keys, const int64_t* index, int64_t count, int64_t n,
@@ -58,8 +60,9 @@ struct SumShape {
 };
 
 // blockDim.x threads a part, blockDim.y parts a block; blockIdx.y is the outer index. A run of one
-// part goes to out, the parts of longer ones to partial [outer][slots][inner].
-template <class T, int V, int kBatch>
+// part goes to out, the parts of longer ones to partial [outer][slots][inner]. A thread has kPacks
+// packs at once.
+template <class T, int V, int kBatch, int kPacks>
 __global__ void __launch_bounds__(kThreads)
     sum_parts_kernel(T* out, const T* src, sum_t<T>* partial, Sorted sorted, SumShape shape) {
   await_earlier();
@@ -80,31 +83,40 @@ __global__ void __launch_bounds__(kThreads)
   src += int64_t{blockIdx.y} * sorted.picks * shape.inner * V;
   out += (int64_t{blockIdx.y} * shape.n + key) * shape.inner * V;
   partial += (int64_t{blockIdx.y} * shape.slots + part_slot(first, is_start)) * shape.inner * V;
-  for (int64_t u = threadIdx.x; u < shape.inner; u += blockDim.x) {
-    A sums[V] = {};
-    for (int64_t i = first; i < end; i += kBatch) {
-      Pack<T, V> packs[kBatch];
+  for (int64_t begin = threadIdx.x; begin < shape.inner; begin += blockDim.x * kPacks) {
+    auto each = [&](auto&& f) {  // f(number, pack of the row)
 #pragma unroll
-      for (int b = 0; b < kBatch; ++b)
-        if (i + b < end)
-          packs[b] = *reinterpret_cast<const Pack<T, V>*>(
-              src + (int64_t{sorted.positions[i + b]} * shape.inner + u) * V);
+      for (int p = 0; p < kPacks; ++p)
+        if (const int64_t u = begin + p * blockDim.x; p == 0 || u < shape.inner) f(p, u);
+    };
+    Pack<A, V> sums[kPacks] = {};
+    for (int64_t i = first; i < end; i += kBatch) {
+      Pack<T, V> packs[kBatch][kPacks];
 #pragma unroll
       for (int b = 0; b < kBatch; ++b)
         if (i + b < end) {
-#pragma unroll
-          for (int j = 0; j < V; ++j) sums[j] += convert<A>(packs[b].v[j]);
+          const T* row = src + int64_t{sorted.positions[i + b]} * shape.inner * V;
+          each([&](int p, int64_t u) {
+            packs[b][p] = *reinterpret_cast<const Pack<T, V>*>(row + u * V);
+          });
         }
-    }
-    if (whole) {
-      Pack<T, V> result;
 #pragma unroll
-      for (int j = 0; j < V; ++j) result.v[j] = convert<T>(sums[j]);
-      *reinterpret_cast<Pack<T, V>*>(out + u * V) = result;
-    } else {
+      for (int b = 0; b < kBatch; ++b)
+        if (i + b < end)
+          each([&](int p, int64_t) {
+            const Pack<A, V> values = widen<A>(packs[b][p]);
 #pragma unroll
-      for (int j = 0; j < V; ++j) partial[u * V + j] = sums[j];
+            for (int j = 0; j < V; ++j) sums[p].v[j] += values.v[j];
+          });
     }
+    each([&](int p, int64_t u) {
+      if (whole) {
+        *reinterpret_cast<Pack<T, V>*>(out + u * V) = narrow<T>(sums[p]);
+      } else {
+#pragma unroll
+        for (int j = 0; j < V; ++j) partial[u * V + j] = sums[p].v[j];
+      }
+    });
   }
 }
 
@@ -151,18 +163,28 @@ void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const So
   const int64_t most = std::min<int64_t>(lines.outer, 65535);
   const Scratch<sum_t<T>> partial(queue, most * slots * lines.inner);
   const int64_t packs = packed ? lines.inner / kVector : lines.inner;
+  // Where runs are short a part waits for memory most of the time: with a warp each, more of them
+  // do so at once.
+  const bool many = sorted.picks >= kManyRows * lines.n;
+  const bool warps = packed && !many && kVector <= 8 && packs <= kWarp * kMostPacks;
   const auto lanes =
-      static_cast<unsigned>(std::min<int64_t>(kThreads, ceil_div(packs, kWarp) * kWarp));
+      warps ? unsigned{kWarp}
+            : static_cast<unsigned>(std::min<int64_t>(kThreads, ceil_div(packs, kWarp) * kWarp));
   const dim3 block(lanes, kThreads / lanes);
   for (int64_t done = 0; done < lines.outer; done += most) {
     const auto outer = static_cast<unsigned>(std::min(lines.outer - done, most));
     T* to = out.data<T>() + done * lines.n * lines.inner;
     const T* from = src.data<T>() + done * sorted.picks * lines.inner;
     const dim3 grid(static_cast<unsigned>(ceil_div(sorted.picks, block.y)), outer);
-    const bool many = sorted.picks >= kManyRows * lines.n;
-    const auto kernel = !packed ? &sum_parts_kernel<T, 1, kFewRows>
-                        : many  ? &sum_parts_kernel<T, kVector, kManyRows>
-                                : &sum_parts_kernel<T, kVector, kFewRows>;
+    auto kernel = !packed ? &sum_parts_kernel<T, 1, kFewRows, 1>
+                  : many  ? &sum_parts_kernel<T, kVector, kManyRows, 1>
+                          : &sum_parts_kernel<T, kVector, kFewRows, 1>;
+    if constexpr (kVector <= 8) {
+      if (warps && packs > kWarp)
+        kernel = packs <= 2 * kWarp   ? &sum_parts_kernel<T, kVector, 2, 2>
+                 : packs <= 3 * kWarp ? &sum_parts_kernel<T, kVector, 2, 3>
+                                      : &sum_parts_kernel<T, kVector, 2, kMostPacks>;
+    }
     queue.launch_early(kernel, grid, block, to, from, partial.get(), sorted,
                        SumShape{lines.n, packs, slots});
     if (slots == 0) continue;
