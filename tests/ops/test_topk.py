@@ -41,7 +41,21 @@ def check(x: Any, k: int, largest: bool) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "float64", "uint8"])
 @pytest.mark.parametrize("kind", ["random", "few values", "one value", "rising", "nan"])
 @pytest.mark.parametrize(
-    ("n", "k"), [(1, 1), (7, 3), (100, 100), (1000, 50), (8192, 1000), (32768, 50), (2050, 1500)]
+    ("n", "k"),
+    [
+        (1, 1),
+        (7, 3),
+        (100, 100),
+        (1000, 50),
+        (8192, 1000),
+        (32768, 50),
+        (2050, 1500),
+        (4096, 1),
+        (8192, 64),
+        (12296, 7),
+        (24000, 65),
+        (30000, 64),
+    ],
 )
 @pytest.mark.parametrize("largest", [True, False])
 def test_is_the_start_of_a_stable_sort(

@@ -33,6 +33,13 @@ struct SortKey {
       return bits;
     }
   }
+  // The float of that key, which is not NaN's.
+  __device__ static float number(Key key) {
+    const Key bits = (key & kSign) ? key ^ kSign : ~key & kMask;
+    T value;
+    memcpy(&value, &bits, sizeof(T));
+    return convert<float>(value);
+  }
 };
 
 }  // namespace vt::cuda

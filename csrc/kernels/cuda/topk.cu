@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/cuda/held_row.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/sort_key.h"
 #include "kernels/structured_cuda.h"
 
@@ -60,7 +62,7 @@ struct KeyRow {
 __device__ Item item_of(uint32_t key, uint32_t position) { return Item{key} << 32 | position; }
 
 // The sum over the block, for every thread. `shared` holds a number a warp.
-__device__ int block_sum(int value, int* shared) {
+__device__ int sum_of_block(int value, int* shared) {
   value = __reduce_add_sync(0xffffffffu, value);
   __syncthreads();
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
@@ -81,7 +83,7 @@ __device__ void take_exactly(const Row& row, Item* items, int k, int bits, int* 
     const uint32_t trial = bound | uint32_t{1} << bit;
     int count = 0;
     row.each([&](uint32_t key, uint32_t) { count += key < trial; });
-    const int below = block_sum(count, shared);
+    const int below = sum_of_block(count, shared);
     if (below < k) {
       bound = trial;
       smaller = below;
@@ -153,6 +155,116 @@ __global__ void __launch_bounds__(kMostThreads)
   }
 }
 
+// Note [The first of a held row]
+// A row lies in the registers of a block. The k-th largest of the maxima of 128 groups of threads
+// has k elements at least that are not below it, and few more than k: these are collected, and each
+// counts those that come before it. NaNs are the first of all: the maxima pass them over, and none
+// of them is below anything.
+constexpr int kHeldThreads = 512, kHeldGroups = 128, kHeldMost = 64;
+constexpr int kHeldCandidates = kHeldThreads;
+
+// The k-th smallest of 128 keys of kBits bits, by one warp: bit by bit.
+template <int kBits>
+__device__ __forceinline__ uint32_t kth_of_groups(const uint32_t* keys, int k) {
+  constexpr int kOwn = kHeldGroups / kWarp;
+  uint32_t own[kOwn], found = 0;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) own[i] = keys[i * kWarp + threadIdx.x % kWarp];
+#pragma unroll
+  for (int bit = kBits - 1; bit >= 0; --bit) {
+    const uint32_t trial = found | uint32_t{1} << bit;
+    int below = 0;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) below += own[i] < trial;
+    if (__reduce_add_sync(0xffffffffu, below) < k) found = trial;
+  }
+  return found;
+}
+
+// Of floats of 16 and 32 bits; k is at most kHeldMost.
+template <class T, int kPacks>
+__global__ void __launch_bounds__(kHeldThreads, 2)
+    topk_held_kernel(T* values, int64_t* indices, const T* x, int64_t n, int k) {
+  await_earlier();
+  using Key = SortKey<T>;
+  using Row = RegisterRow<T, kHeldThreads, kPacks>;
+  __shared__ Item items[kHeldCandidates];
+  __shared__ uint32_t maxima[kHeldGroups];
+  __shared__ float bound;
+  __shared__ int shared[kHeldThreads / kWarp], counter;
+  x += blockIdx.x * n;
+  values += blockIdx.x * int64_t{k};
+  indices += blockIdx.x * int64_t{k};
+  const int thread = static_cast<int>(threadIdx.x);
+  const KeyRow<T, Row::V> keys{x, n, true};
+  Row row;
+  row.load(x, n, thread);
+
+  Largest<T, float> largest;
+  row.each(n, thread, [&](int, const auto& pack, int) { largest.see(pack); });
+  const float most = warp_reduce<kHeldThreads / kHeldGroups>(largest.value(), LargerOp{});
+  if (thread % (kHeldThreads / kHeldGroups) == 0)
+    maxima[thread / (kHeldThreads / kHeldGroups)] = keys.key(convert<T>(most));
+  if (thread == 0) counter = 0;
+  __syncthreads();
+  if (thread < kWarp) {
+    const uint32_t kth = ~kth_of_groups<Key::kBits>(maxima, k) & Key::kMask;
+    if (thread == 0) bound = Key::number(kth);
+  }
+  __syncthreads();
+  const float least = bound;
+  row.keep_packed();
+  row.each(n, thread, [&](int i, const auto& pack, int) {
+    const Pack<float, Row::V> wide = widen<float>(pack);
+    bool any = false;
+#pragma unroll
+    for (const float value : wide.v) any |= !(value < least);
+    if (!any) return;
+#pragma unroll
+    for (int j = 0; j < Row::V; ++j)
+      if (!(wide.v[j] < least)) {
+        const int at = atomicAdd(&counter, 1);
+        if (at < kHeldCandidates)
+          items[at] = item_of(keys.key(pack.v[j]), static_cast<uint32_t>(i + j));
+      }
+  });
+  __syncthreads();
+  int count = counter;
+  __syncthreads();
+  if (count > kHeldCandidates) {
+    take_exactly(keys, items, k, Key::kBits, shared, &counter);
+    count = k;
+  }
+  if (thread >= count) return;
+  const Item own = items[thread];
+  int place = 0;
+#pragma unroll 8
+  for (int i = 0; i < count; ++i) place += items[i] < own;
+  if (place >= k) return;
+  const auto position = static_cast<uint32_t>(own);
+  values[place] = x[position];
+  indices[place] = position;
+}
+
+// False: these rows are not for that kernel.
+template <class T>
+bool launch_held(const Queue& queue, const Tensor& values, const Tensor& indices, const Tensor& x,
+                 bool largest) {
+  if constexpr (is_float(DTypeOf<T>::value) && sizeof(T) <= 4) {
+    const int64_t rows = x.sizes()[0], n = x.sizes()[1], k = values.sizes()[1];
+    const int64_t packs = n * static_cast<int64_t>(sizeof(T)) / 16;
+    if (!largest || k > kHeldMost || packs < kHeldThreads || !rows_are_packed<T>(n, {&x}))
+      return false;
+    return choose_row_shape<RowShape<kHeldThreads, 2>, RowShape<kHeldThreads, 4>,
+                            RowShape<kHeldThreads, 8>>(packs, [&]<class Shape>(Shape) {
+      queue.launch_early(&topk_held_kernel<T, Shape::packs>, static_cast<unsigned>(rows),
+                         kHeldThreads, values.data<T>(), indices.data<int64_t>(), x.data<T>(), n,
+                         static_cast<int>(k));
+    });
+  }
+  return false;
+}
+
 template <class T>
 void launch(const Queue& queue, const Tensor& values, const Tensor& indices, const Tensor& x,
             bool largest) {
@@ -182,7 +294,8 @@ void topk(const Tensor& values, const Tensor& indices, const Tensor& x, bool lar
   if (n > 0x7fffffff || rows > 0x7fffffff) return whole();
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     if constexpr (sizeof(T) == 8) whole();
-    else launch<T>(queue, values, indices, x, largest);
+    else if (!launch_held<T>(queue, values, indices, x, largest))
+      launch<T>(queue, values, indices, x, largest);
   });
 }
 
