@@ -7,10 +7,11 @@ the slowest device:
 
 * `slow_down_pct`: how much later the last product ends with the collectives beside;
 * `exposed_ms`: how much later everything ends than the products alone would;
-* `beside_us`: of one collective then, `alone_us` without the products.
+* `beside_us`: of one collective then, where they were the last to end; `alone_us` without products.
 
-`share` sets how many collectives there are: their time alone over that of the products. With 0.5
-they end before the products do, with 1.5 and more they are beside each of them.
+`share` sets how many collectives there are: the time of the first way's alone over that of the
+products. The other ways do as many. With 0.5 they may end before the products do, with 1.5 and more
+they are beside each of them.
 
     python -m benchmarks.collectives.along --devices cuda:0,1 --bytes 16M 64M 256M
 """
@@ -29,7 +30,7 @@ from typing import Any
 
 import vibetensor.torch as torch
 from vibetensor import _C, fabric
-from vibetensor.cli.bench import ALGORITHMS, positive, size
+from vibetensor.cli.bench import positive, size
 from vibetensor.cli.provenance import provenance
 from vibetensor.collectives import Communicator
 from vibetensor.graphs import CUDAGraph, graph
@@ -63,17 +64,21 @@ class Bench:
         self.aside = [_C.Stream(d) for d in self.devices] if self.cuda else []
 
     def communicator(self, way: str) -> Communicator:
-        """One that works this way: "algorithm", or "algorithm:blocks[:chunk bytes]"."""
+        """One that works this way: "algorithm[:blocks[:threads[:bytes of a chunk]]]"."""
         algorithm, *limits = way.split(":")
-        if algorithm not in ALGORITHMS or len(limits) > 2:
+        if algorithm not in _C.algorithms or len(limits) > 3:
             raise ValueError(
-                f"along: '{way}' is no way; expected ALGORITHM[:BLOCKS[:CHUNK]], the algorithm one "
-                f"of {', '.join(ALGORITHMS)}"
+                f"along: '{way}' is no way; expected ALGORITHM[:BLOCKS[:THREADS[:CHUNK]]], the "
+                f"algorithm one of {', '.join(_C.algorithms)}"
             )
         if way not in self.communicators:
-            blocks, chunk = [*map(size, limits), 0, 0][:2]
+            blocks, threads, chunk = [*map(size, limits), 0, 0, 0][:3]
             self.communicators[way] = Communicator(
-                self.mesh, algorithm=algorithm, max_blocks=blocks, chunk_bytes=chunk
+                self.mesh,
+                algorithm=algorithm,
+                max_blocks=blocks,
+                threads=threads,
+                chunk_bytes=chunk,
             )
         return self.communicators[way]
 
@@ -170,7 +175,7 @@ class Bench:
 
 @dataclass
 class Case:
-    """A kind, size and way, and a number of collectives a round."""
+    """A kind, size and way."""
 
     bench: Bench
     kind: str
@@ -179,8 +184,13 @@ class Case:
     form: str
     share: float
 
-    def run(self, rounds: int) -> dict[str, Any]:
-        """Measures the three rounds in turn."""
+    @property
+    def contest(self) -> tuple[object, ...]:
+        """What all ways have in common that are compared."""
+        return self.kind, self.bytes_, self.form, self.share
+
+    def run(self, rounds: int, count: int | None) -> dict[str, Any]:
+        """Measures the three rounds in turn, of so many collectives; None: of the share."""
         communicator = self.bench.communicator(self.way)
         inputs, outputs = self.bench.tensors(self.kind, self.bytes_)
         call = getattr(communicator, self.kind)
@@ -194,7 +204,7 @@ class Case:
         how = self._how()
         once = self.bench.round(start(8), 0).whole / 8
         whole = self.bench.round(start(0), products).whole
-        count = max(1, min(MOST_CALLS, round(self.share * whole / once)))
+        count = count or max(1, min(MOST_CALLS, round(self.share * whole / once)))
         rows = [(count, products), (0, products), (count, 0)]
         if self.form == "graph":
             graphs = [self.bench.captured(start(calls), n) for calls, n in rows]
@@ -213,6 +223,7 @@ class Case:
         )
         last = statistics.median(t.products for t in times[0]) * 1e3
         eager = self.form == "eager"
+        end = last if eager else product
         return {
             "kind": self.kind, "bytes": self.bytes_, "way": self.way, "algorithm": how,
             "form": self.form, "share": self.share, "collectives": count,
@@ -221,7 +232,7 @@ class Case:
             "alone_us": round(collective / count * 1e3, 2),
             "products_beside_ms": round(last, 4) if eager else None,
             "together_ms": round(whole, 4),
-            "beside_us": round(whole / count * 1e3, 2) if whole > last or not eager else None,
+            "beside_us": round(whole / count * 1e3, 2) if whole > 1.01 * end else None,
             "slow_down_pct": round((last / product - 1) * 100, 2) if eager else None,
             "exposed_ms": round(whole - product, 4),
             "exposed_share": round((whole - product) / collective, 4),
@@ -256,7 +267,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["all_reduce"])
     parser.add_argument("--bytes", nargs="+", type=size, default=[16 << 20, 64 << 20, 256 << 20])
     parser.add_argument(
-        "--ways", nargs="+", default=["auto", "nccl"], metavar="ALGO[:BLOCKS[:CHUNK]]"
+        "--ways", nargs="+", default=["auto", "nccl"], metavar="ALGO[:BLOCKS[:THREADS[:CHUNK]]]"
     )
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=["eager"])
     parser.add_argument("--share", nargs="+", type=float, default=[0.5, 1.5])
@@ -266,9 +277,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file for the lines and facts about the machine")
     args = parser.parse_args()
     bench = Bench(fabric.parse_devices(args.devices, ranks=args.ranks), args.side, args.products)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    counts: dict[tuple[object, ...], int] = {}
     for case in cases(bench, args):
-        rows.append(case.run(args.rounds))
+        rows.append(case.run(args.rounds, counts.get(case.contest)))
+        counts[case.contest] = rows[-1]["collectives"]
         print(json.dumps(rows[-1]), flush=True)
         if args.json:
             result = {"benchmark": "collectives beside products", **provenance()}

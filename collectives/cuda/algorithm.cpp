@@ -69,10 +69,12 @@ bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
          (entry.in_whole_graphs && site.streams().one_capture());
 }
 
-// Copy engines were measured on tensors that all devices reach.
+// Copy engines were measured on tensors that all devices reach. What is the fastest of many blocks
+// is not that of few.
 bool can_follow(const Measured& row, const Site& site, const Unit& unit) {
   const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, row.algorithm);
   if (!entry || !can_run_now(*entry, site)) return false;
+  if (site.narrow() && row.blocks > site.options().max_blocks) return false;
   return row.algorithm != Algorithm::kCopyEngine ||
          (!site.options().always_stage && site.reachable(unit));
 }
@@ -107,6 +109,9 @@ Choice choose(const Site& site, const Unit& unit) {
   VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
   plan.algorithm = entry->algorithm;
   if (options.max_blocks) plan.blocks = options.max_blocks;
+  // Few blocks make up for it in loads that are on their way.
+  if (site.narrow() && traits(kind).reduces && plan.algorithm == Algorithm::kTwoShot)
+    plan.threads = kMaxThreads;
   if (options.threads) plan.threads = options.threads;
   if (options.chunk_bytes) plan.chunk = options.chunk_bytes;
   return {entry, plan};

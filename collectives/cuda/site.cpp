@@ -41,10 +41,10 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
   for (Device device : mesh.devices())
     alike &= backend(device).properties(device.index).name == gpu;
   if (alike) measured_ = measured_for(mesh, gpu);
-  early_launch_ = options.early_launch;
+  has_clusters_ = true;
   for (size_t d = 0; d < mesh.devices().size(); ++d) {
     const Device device = mesh.devices()[d];
-    early_launch_ &= cuda::properties(device.index).compute_major >= 9;
+    has_clusters_ &= cuda::properties(device.index).compute_major >= 9;
     Clique& clique = cliques_.emplace_back();
     int here = 0;
     for (int r = 0; r < ranks(); ++r) {
@@ -57,6 +57,7 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
     processors_.push_back(cuda::multiprocessors(device.index));
     ranks_here_.push_back(here);
   }
+  early_launch_ = options.early_launch && has_clusters_;  // both came with the same devices
 }
 
 int Site::most_blocks(int threads, int blocks_per_processor) const {
@@ -98,14 +99,24 @@ void Site::launch_early(const void* kernel, int blocks, int threads, void* args,
 
 void Site::start(const void* kernel, int blocks, int threads, void* args, Clique& clique,
                  size_t shared_bytes, bool early) const {
-  cudaLaunchAttribute serialization{};
-  serialization.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  serialization.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t how{};
   how.blockDim = dim3(threads);
   how.dynamicSmemBytes = shared_bytes;
-  how.attrs = &serialization;
-  how.numAttrs = early ? 1 : 0;
+  how.attrs = attributes;
+  if (early) {
+    cudaLaunchAttribute& attribute = attributes[how.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  // Note [Blocks in pairs] Large products run in pairs of blocks on neighbouring multiprocessors:
+  // one taken from each of two pairs would stop four.
+  if (narrow() && has_clusters_ && blocks % 2 == 0 && !early && shared_bytes == 0) {
+    cudaLaunchAttribute& attribute = attributes[how.numAttrs++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = 2;
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  }
   void* parameters[] = {args};
   for (size_t d = 0; d < cliques_.size(); ++d) {
     clique = cliques_[d];

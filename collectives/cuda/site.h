@@ -21,6 +21,7 @@ using fabric::kMaxCudaRanks;
 using fabric::Mesh;
 
 inline constexpr int kMaxThreads = 1024;  // of a block; such a kernel may use 64 registers
+inline constexpr int kNarrow = 32;        // blocks
 
 constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -44,6 +45,9 @@ class Site {
   // together: a block that waits for one that is not would wait for ever. At most kMaxBlocks, and
   // Options::max_blocks where that is set.
   int most_blocks(int threads, int blocks_per_processor = 0) const;
+
+  // Is a rank limited to few blocks, because others work on the device at the same time?
+  bool narrow() const { return options_.max_blocks > 0 && options_.max_blocks <= kNarrow; }
 
   // What is launched from now on is of this unit; `owner` runs it.
   void begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner);
@@ -111,6 +115,7 @@ class Site {
   std::vector<Measured> measured_;
   std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
   size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
+  bool has_clusters_ = false;  // all devices know clusters of blocks
   bool early_launch_ = false;  // asked for, and all devices know it
   mutable bool half_ = false;  // the last kernel may be followed early
   // All by device.

@@ -49,7 +49,10 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
 
 void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
 
-bool suits(const Site& site, const Unit& unit) { return site.spread() && unit.bytes() >= 32 << 20; }
+// Few blocks wait too long for each other's chunks.
+bool suits(const Site& site, const Unit& unit) {
+  return site.spread() && unit.bytes() >= 32 << 20 && !site.narrow();
+}
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {

@@ -94,12 +94,13 @@ __global__ void __launch_bounds__(kMaxThreads)
   fabric::count_kernel(clique);
   if (!fabric::meet(clique, epoch + 1, fabric::Phase::kStart)) return;
   if (threadIdx.x == 0) passed = epoch + 2;
-  constexpr int64_t kChunk = kThreads * 16 / sizeof(T) * (8 / kLanes);  // elements
+  constexpr int kEach = 16 / static_cast<int>(sizeof(T)) * (8 / kLanes);  // elements of a thread
+  const int64_t chunk = int64_t{blockDim.x} * kEach;
   const int64_t count = args.counts[rank];
-  for (int64_t at = blockIdx.x * kChunk; at < count; at += gridDim.x * kChunk) {
+  for (int64_t at = blockIdx.x * chunk; at < count; at += gridDim.x * chunk) {
     const auto in = [&args, at, rank](int p) { return own_part<T>(args, p, rank) + at; };
     reduce_chunk<T, Op, kLanes>(in, reinterpret_cast<T*>(args.parts.out[rank]) + at,
-                                min(kChunk, count - at), clique.ranks, args.average);
+                                min(chunk, count - at), clique.ranks, args.average);
   }
   fabric::meet(clique, epoch + 2, fabric::Phase::kEnd);
 }
