@@ -14,6 +14,7 @@ constexpr AlgorithmEntry kAlgorithms[] = {
     packets2::kAllReduce,
     one_shot::kAllReduce,
     copy_engine::kAllReduce,
+    copy_engine::kBothAllReduce,
     push::kAllReduce,
     ring::kAllReduce,
     two_shot::kAllReduce,
@@ -36,6 +37,7 @@ constexpr AlgorithmEntry kAlgorithms[] = {
     parts::packets_of(Kind::kReduce),
     parts::lines_of(Kind::kReduce),
     copy_engine::kReduce,
+    parts::kOneShotReduce,
     parts::direct_of(Kind::kReduce),
     parts::scratch_of(Kind::kReduce),
     parts::packets_of(Kind::kAllToAll),
@@ -61,12 +63,11 @@ constexpr AlgorithmEntry kAlgorithms[] = {
     direct::kBarrier,
 };
 
-// In graphs of one device each no device may wait for another, as copy engines make them do. That a
-// line arrives as one holds on NVLink and within a device only (Note [Whole lines]).
+// No graph of one device holds copies to another. That a line arrives as one holds on NVLink and
+// within a device only (Note [Whole lines]).
 bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
   if (entry.algorithm == Algorithm::kLines) return !site.through_host();
-  return entry.algorithm != Algorithm::kCopyEngine || !site.streams().capturing() ||
-         (entry.in_whole_graphs && site.streams().one_capture());
+  return !entry.by_copy_engine || !site.streams().capturing() || site.streams().one_capture();
 }
 
 // Copy engines were measured on tensors that all devices reach. What is the fastest of many blocks
@@ -75,8 +76,7 @@ bool can_follow(const Measured& row, const Site& site, const Unit& unit) {
   const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, row.algorithm);
   if (!entry || !can_run_now(*entry, site)) return false;
   if (site.narrow() && row.blocks > site.options().max_blocks) return false;
-  return row.algorithm != Algorithm::kCopyEngine ||
-         (!site.options().always_stage && site.reachable(unit));
+  return !entry->by_copy_engine || (!site.options().always_stage && site.reachable(unit));
 }
 
 }  // namespace

@@ -27,8 +27,9 @@ struct AlgorithmEntry {
   void (*for_each_kernel)(void (*f)(const void* kernel));
   // Bytes of a mailbox of its own; null: none. run() finds it as site.mailbox(rank, number).
   size_t (*mailbox)(const Mesh& mesh) = nullptr;
-  // Of copy engines: may it be part of one graph over all devices?
-  bool in_whole_graphs = false;
+  // Copies between devices: not for graphs of one device each, and only worth it for tensors that
+  // all devices reach.
+  bool by_copy_engine = false;
 };
 
 std::span<const AlgorithmEntry> algorithms();

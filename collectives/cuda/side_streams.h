@@ -1,4 +1,4 @@
-// Streams beside those of the ranks, two a rank, for algorithms that let the copy engines work
+// Streams beside those of the ranks, three a rank, for algorithms that let the copy engines work
 // while kernels run, and the events that order them.
 #pragma once
 #include <vector>
@@ -11,8 +11,8 @@ namespace vt::collectives::gpu {
 
 class SideStreams {
  public:
-  static constexpr int kDepth = 4;  // pieces that can be under way
-  enum Lane { kBring, kGive, kLanes };
+  static constexpr int kDepth = 2;  // pieces that can be under way
+  enum Lane { kBring, kAdd, kGive, kLanes };
   enum Mark {
     kStarted,
     kBrought,

@@ -19,8 +19,17 @@ using cuda::DeviceGuard;
 
 constexpr int kLeftProcessors = 4;  // Note [One kernel a device]
 constexpr size_t kPage = 4096;
-constexpr size_t kScratchBytes = 64 << 20;  // of a rank
-constexpr size_t kStageBytes = 32 << 20;    // of a rank
+// Of a rank. Copy engines want large pieces, which a GPU of much memory has room for.
+constexpr size_t kScratchBytes = 64 << 20, kMostScratchBytes = 256 << 20, kShareOfMemory = 512;
+constexpr size_t kStageBytes = 32 << 20;
+
+size_t scratch_for(const Mesh& mesh) {
+  if (mesh.devices().size() == 1) return kScratchBytes;
+  size_t bytes = kMostScratchBytes;
+  for (Device device : mesh.devices())
+    bytes = std::min(bytes, backend(device).properties(device.index).total_memory / kShareOfMemory);
+  return std::max(round_up(bytes, kPage), kScratchBytes);
+}
 
 }  // namespace
 
@@ -32,7 +41,7 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
     end += round_up(bytes, kPage);
   }
   scratch_ = end;
-  scratch_bytes_ = kScratchBytes;
+  scratch_bytes_ = scratch_for(mesh);
   stage_ = scratch_ + scratch_bytes_;
   stage_bytes_ = options.always_stage || spread() ? kStageBytes : 0;
   memory_ = fabric::SymmetricMemory::create(mesh, stage_ + stage_bytes_);
@@ -127,11 +136,12 @@ void Site::start(const void* kernel, int blocks, int threads, void* args, Clique
   }
 }
 
-void Site::launch_alone(const void* kernel, int rank, int blocks, int threads,
+void Site::launch_alone(const void* kernel, Stream stream, int blocks, int threads,
                         const void* args) const {
   void* parameters[] = {const_cast<void*>(args)};
-  DeviceGuard guard(device_index(rank));
-  VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(threads), parameters, 0, streams_[rank]));
+  DeviceGuard guard(stream.device.index);
+  VT_CUDA(cudaLaunchKernel(kernel, dim3(blocks), dim3(threads), parameters, 0,
+                           cuda::handle_of(stream)));
   half_ = false;
 }
 

@@ -82,8 +82,9 @@ class Site {
   // before the one before it on the stream has ended, and waits there. Only where both take half of
   // the device and a block a multiprocessor at most: beyond that it was measured to be slower.
   void launch_early(const void* kernel, int blocks, int threads, void* args, Clique& clique) const;
-  // A kernel that waits for nobody, for one rank, on the stream of its device.
-  void launch_alone(const void* kernel, int rank, int blocks, int threads, const void* args) const;
+  // A kernel that waits for nobody, on a stream of one rank.
+  void launch_alone(const void* kernel, Stream stream, int blocks, int threads,
+                    const void* args) const;
   // On the stream of the rank's device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
 

@@ -6,6 +6,7 @@
 
 #include "collectives/cuda/algorithms/kernels.h"
 #include "collectives/cuda/algorithms/parts.h"
+#include "collectives/cuda/algorithms/push.h"
 #include "collectives/pieces.h"
 
 namespace vt::collectives::gpu::copy_engine {
@@ -13,8 +14,13 @@ namespace {
 
 constexpr int kThreads = 512, kBlocks = 264;
 constexpr int kDepth = SideStreams::kDepth;
-constexpr size_t kPiece = 16 << 20, kLeastPiece = 2 << 20;  // bytes
-constexpr int kPiecesWanted = 8;
+// Bytes. A copy costs 3 to 4 us more than its bytes, so there are to be few. What is done when
+// nothing else is left to do, the last sum, is to be short.
+constexpr size_t kMostPiece = 128 << 20, kLastPiece = 32 << 20;
+// Of the pushing pipeline beside copy engines.
+constexpr int kPushBlocks = 32;
+constexpr size_t kPushRoom = 32 << 20, kPushChunk = 128 << 10;
+constexpr double kPushShare = 0.3;
 
 // What a rank is in charge of: the same bytes of several tensors.
 struct Share {
@@ -37,28 +43,32 @@ struct Adding {
 
 class Flow {
  public:
-  Flow(Site& site, const Share (&shares)[kMaxCudaRanks], const Adding& adding, const Plan& plan)
-      : site_(site), shares_(shares), adding_(adding), plan_(plan) {
+  // The first `taken` bytes of scratch memory are somebody else's.
+  Flow(Site& site, const Share (&shares)[kMaxCudaRanks], const Adding& adding, const Plan& plan,
+       size_t taken = 0)
+      : site_(site), shares_(shares), adding_(adding), plan_(plan), taken_(taken) {
     const size_t others = std::max(ranks() - 1, 1);
-    room_ = site.scratch_bytes() / (kDepth * others) / kPieceUnit * kPieceUnit;
+    room_ = (site.scratch_bytes() - taken) / (kDepth * others) / kPieceUnit * kPieceUnit;
     for (int r = 0; r < ranks(); ++r) {
       const size_t bytes = shares[r].bytes;
-      const size_t wanted = plan.chunk ? plan.chunk : std::min(kPiece, bytes / kPiecesWanted);
-      const size_t most = std::min(std::max(wanted, plan.chunk ? kPieceUnit : kLeastPiece), room_);
-      pieces_[r] = tapered_pieces(bytes, most, std::min(kLeastPiece, most));
+      const size_t half = std::clamp(bytes / 2, kLastPiece, kMostPiece);
+      const size_t most = std::min(plan.chunk ? plan.chunk : half, room_);
+      pieces_[r] = tapered_pieces(bytes, most, kLastPiece);
       steps_ = std::max(steps_, pieces_[r].size());
     }
   }
 
   // Every wait is queued after the record that it means, for a mark is recorded again every kDepth
   // pieces.
-  void queue() {
+  template <class Beside>
+  void queue(const Beside& beside) {
     parts::meet(site_);
     for (int r = 0; r < ranks(); ++r) {
       if (shares_[r].bytes == 0) continue;
       side().record(r, SideStreams::kStarted, main(r));
       side().wait(bring_lane(r), r, SideStreams::kStarted);
     }
+    beside();
     for (size_t c = 0; c < steps_; ++c) {
       for (int r = 0; r < ranks(); ++r)
         if (c < pieces_[r].size()) bring(r, c);
@@ -70,10 +80,14 @@ class Flow {
     for (int r = 0; r < ranks(); ++r) {
       if (shares_[r].bytes == 0) continue;
       const int last = slot(pieces_[r].size() - 1);
-      if (!adding_.kernel) side().wait(main(r), r, SideStreams::kBrought + last);
+      side().wait(main(r), r,
+                  (adding_.kernel ? SideStreams::kReduced : SideStreams::kBrought) + last);
       if (shares_[r].gives(ranks())) side().wait(main(r), r, SideStreams::kGiven + last);
     }
     parts::meet(site_);
+  }
+  void queue() {
+    queue([] {});
   }
 
  private:
@@ -87,7 +101,7 @@ class Flow {
   char* place(int r, int p, size_t c) const {
     if (!adding_.kernel) return shares_[r].result + pieces_[r][c].begin;
     const int number = slot(c) * (ranks() - 1) + (p < r ? p : p - 1);
-    return site_.scratch<char>(r) + static_cast<size_t>(number) * room_;
+    return site_.scratch<char>(r) + taken_ + static_cast<size_t>(number) * room_;
   }
 
   // The sum of piece c; what rank r does not keep takes the place of one of its parts.
@@ -111,7 +125,8 @@ class Flow {
   }
 
   void reduce(int r, size_t c) const {
-    side().wait(main(r), r, SideStreams::kBrought + slot(c));
+    const Stream lane = side().lane(r, SideStreams::kAdd);
+    side().wait(lane, r, SideStreams::kBrought + slot(c));
     const Range range = pieces_[r][c];
     Args args{};
     for (int p = 0; p < ranks(); ++p)
@@ -123,8 +138,9 @@ class Flow {
     const int threads = plan_.threads ? plan_.threads : kThreads;
     const int64_t full = static_cast<int64_t>(range.bytes() / 16 / threads) + 1;
     const int64_t most = plan_.blocks ? plan_.blocks : kBlocks;
-    site_.launch_alone(adding_.kernel, r, static_cast<int>(std::min(full, most)), threads, &args);
-    side().record(r, SideStreams::kReduced + slot(c), main(r));
+    site_.launch_alone(adding_.kernel, lane, static_cast<int>(std::min(full, most)), threads,
+                       &args);
+    side().record(r, SideStreams::kReduced + slot(c), lane);
   }
 
   void give(int r, size_t c) const {
@@ -144,6 +160,7 @@ class Flow {
   const Share (&shares_)[kMaxCudaRanks];
   const Adding adding_;
   const Plan& plan_;
+  const size_t taken_;
   size_t room_ = 0;  // bytes of a place in scratch memory
   std::vector<Range> pieces_[kMaxCudaRanks];
   size_t steps_ = 0;
@@ -153,6 +170,8 @@ Adding adding_of(const Site& site, const Unit& unit) {
   return {kernel(unit.dtype, unit.call().op, site.ranks()), item_size(unit.dtype),
           unit.call().op == ReduceOp::kAvg};
 }
+
+uint32_t all_of(int ranks) { return (1u << ranks) - 1; }
 
 // `bytes` cut into one slice for each of the ranks in `owners`; the others get none.
 void cut(size_t bytes, int ranks, uint32_t owners, Range (&slices)[kMaxCudaRanks]) {
@@ -166,7 +185,22 @@ void cut(size_t bytes, int ranks, uint32_t owners, Range (&slices)[kMaxCudaRanks
   }
 }
 
-uint32_t all_of(int ranks) { return (1u << ranks) - 1; }
+// An all-reduce of the bytes in `range` of all buffers.
+void share_out(const Site& site, const direct::Args& buffers, Range range,
+               Share (&shares)[kMaxCudaRanks]) {
+  Range slices[kMaxCudaRanks];
+  cut(range.bytes(), site.ranks(), all_of(site.ranks()), slices);
+  for (int r = 0; r < site.ranks(); ++r) {
+    const size_t at = range.begin + slices[r].begin;
+    shares[r].bytes = slices[r].bytes();
+    shares[r].result = static_cast<char*>(buffers.out[r]) + at;
+    for (int p = 0; p < site.ranks(); ++p) {
+      shares[r].from[p] = static_cast<const char*>(buffers.in[p]) + at;
+      if (p != r) shares[r].to[p] = static_cast<char*>(buffers.out[p]) + at;
+    }
+  }
+}
+
 // Two ranks: all at the root, so that everything crosses the link once. More: everybody else, so
 // that the root's link carries no more than its own data.
 uint32_t all_but(int ranks, int root) { return all_of(ranks) & ~(1u << root); }
@@ -178,28 +212,42 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
 }
 
 void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
+void for_each_of_both(void (*f)(const void* kernel)) {
+  for_each_kernel(f);
+  push::for_each_kernel(f);
+}
 void no_kernel(void (*)(const void* kernel)) {}
 
 // Pushing was faster at every size measured; this leaves the multiprocessors to others.
 bool suits(const Site&, const Unit&) { return false; }
+bool suits_both(const Site&, const Unit&) { return false; }
 bool suits_broadcast(const Site&, const Unit&) { return false; }
 
 void all_reduce(Site& site, const Unit& unit, const Plan& plan) {
   const Adding adding = adding_of(site, unit);
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
     Share shares[kMaxCudaRanks];
-    Range slices[kMaxCudaRanks];
-    cut(bytes, site.ranks(), all_of(site.ranks()), slices);
-    for (int r = 0; r < site.ranks(); ++r) {
-      const size_t at = slices[r].begin;
-      shares[r].bytes = slices[r].bytes();
-      shares[r].result = static_cast<char*>(buffers.out[r]) + at;
-      for (int p = 0; p < site.ranks(); ++p) {
-        shares[r].from[p] = static_cast<const char*>(buffers.in[p]) + at;
-        if (p != r) shares[r].to[p] = static_cast<char*>(buffers.out[p]) + at;
-      }
-    }
+    share_out(site, buffers, {0, bytes}, shares);
     Flow(site, shares, adding, plan).queue();
+  });
+}
+
+void all_reduce_by_both(Site& site, const Unit& unit, const Plan& plan) {
+  if (site.options().always_stage || !site.reachable(unit)) return push::run(site, unit, {});
+  const Adding adding = adding_of(site, unit);
+  Plan pushing = plan, copying;
+  if (!plan.blocks) pushing.blocks = kPushBlocks;
+  pushing.chunk = kPushChunk;
+  direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
+    const size_t wanted =
+        plan.chunk ? plan.chunk : static_cast<size_t>(kPushShare * static_cast<double>(bytes));
+    const size_t pushed = std::min(round_up(wanted, kPieceUnit), bytes);
+    Share shares[kMaxCudaRanks];
+    share_out(site, buffers, {pushed, bytes}, shares);
+    const size_t room = std::min(kPushRoom, site.scratch_bytes() / 2);
+    Flow(site, shares, adding, copying, room).queue([&] {
+      push::run_piece(site, unit, buffers, pushed, pushing, room);
+    });
   });
 }
 

@@ -10,7 +10,11 @@
 namespace vt::collectives::gpu::parts {
 namespace {
 
-constexpr int kMostBlocks = 64;
+constexpr int kMostBlocks = 64;         // through scratch memory, or within a device
+constexpr int kMostDirectBlocks = 128;  // between devices
+// Of a part, from where on copy engines beat kernels: where all parts have one rank at an end, and
+// where they cross each other.
+constexpr size_t kLargeRooted = 64 << 20, kLarge = 128 << 20;
 constexpr size_t kBytesPerBlock = 16 << 10;  // of a part: less does not pay for another block
 constexpr size_t kMostPiece = 128 << 10;
 constexpr size_t kSmallAlone = 128 << 10;
@@ -20,9 +24,8 @@ bool reduces(const Unit& unit) { return traits(unit.call().kind).reduces; }
 
 int threads_of(const Plan& plan) { return plan.threads ? plan.threads : kThreads; }
 
-int blocks_for(const Site& site, const Plan& plan, size_t bytes) {
-  const int most =
-      std::min(site.most_blocks(threads_of(plan)), plan.blocks ? plan.blocks : kMostBlocks);
+int blocks_for(const Site& site, const Plan& plan, size_t bytes, int wanted = kMostBlocks) {
+  const int most = std::min(site.most_blocks(threads_of(plan)), plan.blocks ? plan.blocks : wanted);
   return static_cast<int>(std::clamp<size_t>(bytes / kBytesPerBlock, 1, most));
 }
 
@@ -55,6 +58,10 @@ size_t piece_for(const Site& site, const Plan& plan, int blocks) {
   const size_t room = site.scratch_bytes() / (2 * site.ranks() * static_cast<size_t>(blocks));
   const size_t most = std::min(room, plan.chunk ? plan.chunk : kMostPiece);
   return std::max(most / kPieceUnit * kPieceUnit, kPieceUnit);
+}
+
+int direct_blocks_for(const Site& site, const Plan& plan, size_t bytes) {
+  return blocks_for(site, plan, bytes, site.spread() ? kMostDirectBlocks : kMostBlocks);
 }
 
 // Packets, or lines.
@@ -120,6 +127,13 @@ void reduce_packed(const Site& site, const Unit& unit, const Packing& by, const 
   launch_packed(site, by, kernel, &args, args.parts);
 }
 
+void launch_reduction(const Site& site, const Unit& unit, const Plan& plan, ReduceArgs& args,
+                      int64_t slice) {
+  const size_t bytes = static_cast<size_t>(slice) * item_size(unit.dtype);
+  site.launch(reduce_kernel(unit.dtype, unit.call().op, site.ranks()),
+              direct_blocks_for(site, plan, bytes), threads_of(plan), &args, args.parts.clique);
+}
+
 }  // namespace
 
 bool reachable(const Site& site, const Unit& unit) {
@@ -143,6 +157,12 @@ bool is_small(const Site& site, const Unit& unit) {
   // Ranks that share a device meet sooner.
   return unit.bytes() <=
          std::min(capacity(site, kByPackets), site.spread() ? SIZE_MAX : kSmallAlone);
+}
+
+// Ranks of one device share the bandwidth of its memory.
+bool is_large(const Site& site, const Unit& unit) {
+  const size_t least = traits(unit.call().kind).rooted() ? kLargeRooted : kLarge;
+  return site.spread() && unit.bytes() >= least && reachable(site, unit);
 }
 
 bool on_request(const Site&, const Unit&) { return false; }
@@ -169,12 +189,13 @@ void move_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
 void move(Site& site, const Unit& unit, const Plan& plan) {
   if (!reachable(site, unit)) return move_by_scratch(site, unit, plan);
   Args args = args_for(site, unit);
-  site.launch(move_kernel(), blocks_for(site, plan, unit.bytes()), threads_of(plan), &args,
+  site.launch(move_kernel(), direct_blocks_for(site, plan, unit.bytes()), threads_of(plan), &args,
               args.clique);
 }
 
 void meet(Site& site) {
   direct::BarrierArgs barrier{};
+  barrier.spread = site.spread();
   site.launch(direct::barrier_kernel(), 1, 32, &barrier, barrier.clique);
 }
 
@@ -225,26 +246,28 @@ void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan) {
 
 // Whoever reduces loads from all. What only the root wants is reduced in slices, one a rank.
 void reduce(Site& site, const Unit& unit, const Plan& plan) {
+  if (unit.call().kind == Kind::kReduceScatter) return reduce_where_wanted(site, unit, plan);
   if (!reachable(site, unit)) return reduce_by_scratch(site, unit, plan);
   const int ranks = site.ranks();
   const auto item = static_cast<int64_t>(item_size(unit.dtype));
   ReduceArgs args = reduce_args(site, unit);
-  int64_t slice = unit.part;  // elements
-  if (unit.call().kind == Kind::kReduce) {
-    const int64_t word = 16 / item;  // slices begin at whole ones
-    slice = ((unit.part + ranks - 1) / ranks + word - 1) / word * word;
-    args.parts.in_step = slice * item;
-    char* const out = args.parts.out[unit.call().root];
-    for (int r = 0; r < ranks; ++r) {
-      args.parts.out[r] = out + r * slice * item;
-      args.counts[r] = std::clamp<int64_t>(unit.part - r * slice, 0, slice);
-    }
-  } else {
-    for (int r = 0; r < ranks; ++r) args.counts[r] = args.parts.out[r] ? slice : 0;
+  const int64_t word = 16 / item;  // slices begin at whole ones
+  const int64_t slice = ((unit.part + ranks - 1) / ranks + word - 1) / word * word;  // elements
+  args.parts.in_step = slice * item;
+  char* const out = args.parts.out[unit.call().root];
+  for (int r = 0; r < ranks; ++r) {
+    args.parts.out[r] = out + r * slice * item;
+    args.counts[r] = std::clamp<int64_t>(unit.part - r * slice, 0, slice);
   }
-  site.launch(reduce_kernel(unit.dtype, unit.call().op, ranks),
-              blocks_for(site, plan, static_cast<size_t>(slice * item)), threads_of(plan), &args,
-              args.parts.clique);
+  launch_reduction(site, unit, plan, args, slice);
+}
+
+// Whoever wants a part reduces all of it.
+void reduce_where_wanted(Site& site, const Unit& unit, const Plan& plan) {
+  if (!reachable(site, unit)) return reduce_by_scratch(site, unit, plan);
+  ReduceArgs args = reduce_args(site, unit);
+  for (int r = 0; r < site.ranks(); ++r) args.counts[r] = args.parts.out[r] ? unit.part : 0;
+  launch_reduction(site, unit, plan, args, unit.part);
 }
 
 const void* reduce_kernel(DType dtype, ReduceOp op, int ranks) {

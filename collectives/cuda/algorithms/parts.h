@@ -88,6 +88,7 @@ const void* reduce_by_packets_integer_kernel(DType dtype, ReduceOp op, int ranks
 bool reachable(const Site& site, const Unit& unit);
 bool is_small(const Site& site, const Unit& unit);
 bool is_large(const Site& site, const Unit& unit);    // enough for copy engines
+bool is_large(const Site& site, const Unit& unit);    // enough for copy engines
 bool on_request(const Site& site, const Unit& unit);  // never by itself
 bool pair_without_reach(const Site& site, const Unit& unit);
 void meet(Site& site);  // all ranks, in a kernel that does nothing else
@@ -97,6 +98,7 @@ void move_by_packets(Site& site, const Unit& unit, const Plan& plan);
 void move_by_lines(Site& site, const Unit& unit, const Plan& plan);
 void move_by_copy_engine(Site& site, const Unit& unit, const Plan& plan);
 void reduce(Site& site, const Unit& unit, const Plan& plan);
+void reduce_where_wanted(Site& site, const Unit& unit, const Plan& plan);
 void reduce_by_scratch(Site& site, const Unit& unit, const Plan& plan);
 void reduce_by_packets(Site& site, const Unit& unit, const Plan& plan);
 void reduce_by_lines(Site& site, const Unit& unit, const Plan& plan);
@@ -140,11 +142,14 @@ constexpr AlgorithmEntry scratch_of(Kind kind) {
 // A pair needs no slices (direct::kBroadcast), so nothing has to be staged.
 inline constexpr AlgorithmEntry kScratchBroadcast{Kind::kBroadcast, Algorithm::kPush,
                                                   pair_without_reach, move_by_scratch, each_move};
+// The root reads everything from all inputs, without slices.
+inline constexpr AlgorithmEntry kOneShotReduce{Kind::kReduce, Algorithm::kOneShot, on_request,
+                                               reduce_where_wanted, each_reduce};
 // The root stores everything into all outputs, without slices.
 inline constexpr AlgorithmEntry kOneShotBroadcast{Kind::kBroadcast, Algorithm::kOneShot, on_request,
                                                   move, each_move};
 constexpr AlgorithmEntry copy_engine_of(Kind kind) {
-  return {kind, Algorithm::kCopyEngine, on_request, move_by_copy_engine, each_move, nullptr, true};
+  return {kind, Algorithm::kCopyEngine, is_large, move_by_copy_engine, each_move, nullptr, true};
 }
 
 }  // namespace vt::collectives::gpu::parts
