@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 
 #include "collectives/cuda/algorithms/kernels.h"
 #include "collectives/cuda/algorithms/parts.h"
@@ -49,10 +50,11 @@ class Flow {
       : site_(site), shares_(shares), adding_(adding), plan_(plan), taken_(taken) {
     const size_t others = std::max(ranks() - 1, 1);
     room_ = (site.scratch_bytes() - taken) / (kDepth * others) / kPieceUnit * kPieceUnit;
+    const size_t limit = adding.kernel ? room_ : SIZE_MAX;  // what is not added up needs no place
     for (int r = 0; r < ranks(); ++r) {
       const size_t bytes = shares[r].bytes;
       const size_t half = std::clamp(bytes / 2, kLastPiece, kMostPiece);
-      const size_t most = std::min(plan.chunk ? plan.chunk : half, room_);
+      const size_t most = std::min(plan.chunk ? plan.chunk : half, limit);
       pieces_[r] = tapered_pieces(bytes, most, kLastPiece);
       steps_ = std::max(steps_, pieces_[r].size());
     }
