@@ -131,7 +131,7 @@ void expect_to_give_up(gpu::Site& site, const void* kernel, void* args, gpu::Cli
                        const char* what) {
   const int device = site.mesh().devices()[0].index;
   const auto start = std::chrono::steady_clock::now();
-  site.launch_alone(kernel, 0, 1, 32, args);
+  site.launch_alone(kernel, site.streams().at(0), 1, 32, args);
   backend(kGpu).synchronize(device);
   const auto waited = std::chrono::steady_clock::now() - start;
   EXPECT_TRUE(site.any_fault());
@@ -182,7 +182,8 @@ TEST_F(OnGpu, KernelsGiveUpOnARankThatDoesNotCome) {
 // A rank whose stream is held up on the device: kernels on other devices run already and meet their
 // deadline, and for ranks of its own device the host keeps it.
 TEST_F(OnGpu, AStuckDeviceIsNamedAndTheNextCallWorks) {
-  for (Algorithm algorithm : {Algorithm::kPackets, Algorithm::kTwoShot}) {
+  for (Algorithm algorithm :
+       {Algorithm::kPackets, Algorithm::kTwoShot, Algorithm::kCopyEngine, Algorithm::kBoth}) {
     const auto mesh = mesh_of(3);
     Communicator comm(mesh, Options{.timeout_seconds = 0.3, .algorithm = algorithm});
     std::vector<Tensor> tensors;
