@@ -1,4 +1,4 @@
-"""`benchmarks/collectives/along.py` at a small size: every kind, form and number it reports."""
+"""The benchmarks of collectives at a small size: that they run, and what they report."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 KINDS = ("all_reduce", "reduce_scatter", "all_gather")
 
 
-def along(*arguments: str) -> subprocess.CompletedProcess[str]:
+def benchmark(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the benchmark with these arguments."""
-    command = [sys.executable, "-m", "benchmarks.collectives.along", *arguments]
+    command = [sys.executable, "-m", f"benchmarks.collectives.{name}", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -29,7 +29,8 @@ def along(*arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_every_kind_beside_products(devices: str, forms: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "along.json"
-    done = along(
+    done = benchmark(
+        "along",
         *f"--devices {devices} --ranks 2 --bytes 256K --side 256 --products 2".split(),
         *f"--rounds 2 --share 0.5 --ways auto auto:4 --json {file}".split(),
         *("--kinds", *KINDS, "--forms", *forms),
@@ -49,6 +50,25 @@ def test_every_kind_beside_products(devices: str, forms: tuple[str, ...], tmp_pa
 
 
 def test_a_wrong_way_is_named() -> None:
-    done = along("--devices", "cpu:2", "--side", "16", "--ways", "quick")
+    done = benchmark("along", "--devices", "cpu:2", "--side", "16", "--ways", "quick")
     assert done.returncode != 0
     assert "'quick' is no way" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        "cpu:2",
+        pytest.param("cuda:0", marks=pytest.mark.cuda),
+        pytest.param("cuda:0,1", marks=pytest.mark.cuda(devices=2)),
+    ],
+)
+def test_short_collectives(devices: str, tmp_path: Path) -> None:
+    file = tmp_path / "small.json"
+    arguments = f"--devices {devices} --ranks 2 --bytes 0 1K --calls 3 --json {file}"
+    done = benchmark("small", *arguments.split())
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["bytes"] for row in rows] == [0, 1024]
+    assert all(row["early eager"] > 0 for row in rows)
+    assert all(("early 3" in row) == devices.startswith("cuda") for row in rows)
