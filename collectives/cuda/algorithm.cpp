@@ -7,6 +7,8 @@
 namespace vt::collectives::gpu {
 namespace {
 
+constexpr size_t kLeastAside = 1 << 20;  // bytes of a part: copies take some us to start
+
 // Of one kind, from the special to the general: the last one suits everything.
 constexpr AlgorithmEntry kAlgorithms[] = {
     packets::kAllReduce,
@@ -70,13 +72,27 @@ bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
   return !entry.by_copy_engine || !site.streams().capturing() || site.streams().one_capture();
 }
 
+// Beside products the kernels that add what copy engines have brought come when one product ends:
+// of a pipeline of several, one at a time.
+bool adds_late(const AlgorithmEntry& entry) {
+  return entry.by_copy_engine && traits(entry.kind).reduces;
+}
+
 // Copy engines were measured on tensors that all devices reach. What is the fastest of many blocks
 // is not that of few.
 bool can_follow(const Measured& row, const Site& site, const Unit& unit) {
   const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, row.algorithm);
   if (!entry || !can_run_now(*entry, site)) return false;
-  if (site.narrow() && row.blocks > site.options().max_blocks) return false;
+  if (site.narrow(unit) && (row.blocks > site.limit(unit) || adds_late(*entry))) return false;
   return !entry->by_copy_engine || (!site.options().always_stage && site.reachable(unit));
+}
+
+// What only moves takes no multiprocessors at all, where copy engines can do it. Or null.
+const AlgorithmEntry* without_blocks(const Site& site, const Unit& unit) {
+  if (traits(unit.call().kind).reduces || unit.bytes() < kLeastAside) return nullptr;
+  const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, Algorithm::kCopyEngine);
+  const bool can = entry && can_run_now(*entry, site) && !site.options().always_stage;
+  return can && site.reachable(unit) ? entry : nullptr;
 }
 
 }  // namespace
@@ -96,6 +112,7 @@ Choice choose(const Site& site, const Unit& unit) {
   const Options& options = site.options();
   const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);
   if (entry && !can_run_now(*entry, site)) entry = nullptr;
+  if (!entry && site.narrow(unit)) entry = without_blocks(site, unit);
   Plan plan;
   const auto usable = [&](const Measured& row) { return can_follow(row, site, unit); };
   if (const Measured* row = entry ? nullptr : site.measured(unit, usable)) {
@@ -104,13 +121,13 @@ Choice choose(const Site& site, const Unit& unit) {
   }
   for (const AlgorithmEntry& candidate : kAlgorithms)
     if (!entry && candidate.kind == kind && can_run_now(candidate, site) &&
-        candidate.suits(site, unit))
+        candidate.suits(site, unit) && !(site.narrow(unit) && adds_late(candidate)))
       entry = &candidate;
   VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
   plan.algorithm = entry->algorithm;
-  if (options.max_blocks) plan.blocks = options.max_blocks;
+  if (const int limit = site.limit(unit)) plan.blocks = limit;
   // Few blocks make up for it in loads that are on their way.
-  if (site.narrow() && traits(kind).reduces && plan.algorithm == Algorithm::kTwoShot)
+  if (site.narrow(unit) && traits(kind).reduces && plan.algorithm == Algorithm::kTwoShot)
     plan.threads = kMaxThreads;
   if (options.threads) plan.threads = options.threads;
   if (options.chunk_bytes) plan.chunk = options.chunk_bytes;

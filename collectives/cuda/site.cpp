@@ -18,6 +18,8 @@ namespace {
 using cuda::DeviceGuard;
 
 constexpr int kLeftProcessors = 4;  // Note [One kernel a device]
+constexpr int kBlocksBeside = 16;
+constexpr size_t kLargeBeside = 4 << 20;  // of a part; shorter ones are done before it matters
 constexpr size_t kPage = 4096;
 // Of a rank. Copy engines want large pieces, which a GPU of much memory has room for.
 constexpr size_t kScratchBytes = 64 << 20, kMostScratchBytes = 256 << 20, kShareOfMemory = 512;
@@ -78,8 +80,15 @@ int Site::most_blocks(int threads, int blocks_per_processor) const {
   return blocks;
 }
 
+int Site::limit(const Unit& unit) const {
+  if (options_.max_blocks > 0) return options_.max_blocks;
+  const bool beside = spread() && !unit.in_line && unit.bytes() >= kLargeBeside;
+  return beside && options_.algorithm == Algorithm::kAuto ? kBlocksBeside : 0;
+}
+
 void Site::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {
   streams_.begin(unit, owner);
+  narrow_ = narrow(unit);
   half_ &= streams_.adjacent();
   for (Clique& clique : cliques_) clique.kind = static_cast<uint8_t>(unit.call().kind);
 }
@@ -120,7 +129,7 @@ void Site::start(const void* kernel, int blocks, int threads, void* args, Clique
   }
   // Note [Blocks in pairs] Large products run in pairs of blocks on neighbouring multiprocessors:
   // one taken from each of two pairs would stop four.
-  if (narrow() && has_clusters_ && blocks % 2 == 0 && !early && shared_bytes == 0) {
+  if (narrow_ && has_clusters_ && blocks % 2 == 0 && !early && shared_bytes == 0) {
     cudaLaunchAttribute& attribute = attributes[how.numAttrs++];
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim.x = 2;

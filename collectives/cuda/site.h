@@ -21,7 +21,7 @@ using fabric::kMaxCudaRanks;
 using fabric::Mesh;
 
 inline constexpr int kMaxThreads = 1024;  // of a block; such a kernel may use 64 registers
-inline constexpr int kNarrow = 32;        // blocks
+inline constexpr int kNarrow = 32;        // blocks; Note [Beside other work]
 
 constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -46,8 +46,13 @@ class Site {
   // Options::max_blocks where that is set.
   int most_blocks(int threads, int blocks_per_processor = 0) const;
 
-  // Is a rank limited to few blocks, because others work on the device at the same time?
-  bool narrow() const { return options_.max_blocks > 0 && options_.max_blocks <= kNarrow; }
+  // Note [Beside other work]
+  // A unit that is not in line runs beside what its callers queue, products that take all
+  // multiprocessors as a rule. What matters then is how many it takes from them for how long, and a
+  // reduction of few blocks takes the least. Large units of that kind are limited to few.
+  // The most blocks of a rank for the unit; 0: as many as pay.
+  int limit(const Unit& unit) const;
+  bool narrow(const Unit& unit) const { return limit(unit) > 0 && limit(unit) <= kNarrow; }
 
   // What is launched from now on is of this unit; `owner` runs it.
   void begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner);
@@ -116,6 +121,7 @@ class Site {
   std::vector<Measured> measured_;
   std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
   size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
+  bool narrow_ = false;        // is the unit that is launched?
   bool has_clusters_ = false;  // all devices know clusters of blocks
   bool early_launch_ = false;  // asked for, and all devices know it
   mutable bool half_ = false;  // the last kernel may be followed early

@@ -302,7 +302,8 @@ Args:
         "copy_engine", "both" or "ring": only speed depends on it. "nccl" leaves the work to
         NVIDIA's library, one rank a GPU, without deadlines: a yardstick for benchmarks.
     always_stage: pass through the staging buffer even what all devices could reach.
-    max_blocks: the most blocks that work for a rank; 0 for as many as pay.
+    max_blocks: the most blocks that work for a rank; 0 for as many as pay, which are few for large
+        calls that run beside other work, as with async_op.
     threads: of a block, a multiple of 32 up to 1024; 0 for as many as pay.
     chunk_bytes: what moves as one piece in pipelines; 0 for what pays.
     early_launch: short kernels come to the device while the one before them still runs, and wait

@@ -44,8 +44,7 @@ Args:
         parameters bound to places in it, where each place starts, and the number of each parameter
         in the model.
     first_bucket_bytes, bucket_bytes: how much is reduced as one.
-    max_blocks: how much of a GPU a reduction may take from backward; 0 for as much as makes the
-        reduction itself fastest.
+    max_blocks: how much of a GPU a reduction may take from backward; 0 for as little as pays.
 
 Raises:
     RuntimeError: the ranks' arenas are not laid out alike.

@@ -23,7 +23,7 @@ void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel,
 
 // Few blocks wait too long for each other's chunks.
 bool suits(const Site& site, const Unit& unit) {
-  return site.spread() && unit.bytes() >= 32 << 20 && !site.narrow();
+  return site.spread() && unit.bytes() >= 32 << 20 && !site.narrow(unit);
 }
 
 void run_piece(Site& site, const Unit& unit, const direct::Args& buffers, size_t bytes,
