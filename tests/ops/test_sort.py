@@ -31,3 +31,27 @@ def test_rows_are_sorted_and_equal_elements_keep_their_order(
         order = np.argsort(x, -1, kind="stable")
     np.testing.assert_array_equal(indices.to("cpu").numpy(), order)
     np.testing.assert_array_equal(values.to("cpu").numpy(), np.take_along_axis(x, order, -1))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16", "int32", "uint8"])
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1_300_001), (3, 500_001)], ids=str)
+def test_many_keys_keep_what_their_values_are(
+    shape: tuple[int, int], descending: bool, dtype: str
+) -> None:
+    """On a GPU as on the CPU, to the sign of each zero."""
+    rng = np.random.default_rng(shape[0])
+    x = rng.standard_normal(shape) * (10 if dtype[0] in "iu" else 1)
+    if dtype[0] in "iu":
+        x = np.abs(x)
+    else:
+        x[:, ::7], x[:, 3::7] = 0.0, -0.0
+        x[:, 5::1000], x[:, 6::1000], x[:, 8::1000] = np.nan, np.inf, -np.inf
+    given = torch.tensor(x).to(getattr(torch, dtype))
+    values, indices = given.sort(-1, descending)
+    found, places = given.cuda().sort(-1, descending)
+    assert torch.equal(places.cpu(), indices)
+    got, expected = (t.cpu().double().numpy() for t in (found, values))
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(expected))

@@ -172,7 +172,6 @@ RadixSort<K>::RadixSort(const Queue& queue, int64_t count)
 
 template <class K>
 void RadixSort<K>::sort(int bits, bool numbered) {
-  constexpr int64_t kMany = int64_t{1} << 20;
   if (count_ >= kMany) {
     K* keys[2] = {keys_[now_], keys_[now_ ^ 1]};
     uint32_t* positions[2] = {positions_[now_], positions_[now_ ^ 1]};

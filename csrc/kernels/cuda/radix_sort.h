@@ -16,11 +16,17 @@ class RadixSort {
   K* keys() { return keys_[now_]; }  // to be filled before a sort; sorted after it
   uint32_t* positions() { return positions_[now_]; }
 
+  // Are positions that the caller fills as good as those that the sort would? Where there are many
+  // keys it would fill them itself.
+  bool wants_numbers() const { return count_ >= kMany; }
+
   // Stable, by the lowest `bits` (at least 1) bits of the keys. `numbered`: positions are filled
   // too; else they are 0, 1, 2, ...
   void sort(int bits, bool numbered);
 
  private:
+  static constexpr int64_t kMany = int64_t{1} << 20;  // then the sort is sort_many()
+
   const Queue& queue_;
   int64_t count_;
   Scratch<K> key_memory_;

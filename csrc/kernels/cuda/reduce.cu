@@ -7,7 +7,7 @@
 // the chunks.
 #include <algorithm>
 
-#include "kernels/cuda/block.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/reduce_ops.h"
 #include "kernels/cuda/walk.h"
 #include "kernels/structured_cuda.h"
@@ -32,6 +32,20 @@ struct Target {
     else out[output] = op.finish(value);
   }
 };
+
+template <class Op, class T, int V>
+__device__ __forceinline__ Pack<typename Op::Acc, V> mapped(const Op& op, Pack<T, V> pack) {
+  Pack<typename Op::Acc, V> result;
+  if constexpr (Op::kWidens) {
+    result = widen<typename Op::Acc>(pack);
+#pragma unroll
+    for (auto& value : result.v) value = op.adjust(value);
+  } else {
+#pragma unroll
+    for (int j = 0; j < V; ++j) result.v[j] = op.map(pack.v[j]);
+  }
+  return result;
+}
 
 // kWidth threads an output. Packs of V elements where the reduced ones are dense and aligned (V is
 // 1 otherwise).
@@ -59,16 +73,18 @@ __global__ void __launch_bounds__(kThreads)
       for (int u = 0; u < kUnroll; ++u)
         packs[u] = *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i + u * kStep));
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u)
+      for (int u = 0; u < kUnroll; ++u) {
+        const auto values = mapped(op, packs[u]);
 #pragma unroll
-        for (int j = 0; j < V; ++j) sums[u] = op(sums[u], op.map(packs[u].v[j]));
+        for (int j = 0; j < V; ++j) sums[u] = op(sums[u], values.v[j]);
+      }
     }
     for (; i + V <= end; i += kStep) {
-      const auto pack = *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i));
+      const auto values = mapped(op, *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i)));
 #pragma unroll
-      for (int j = 0; j < V; ++j) sums[0] = op(sums[0], op.map(pack.v[j]));
+      for (int j = 0; j < V; ++j) sums[0] = op(sums[0], values.v[j]);
     }
-    for (; i < end; ++i) sums[1] = op(sums[1], op.map(base[reduced.at(i)]));
+    for (; i < end; ++i) sums[1] = op(sums[1], mapped(op, Pack<T, 1>{{base[reduced.at(i)]}}).v[0]);
   }
   Acc total = op(op(sums[0], sums[1]), op(sums[2], sums[3]));
   total = kWidth == kWarp ? warp_reduce(total, op) : block_reduce<kThreads>(total, op);
@@ -94,8 +110,9 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
 #pragma unroll
   for (Acc& sum : sums) sum = op.identity();
   const auto add = [&](const Pack<T, V>& pack) {
+    const auto values = mapped(op, pack);
 #pragma unroll
-    for (int j = 0; j < V; ++j) sums[j] = op(sums[j], op.map(pack.v[j]));
+    for (int j = 0; j < V; ++j) sums[j] = op(sums[j], values.v[j]);
   };
   const auto walk = [&](auto&& offset) {
     const auto load = [&](int64_t i) {

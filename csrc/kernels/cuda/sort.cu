@@ -9,31 +9,77 @@
 namespace vt::cuda {
 namespace {
 
+constexpr int kEach = 4;  // elements a thread
+
+// f(number, which of the thread's) for this thread's elements of those below `count`; neighbours
+// are of different threads. What is loaded by one call and stored by a later one is on its way for
+// all elements at once.
+template <class F>
+__device__ __forceinline__ void each_below(int64_t block, int64_t count, F&& f) {
+  const int64_t first = block * (kThreads * kEach) + threadIdx.x;
+#pragma unroll
+  for (int u = 0; u < kEach; ++u)
+    if (const int64_t i = first + u * kThreads; i < count) f(i, u);
+}
+
+// The keys of the elements and, unless `positions` is null, their numbers.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    make_keys_kernel(typename SortKey<T>::Key* keys, const T* x, int64_t count, bool descending) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= count) return;
-  const auto key = SortKey<T>::of(x[i]);
-  keys[i] = descending ? ~key & SortKey<T>::kMask : key;
+    make_keys_kernel(typename SortKey<T>::Key* keys, uint32_t* positions, const T* x, int64_t count,
+                     bool descending) {
+  T own[kEach];
+  each_below(blockIdx.x, count, [&](int64_t i, int u) { own[u] = x[i]; });
+  each_below(blockIdx.x, count, [&](int64_t i, int u) {
+    const auto key = SortKey<T>::of(own[u]);
+    keys[i] = descending ? ~key & SortKey<T>::kMask : key;
+    if (positions) positions[i] = static_cast<uint32_t>(i);
+  });
 }
 
 template <class K>
 __global__ void __launch_bounds__(kThreads)
-    make_row_keys_kernel(K* keys, const uint32_t* positions, int64_t count, int64_t n) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < count) keys[i] = static_cast<K>(positions[i] / n);
+    make_row_keys_kernel(K* keys, const uint32_t* positions, int64_t count, uint32_t n) {
+  uint32_t from[kEach];
+  each_below(blockIdx.x, count, [&](int64_t i, int u) { from[u] = positions[i]; });
+  each_below(blockIdx.x, count, [&](int64_t i, int u) { keys[i] = from[u] / n; });
 }
 
+// One sorted row. Most values are what their keys say; the others are fetched.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    take_sorted_kernel(T* values, int64_t* indices, const T* x, const uint32_t* positions,
-                       int64_t count, int64_t n) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= count) return;
-  const uint32_t from = positions[i];
-  values[i] = x[from];
-  indices[i] = from % n;
+    take_sorted_kernel(T* values, int64_t* indices, const T* x,
+                       const typename SortKey<T>::Key* keys, const uint32_t* positions,
+                       int64_t count, bool descending) {
+  using Key = SortKey<T>;
+  typename Key::Key own[kEach];
+  uint32_t from[kEach];
+  each_below(blockIdx.x, count, [&](int64_t i, int u) {
+    own[u] = keys[i];
+    from[u] = positions[i];
+  });
+  each_below(blockIdx.x, count, [&](int64_t i, int u) {
+    const auto key = descending ? ~own[u] & Key::kMask : own[u];
+    values[i] = Key::is_exact(key) ? Key::value(key) : x[from[u]];
+    indices[i] = from[u];
+  });
+}
+
+// Sorted rows of n elements, `blocks` blocks each.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    take_sorted_rows_kernel(T* values, int64_t* indices, const T* x, const uint32_t* positions,
+                            int64_t n, uint32_t blocks) {
+  const uint32_t row = blockIdx.x / blocks;
+  const int64_t begin = row * n;
+  const uint32_t block = blockIdx.x - row * blocks;
+  uint32_t from[kEach];
+  T own[kEach];
+  each_below(block, n, [&](int64_t i, int u) { from[u] = positions[begin + i]; });
+  each_below(block, n, [&](int64_t, int u) { own[u] = x[from[u]]; });
+  each_below(block, n, [&](int64_t i, int u) {
+    values[begin + i] = own[u];
+    indices[begin + i] = from[u] - begin;
+  });
 }
 
 constexpr int kNonzeroTile = 1024;
@@ -69,20 +115,28 @@ void sort(const Tensor& values, const Tensor& indices, const Tensor& x, bool des
   const Queue queue("sort", x.device());
   if (n <= kLongestBlockRow && rows > 1)
     return sort_short_rows(queue, values, indices, x, descending);
-  const int64_t blocks = ceil_div(count, kThreads);
+  const int64_t blocks = ceil_div(count, kThreads * kEach);
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     using Key = typename SortKey<T>::Key;
     RadixSort<Key> sorter(queue, count);
-    queue.launch(&make_keys_kernel<T>, blocks, kThreads, sorter.keys(), x.data<T>(), count,
-                 descending);
-    sorter.sort(SortKey<T>::kBits, false);
-    if (rows > 1) {  // all rows at once: a second stable sort brings each row together again
-      queue.launch(&make_row_keys_kernel<Key>, blocks, kThreads, sorter.keys(), sorter.positions(),
-                   count, n);
-      sorter.sort(std::bit_width(static_cast<uint64_t>(rows - 1)), true);
+    const bool numbered = sorter.wants_numbers();
+    queue.launch(&make_keys_kernel<T>, blocks, kThreads, sorter.keys(),
+                 numbered ? sorter.positions() : nullptr, x.data<T>(), count, descending);
+    sorter.sort(SortKey<T>::kBits, numbered);
+    if (rows == 1) {
+      queue.launch(&take_sorted_kernel<T>, blocks, kThreads, values.data<T>(),
+                   indices.data<int64_t>(), x.data<T>(), sorter.keys(), sorter.positions(), count,
+                   descending);
+      return;
     }
-    queue.launch(&take_sorted_kernel<T>, blocks, kThreads, values.data<T>(),
-                 indices.data<int64_t>(), x.data<T>(), sorter.positions(), count, n);
+    // All rows at once: a second stable sort brings each row together again.
+    queue.launch(&make_row_keys_kernel<Key>, blocks, kThreads, sorter.keys(), sorter.positions(),
+                 count, static_cast<uint32_t>(n));
+    sorter.sort(std::bit_width(static_cast<uint64_t>(rows - 1)), true);
+    const int64_t each = ceil_div(n, kThreads * kEach);
+    queue.launch(&take_sorted_rows_kernel<T>, rows * each, kThreads, values.data<T>(),
+                 indices.data<int64_t>(), x.data<T>(), sorter.positions(), n,
+                 static_cast<uint32_t>(each));
   });
 }
 

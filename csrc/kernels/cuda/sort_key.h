@@ -33,13 +33,20 @@ struct SortKey {
       return bits;
     }
   }
-  // The float of that key, which is not NaN's.
-  __device__ static float number(Key key) {
-    const Key bits = (key & kSign) ? key ^ kSign : ~key & kMask;
-    T value;
-    memcpy(&value, &bits, sizeof(T));
-    return convert<float>(value);
+  // Does every value of that key have the same bits? Not NaNs and zeros.
+  __device__ static bool is_exact(Key key) {
+    return !is_float(DTypeOf<T>::value) || (key != kMask && key != kSign);
   }
+  // The value of such a key.
+  __device__ static T value(Key key) {
+    if constexpr (is_float(DTypeOf<T>::value)) key = (key & kSign) ? key ^ kSign : ~key & kMask;
+    else if constexpr (std::is_signed_v<T>) key ^= kSign;
+    T value;
+    memcpy(&value, &key, sizeof(T));
+    return value;
+  }
+  // The float of that key, which is not NaN's.
+  __device__ static float number(Key key) { return convert<float>(value(key)); }
 };
 
 }  // namespace vt::cuda
