@@ -59,6 +59,35 @@ def test_extremes_and_where_they_are(place: str, shape: tuple[int, int]) -> None
 
 @places
 @pytest.mark.parametrize("shape", SHAPES)
+def test_extremes_of_what_is_not_finite(place: str, shape: tuple[int, int]) -> None:
+    for dtype in ("float32", "bfloat16", "float16", "float64"):
+        x = given(*shape, dtype=dtype, seed=2)
+        flat = x.view(-1)
+        flat[x.numel() // 3] = float("nan")
+        flat[x.numel() // 2], flat[x.numel() // 5] = float("inf"), -float("inf")
+        for dim in (0, 1):
+            for name in ("amax", "amin"):
+                found = to_torch(getattr(vt, name)(put(place, x), dim=dim).cpu())
+                expected = getattr(x, name)(dim=dim)
+                assert pt.equal(found.isnan(), expected.isnan())
+                assert pt.equal(found.nan_to_num(), expected.nan_to_num())
+
+
+@places
+@pytest.mark.parametrize(
+    "shape", [(1, 5_000_011), (2, 4_200_000), (1, 2_097_152), (1, 2_097_153), (3, 70_001)]
+)
+def test_running_sums_of_whole_numbers(place: str, shape: tuple[int, int]) -> None:
+    """Exact, however a row is cut."""
+    x = pt.randint(-3, 4, shape, generator=pt.Generator().manual_seed(1))
+    expected = x.cumsum(1)
+    for dtype in ("int64",) if place == "cpu" else ("int64", "int32", "float64", "float32"):
+        (got,) = twice(lambda t=x.to(getattr(pt, dtype)): [vt.cumsum(put(place, t), dim=1)])
+        assert pt.equal(to_torch(got.cpu()).long(), expected)
+
+
+@places
+@pytest.mark.parametrize("shape", SHAPES)
 def test_running_sums(place: str, shape: tuple[int, int]) -> None:
     for dtype in ("float64", "float32"):
         x = given(*shape, dtype=dtype, seed=3)
