@@ -8,7 +8,7 @@ import re
 from .emit_ops import has_inplace
 from .emit_python import groups, python_parameters
 from .emit_sharding import runs_on_fabric
-from .python_names import COMPARISONS, REFLECTED, UNARY
+from .python_names import COMPARISONS, DUNDERS, REFLECTED, UNARY
 from .schema import Op
 from .table import Table
 
@@ -86,13 +86,14 @@ def operators(table: Table) -> str:
         if kind in UNARY:
             out.append(f"    def __{kind}__(self) -> Tensor: ...\n")
             continue
+        name = DUNDERS.get(kind, kind)
         other = op.parameters[1].stub.split(": ")[1].split(" = ")[0]
         ignore = "  # type: ignore[override]" if kind in ("eq", "ne") else ""
-        out.append(f"    def __{kind}__(self, other: {other}) -> Tensor: ...{ignore}\n")
+        out.append(f"    def __{name}__(self, other: {other}) -> Tensor: ...{ignore}\n")
         if kind not in COMPARISONS and REFLECTED[kind]:
-            out.append(f"    def __r{kind}__(self, other: Number) -> Tensor: ...\n")
+            out.append(f"    def __r{name}__(self, other: Number) -> Tensor: ...\n")
         if has_inplace(op):
-            out.append(f"    def __i{kind}__(self: _T, other: {other}) -> _T: ...\n")
+            out.append(f"    def __i{name}__(self: _T, other: {other}) -> _T: ...\n")
     return "".join(out)
 
 

@@ -17,6 +17,7 @@ REFLECTED = {
     "matmul": None,
 }
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+DUNDERS = {"remainder": "mod"}  # slot -> Python's name between the underscores, where it is another
 UNARY = ("neg", "abs", "invert")
 SLOTS = {
     "add": "nb_add",
