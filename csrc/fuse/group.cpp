@@ -230,14 +230,8 @@ Access access_of(const Node& node) {
 }
 
 bool conflict(const Access& a, const Access& b) {
-  const auto meets = [](const std::vector<Range>& ranges, const Range& range) {
-    return std::any_of(ranges.begin(), ranges.end(),
-                       [&](const Range& each) { return each.overlaps(range); });
-  };
-  return std::any_of(a.writes.begin(), a.writes.end(),
-                     [&](const Range& r) { return meets(b.reads, r) || meets(b.writes, r); }) ||
-         std::any_of(b.writes.begin(), b.writes.end(),
-                     [&](const Range& r) { return meets(a.reads, r); });
+  return any_overlap(a.writes, b.reads) || any_overlap(a.writes, b.writes) ||
+         any_overlap(b.writes, a.reads);
 }
 
 std::vector<Group> make_groups(const std::vector<Node>& nodes, bool fuse) {
