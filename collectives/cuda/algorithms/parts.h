@@ -88,7 +88,6 @@ const void* reduce_by_packets_integer_kernel(DType dtype, ReduceOp op, int ranks
 bool reachable(const Site& site, const Unit& unit);
 bool is_small(const Site& site, const Unit& unit);
 bool is_large(const Site& site, const Unit& unit);    // enough for copy engines
-bool is_large(const Site& site, const Unit& unit);    // enough for copy engines
 bool on_request(const Site& site, const Unit& unit);  // never by itself
 bool pair_without_reach(const Site& site, const Unit& unit);
 void meet(Site& site);  // all ranks, in a kernel that does nothing else
