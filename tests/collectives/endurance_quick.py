@@ -194,6 +194,7 @@ def run(
     products: range = range(1, 512),
     load: bool = False,
     in_turn: bool = False,
+    **of_communicators: object,
 ) -> Counter[str]:
     """Makes at least `calls` collectives or ends after `seconds`; returns what was made.
 
@@ -206,11 +207,15 @@ def run(
             compute-sanitizer a thread that launches while another one's kernel is being loaded
             never comes back.
         in_turn: have one thread do everything, one batch after the other on the same streams.
+        of_communicators: options of theirs.
 
     Raises:
         AssertionError: numbers were wrong.
     """
-    all_lanes = [Lane(mesh, seed * 100 + n, always_stage=n % 2 == 1) for n in range(lanes)]
+    all_lanes = [
+        Lane(mesh, seed * 100 + n, always_stage=n % 2 == 1, **of_communicators)
+        for n in range(lanes)
+    ]
     stop, errors, done = threading.Event(), [], Counter()
     devices, sizes = list(dict.fromkeys(mesh.devices)), random.Random(1)
     start = time.monotonic()
@@ -291,6 +296,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=2, help="threads with their own communicators")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--product", type=int, help="one size for all matrices multiplied beside")
+    parser.add_argument("--max-blocks", type=int, default=0, help="of a rank; 0: as many as pay")
     parser.add_argument("--load", action="store_true", help="load all kernels on one thread first")
     parser.add_argument("--in-turn", action="store_true", help="one thread does everything")
     parser.add_argument("--report", type=float, default=10.0, help="seconds between two lines")
@@ -302,7 +308,7 @@ def main() -> None:
         names = [str(d) for d in fabric.parse_devices(args.device).devices]
         mesh = fabric.mesh([names[rank % len(names)] for rank in range(args.ranks)])
     options = {"lanes": args.lanes, "report": args.report}
-    options |= {"load": args.load, "in_turn": args.in_turn}
+    options |= {"load": args.load, "in_turn": args.in_turn, "max_blocks": args.max_blocks}
     if args.product:
         options["products"] = range(args.product, args.product + 1)
     first = run(mesh, args.calls // 50, args.seconds / 10, args.seed + 1, **options)
@@ -317,6 +323,7 @@ def main() -> None:
         "devices": args.device,
         "ranks": args.ranks,
         "threads": 1 if args.in_turn else args.lanes,
+        "max_blocks": args.max_blocks,
         "calls": found.pop("calls"),
         "wrong": 0,
         "seconds": round(seconds, 1),
@@ -325,7 +332,7 @@ def main() -> None:
         "algorithms": {k: v["calls"] for k, v in sorted(fabric.stats()["collective"].items())},
         **provenance(),
     }
-    print(json.dumps({k: result[k] for k in list(result)[:8]}))
+    print(json.dumps({k: result[k] for k in list(result)[:9]}))
     if args.json:
         args.json.write_text(json.dumps(result) + "\n", encoding="utf-8")
 
