@@ -82,7 +82,8 @@ def test_running_sums_of_whole_numbers(place: str, shape: tuple[int, int]) -> No
     x = pt.randint(-3, 4, shape, generator=pt.Generator().manual_seed(1))
     expected = x.cumsum(1)
     for dtype in ("int64",) if place == "cpu" else ("int64", "int32", "float64", "float32"):
-        (got,) = twice(lambda t=x.to(getattr(pt, dtype)): [vt.cumsum(put(place, t), dim=1)])
+        typed = x.to(getattr(pt, dtype))
+        (got,) = twice(lambda typed=typed: [vt.cumsum(put(place, typed), dim=1)])
         assert pt.equal(to_torch(got.cpu()).long(), expected)
 
 
