@@ -87,4 +87,21 @@ __device__ __forceinline__ T block_max(T value) {
   return block_reduce<kBlock>(value, MaxOp{});
 }
 
+// start, load(begin), load(begin + step), ... below end, combined in that order; kTogether loads
+// are on their way at once.
+template <int kTogether, class T, class Load, class Op>
+__device__ __forceinline__ T combine_strided(T start, int begin, int end, int step, Load&& load,
+                                             Op&& op) {
+  for (int first = begin; first < end; first += kTogether * step) {
+    T values[kTogether];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+      if (const int i = first + u * step; i < end) values[u] = load(i);
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+      if (first + u * step < end) start = op(start, values[u]);
+  }
+  return start;
+}
+
 }  // namespace vt::cuda

@@ -17,7 +17,9 @@ namespace vt::cuda {
 namespace {
 
 // Threads of a block whose rows take kWidth threads each; a whole number of groups.
-constexpr int norm_block(int width) { return width == 96 ? 768 : 512; }
+constexpr int norm_block(int width, int packs) {
+  return width == 96 ? 768 : width == 32 && packs == 3 ? 384 : 512;
+}
 
 template <class C>
 struct TwoSums {
@@ -271,11 +273,11 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   if (!out) return;
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
   C sum = 0;
-  if (column < held) {
-#pragma unroll 8
-    for (int c = threadIdx.y; c < parts_count; c += kColumnRows)
-      sum += partial[(int64_t{blockIdx.y} * parts_count + c) * held + column];
-  }
+  if (column < held)
+    sum = combine_strided<10>(
+        sum, threadIdx.y, parts_count, kColumnRows,
+        [&](int c) { return partial[(int64_t{blockIdx.y} * parts_count + c) * held + column]; },
+        AddOp{});
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y != 0 || column >= held) return;
@@ -302,7 +304,7 @@ void finish(const Queue& queue, const ColumnSums& out, const compute_t<T>* parti
 
 template <class T, class Shape, bool kExtra, bool kSums>
 bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T>& a) {
-  constexpr int block = norm_block(Shape::width), groups = block / Shape::width;
+  constexpr int block = norm_block(Shape::width, Shape::packs), groups = block / Shape::width;
   constexpr int V = 16 / sizeof(T), held = V * Shape::packs * Shape::width;
   constexpr size_t bytes = RowsAhead<T, Shape::width, Shape::packs, kExtra, block>::kBytes;
   // The static part comes on top.

@@ -156,11 +156,10 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   Acc(*parts)[kColumns] = reinterpret_cast<Acc(*)[kColumns]>(storage);
   const int64_t output = int64_t{blockIdx.x} * kColumns + threadIdx.x;
   Acc sum = op.identity();
-  if (output < outputs) {
-#pragma unroll 4
-    for (int c = threadIdx.y; c < chunks; c += kColumnRows)
-      sum = op(sum, partial[c * outputs + output]);
-  }
+  if (output < outputs)
+    sum = combine_strided<16>(
+        sum, threadIdx.y, chunks, kColumnRows, [&](int c) { return partial[c * outputs + output]; },
+        op);
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y != 0 || output >= outputs) return;
@@ -176,9 +175,9 @@ __global__ void __launch_bounds__(kThreads)
                              int64_t outputs, int chunks) {
   await_earlier();
   typename Op::Acc sum = op.identity();
-#pragma unroll 4
-  for (int c = threadIdx.x; c < chunks; c += kThreads)
-    sum = op(sum, partial[c * outputs + blockIdx.x]);
+  sum = combine_strided<4>(
+      sum, threadIdx.x, chunks, kThreads, [&](int c) { return partial[c * outputs + blockIdx.x]; },
+      op);
   sum = block_reduce<kThreads>(sum, op);
   if (threadIdx.x == 0) out[blockIdx.x] = op.finish(sum);
 }
