@@ -10,8 +10,10 @@ namespace vt::fuse {
 // A product on a GPU leaves multiprocessors idle while its last tiles end and the next kernel
 // starts. The gradients of weights are large products that nothing waits for until the gradients
 // are clipped; on a stream of their own, which goes first, the two chains fill each other's gaps.
-// Every group still runs after those that it conflicts with, so the bits are the same. Its scratch
-// is the second stream's, and the streams are joined before the list's memory goes back.
+// Every group still runs after those that it conflicts with, so the bits are the same. Memory: what
+// the list touches and was freed is kept until the list has run (Note [Putting work off]), and the
+// streams are joined before it goes back; scratch of a group aside is the second stream's, so
+// nobody on the first one is given it.
 struct Beside {
   std::vector<bool> aside;  // by group: on the second stream
   std::vector<std::vector<int>>
