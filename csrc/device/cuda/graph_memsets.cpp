@@ -44,13 +44,19 @@ class Calls {
     if (good()) code_ = code;
   }
 
+  // Asked with room for the edges' data: a question for the number alone may be refused where they
+  // have any.
   Nodes neighbours(NeighboursFn* which, cudaGraphNode_t node) {
-    size_t count = 0;
-    note(which(node, nullptr, nullptr, &count));
-    Nodes result(good() ? count : 0);
-    std::vector<cudaGraphEdgeData> edges(result.size());
-    if (!result.empty()) note(which(node, result.data(), edges.data(), &count));
-    return result;
+    for (size_t room = 16;; room *= 4) {
+      Nodes result(room);
+      std::vector<cudaGraphEdgeData> edges(room);
+      size_t count = room;
+      note(which(node, result.data(), edges.data(), &count));
+      if (!good()) return {};
+      if (count == room) continue;  // perhaps not all
+      result.resize(count);
+      return result;
+    }
   }
   void connect(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
     const cudaGraphEdgeData whole{};  // after the end of
