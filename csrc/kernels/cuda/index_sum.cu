@@ -22,7 +22,7 @@ constexpr int kManyRows = 16, kFewRows = 4;
 constexpr int kMostPacks = 4;  // of a thread side by side, which a warp's rows may take
 
 __global__ void __launch_bounds__(kThreads)
-    sum_keys_kernel(uint32_t* keys, const int64_t* index, int64_t count, int64_t n,
+    sum_keys_kernel(uint32_t* keys, uint8_t* met, const int64_t* index, int64_t count, int64_t n,
                     FaultNote* note) {
   await_earlier();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -31,6 +31,32 @@ __global__ void __launch_bounds__(kThreads)
   const bool fits = at >= 0 && at < n;
   if (!fits) note_index_fault(note, "index_add", at, n);
   keys[i] = static_cast<uint32_t>(fits ? at : n);
+  if (met && fits) met[at] = 1;
+}
+
+// Slices of `inner` packs of 16 bytes that no index is of become 0; the others are written later.
+// blockDim.x threads a slice; blockIdx.y is the outer index.
+__global__ void __launch_bounds__(kThreads)
+    clear_unmet_kernel(uint4* out, const uint8_t* met, int64_t n, int64_t inner) {
+  await_earlier();
+  const int64_t slice = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
+  if (slice >= n || met[slice]) return;
+  out += (blockIdx.y * n + slice) * inner;
+  for (int64_t u = threadIdx.x; u < inner; u += blockDim.x) out[u] = uint4{0, 0, 0, 0};
+}
+
+// Writes the zeros of `out`: all of it or, where `met` is defined, what is not met.
+void clear(const Queue& queue, const Tensor& out, const uint8_t* met, const Lines& lines) {
+  if (!met) {
+    VT_CUDA(cudaMemsetAsync(out.data(), 0, out.bytes(), queue.stream()));
+    return;
+  }
+  const int64_t inner = lines.inner * static_cast<int64_t>(out.item_size()) / 16;
+  queue.launch_early(&clear_unmet_kernel,
+                     dim3(static_cast<unsigned>(ceil_div(lines.n, kThreads / kWarp)),
+                          static_cast<unsigned>(lines.outer)),
+                     dim3(kWarp, kThreads / kWarp), static_cast<uint4*>(out.data()), met, lines.n,
+                     inner);
 }
 
 __device__ int64_t run_start(const uint32_t* keys, int64_t position, uint32_t key) {
@@ -199,15 +225,21 @@ void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const So
 void index_sum(const Tensor& out, const Tensor& src, const Tensor& index, int dim) {
   if (out.numel() == 0) return;
   const Queue queue("index_add", out.device());
-  VT_CUDA(cudaMemsetAsync(out.data(), 0, out.bytes(), queue.stream()));
-  if (src.numel() == 0) return;
   const int64_t picks = index.numel();
   const Lines lines(out.sizes(), dim);
+  if (src.numel() == 0) return clear(queue, out, nullptr, lines);
   VT_CHECK(lines.n < std::numeric_limits<uint32_t>::max(), kRuntime, "index_add: dimension ", dim,
            " of ", out, " is larger than 2^32 - 2");
+  // A large result is written once: the sums where there are such, zeros elsewhere.
+  const bool marks = out.bytes() >= (8 << 20) && lines.outer <= 65535 &&
+                     lines.inner * static_cast<int64_t>(out.item_size()) % 16 == 0 &&
+                     is_aligned(out.data(), 16);
+  const Scratch<uint8_t> met(queue, marks ? lines.n : 0);
+  if (marks) VT_CUDA(cudaMemsetAsync(met.get(), 0, static_cast<size_t>(lines.n), queue.stream()));
   RadixSort<uint32_t> sorter(queue, picks);
   queue.launch_early(&sum_keys_kernel, ceil_div(picks, kThreads), kThreads, sorter.keys(),
-                     index.data<int64_t>(), picks, lines.n, fault_note(queue.index()));
+                     met.get(), index.data<int64_t>(), picks, lines.n, fault_note(queue.index()));
+  clear(queue, out, met.get(), lines);
   sorter.sort(std::bit_width(static_cast<uint64_t>(lines.n)), false);
   const Sorted sorted{sorter.keys(), sorter.positions(), picks, static_cast<uint32_t>(lines.n)};
   visit_dtype(out.dtype(),
