@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(kThreads)
                              int64_t outputs, int chunks) {
   await_earlier();
   typename Op::Acc sum = op.identity();
-  sum = combine_strided<4>(
+  sum = combine_strided<5>(
       sum, threadIdx.x, chunks, kThreads, [&](int c) { return partial[c * outputs + blockIdx.x]; },
       op);
   sum = block_reduce<kThreads>(sum, op);

@@ -101,9 +101,20 @@ __global__ void __launch_bounds__(kThreads)
   x += row * n;
   const BetterOp<kLargest> better{};
   Candidate<C> best{convert<C>(x[result.partial[row]]), result.partial[row]};
-  for (int c = threadIdx.x; c < chunks; c += kThreads) {
-    const int64_t at = result.partial[c * rows + row];
-    best = better(best, Candidate<C>{convert<C>(x[at]), at});
+  constexpr int kTogether = 5;  // places, then values, that are on their way at once
+  for (int first = threadIdx.x; first < chunks; first += kTogether * kThreads) {
+    int64_t places[kTogether];
+    T values[kTogether];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u) {
+      const int c = first + u * kThreads;
+      places[u] = result.partial[(c < chunks ? c : 0) * rows + row];
+    }
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u) values[u] = x[places[u]];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+      best = better(best, Candidate<C>{convert<C>(values[u]), places[u]});
   }
   best = block_reduce<kThreads>(best, better);
   if (threadIdx.x != 0) return;
