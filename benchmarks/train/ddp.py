@@ -26,7 +26,7 @@ from benchmarks.train.cases import CASES, Case
 def step_of(case: Case, compiled: bool, rank: int, ranks: int) -> Any:
     """A function that trains one step on this process's GPU."""
     device = torch.device("cuda", rank)
-    models = loops._module(twin=True)
+    models = loops.networks(twin=True)
     torch.manual_seed(0)
     model = case.model(models).to(device)
     if ranks > 1:

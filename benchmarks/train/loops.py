@@ -70,7 +70,7 @@ def _trainer(case: Case) -> Loop:
     else:
         mesh = fabric.mesh("cuda:0", ranks=case.ranks)
     torch.manual_seed(0)
-    model = DataParallel(case.model(_module()), mesh)
+    model = DataParallel(case.model(networks()), mesh)
     trainer = Trainer(
         model, torch.optim.AdamW(model.parameters(), lr=case.lr), gpt.loss,
         precision=case.precision, clip=1.0,
@@ -90,7 +90,7 @@ def _ours(case: Case, mode: str, seed: int, wide: bool) -> Loop:
     import vibetensor
     import vibetensor.torch as torch
 
-    models = _module()
+    models = networks()
     torch.manual_seed(seed)
     model = case.model(models).to(case.device)
     if case.precision == "bf16":
@@ -139,7 +139,7 @@ def _theirs(case: Case, mode: str, seed: int) -> Loop:
     """The same model and loop on PyTorch: fused AdamW, autocast for bf16; without a GPU, eager."""
     import torch
 
-    models = _module(twin=True)
+    models = networks(twin=True)
     torch.manual_seed(seed)
     model = case.model(models).to(case.device)
     graphed = mode == "torch graph"
@@ -202,7 +202,7 @@ def _graphed(torch: Any, step: Callable[[Any], Any], batch: Any) -> Callable[[An
     return run
 
 
-def _module(twin: bool = False) -> ModuleType:
+def networks(twin: bool = False) -> ModuleType:
     """The networks, on our runtime or, as the same text, on PyTorch. `gpt` in it is the example."""
     from benchmarks.train import models
     from vibetensor.examples import gpt

@@ -31,7 +31,7 @@ def trainer_of(case: Case, names: list[str], way: str, reduce_blocks: int) -> An
 
     torch.manual_seed(0)
     mesh = fabric.mesh(names)
-    model = DataParallel(case.model(loops._module()), mesh, reduce_blocks=reduce_blocks)
+    model = DataParallel(case.model(loops.networks()), mesh, reduce_blocks=reduce_blocks)
     trainer = Trainer(
         model, torch.optim.AdamW(model.parameters(), lr=case.lr), models.loss,
         precision=case.precision, clip=1.0, capture=way != "eager",
