@@ -34,6 +34,22 @@ bool to_integer(PyObject* object, int64_t& value) {
   return true;
 }
 
+// to_integer for argument i; an int that is too long says whose it is.
+bool to_integer_of(PyObject* object, int64_t& value, int i, const Signature& s) {
+  try {
+    return to_integer(object, value);
+  } catch (const PythonError& error) {
+    error.restore();
+    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+      const std::string op(name_of(s));
+      PyErr_Format(PyExc_OverflowError,
+                   "%s(): argument '%s': %R does not fit in 64 bits; the signature is %s",
+                   op.c_str(), s.parameters[i].name, object, s.text);
+    }
+    throw PythonError();
+  }
+}
+
 }  // namespace
 
 bool is_number(PyObject* object) {
@@ -73,7 +89,7 @@ Scalar detail::scalar_slow(const Arguments& a, int i, const Signature& s) {
 
 int64_t detail::integer_slow(const Arguments& a, int i, const Signature& s) {
   int64_t value;
-  if (VT_UNLIKELY(!to_integer(a.slot[i], value))) wrong_type(a, i, s);
+  if (VT_UNLIKELY(!to_integer_of(a.slot[i], value, i, s))) wrong_type(a, i, s);
   return value;
 }
 
@@ -110,10 +126,9 @@ List integer_list(const Arguments& a, int i, const Signature& s) {
   List result;
   const auto add = [&](PyObject* object) {
     int64_t value;
-    if (VT_UNLIKELY(!to_integer(object, value))) {
-      fail(ErrorKind::kType, std::string_view(s.text).substr(0, std::string_view(s.text).find('(')),
-           "(): argument '", s.parameters[i].name, "' must hold ints, not ",
-           Py_TYPE(object)->tp_name, "; the signature is ", s.text);
+    if (VT_UNLIKELY(!to_integer_of(object, value, i, s))) {
+      fail(ErrorKind::kType, name_of(s), "(): argument '", s.parameters[i].name,
+           "' must hold ints, not ", Py_TYPE(object)->tp_name, "; the signature is ", s.text);
     }
     result.push_back(value);
   };
@@ -128,7 +143,7 @@ List integer_list(const Arguments& a, int i, const Signature& s) {
     for (Py_ssize_t k = 0; k < PyList_GET_SIZE(object); ++k) add(PyList_GET_ITEM(object, k));
   } else {
     int64_t value;
-    if (!to_integer(object, value)) detail::wrong_type(a, i, s);
+    if (!to_integer_of(object, value, i, s)) detail::wrong_type(a, i, s);
     result.push_back(value);
   }
   return result;

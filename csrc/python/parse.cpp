@@ -9,6 +9,11 @@
 #include "python/fabric_type.h"
 
 namespace vt::py {
+std::string_view name_of(const Signature& s) {
+  const std::string_view text = s.text;
+  return text.substr(0, text.find('('));
+}
+
 namespace {
 
 // Names that NumPy's users know a parameter by; torch takes them too.
@@ -37,11 +42,6 @@ int find_parameter(const Signature& s, std::string_view name) {
     }
   }
   return -1;
-}
-
-std::string_view name_of(const Signature& s) {
-  const std::string_view text = s.text;
-  return text.substr(0, text.find('('));
 }
 
 std::string given(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {

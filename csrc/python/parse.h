@@ -61,6 +61,8 @@ bool matches(const Signature& signature, PyObject* self, PyObject* const* args, 
 PyObject* no_match(const char* name, std::span<const Signature* const> signatures, PyObject* self,
                    PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
 
+std::string_view name_of(const Signature& s);  // of the function
+
 namespace detail {
 [[noreturn]] VT_NOINLINE void wrong_type(const Arguments& a, int i, const Signature& s);
 Scalar scalar_slow(const Arguments& a, int i, const Signature& s);
