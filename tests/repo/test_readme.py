@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import subprocess
 import sys
@@ -47,3 +48,15 @@ def test_it_leads_to_every_page_of_docs() -> None:
     readme = sources.text(sources.ROOT / "README.md")
     pages = [f"docs/{path.name}" for path in sources.with_suffix(".md", under=("docs",))]
     assert pages and not [page for page in pages if f"({page})" not in readme]
+
+
+def test_every_result_says_what_it_shows() -> None:
+    page = sources.text(sources.ROOT / "benchmarks" / "results" / "README.md")
+    told = re.findall(r"`([\w*.-]+\.(?:jsonl?|json\.gz|png|xml))`", page)
+    results = [
+        path.name
+        for path in sources.files()
+        if path.parts[:2] == ("benchmarks", "results") and path.name != "README.md"
+    ]
+    silent = [name for name in results if not any(fnmatch.fnmatch(name, each) for each in told)]
+    assert not silent, f"benchmarks/results/README.md does not name {silent}"
