@@ -72,24 +72,18 @@ bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
   return !entry.by_copy_engine || !site.streams().capturing() || site.streams().one_capture();
 }
 
-// Beside products the kernels that add what copy engines have brought come when one product ends:
-// of a pipeline of several, one at a time.
-bool adds_late(const AlgorithmEntry& entry) {
-  return entry.by_copy_engine && traits(entry.kind).reduces;
-}
-
 // Copy engines were measured on tensors that all devices reach. What is the fastest of many blocks
 // is not that of few.
 bool can_follow(const Measured& row, const Site& site, const Unit& unit) {
   const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, row.algorithm);
   if (!entry || !can_run_now(*entry, site)) return false;
-  if (site.narrow(unit) && (row.blocks > site.limit(unit) || adds_late(*entry))) return false;
+  if (site.narrow(unit) && row.blocks > site.limit(unit)) return false;
   return !entry->by_copy_engine || (!site.options().always_stage && site.reachable(unit));
 }
 
-// What only moves takes no multiprocessors at all, where copy engines can do it. Or null.
-const AlgorithmEntry* without_blocks(const Site& site, const Unit& unit) {
-  if (traits(unit.call().kind).reduces || unit.bytes() < kLeastAside) return nullptr;
+// By copy engines, beside other work: they take the least from it. Or null.
+const AlgorithmEntry* aside(const Site& site, const Unit& unit) {
+  if (unit.bytes() < kLeastAside) return nullptr;
   const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, Algorithm::kCopyEngine);
   const bool can = entry && can_run_now(*entry, site) && !site.options().always_stage;
   return can && site.reachable(unit) ? entry : nullptr;
@@ -112,7 +106,7 @@ Choice choose(const Site& site, const Unit& unit) {
   const Options& options = site.options();
   const AlgorithmEntry* entry = find_algorithm(kind, options.algorithm);
   if (entry && !can_run_now(*entry, site)) entry = nullptr;
-  if (!entry && site.narrow(unit)) entry = without_blocks(site, unit);
+  if (!entry && site.narrow(unit)) entry = aside(site, unit);
   Plan plan;
   const auto usable = [&](const Measured& row) { return can_follow(row, site, unit); };
   if (const Measured* row = entry ? nullptr : site.measured(unit, usable)) {
@@ -121,7 +115,7 @@ Choice choose(const Site& site, const Unit& unit) {
   }
   for (const AlgorithmEntry& candidate : kAlgorithms)
     if (!entry && candidate.kind == kind && can_run_now(candidate, site) &&
-        candidate.suits(site, unit) && !(site.narrow(unit) && adds_late(candidate)))
+        candidate.suits(site, unit))
       entry = &candidate;
   VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
   plan.algorithm = entry->algorithm;

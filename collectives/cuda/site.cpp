@@ -18,7 +18,7 @@ namespace {
 using cuda::DeviceGuard;
 
 constexpr int kLeftProcessors = 4;  // Note [One kernel a device]
-constexpr int kBlocksBeside = 16;
+constexpr int kBlocksBeside = 16, kLoadingBlocksBeside = 32;
 constexpr size_t kLargeBeside = 4 << 20;  // of a part; shorter ones are done before it matters
 constexpr size_t kPage = 4096;
 // Of a rank. Copy engines want large pieces, which a GPU of much memory has room for.
@@ -83,7 +83,8 @@ int Site::most_blocks(int threads, int blocks_per_processor) const {
 int Site::limit(const Unit& unit) const {
   if (options_.max_blocks > 0) return options_.max_blocks;
   const bool beside = spread() && !unit.in_line && unit.bytes() >= kLargeBeside;
-  return beside && options_.algorithm == Algorithm::kAuto ? kBlocksBeside : 0;
+  if (!beside || options_.algorithm != Algorithm::kAuto) return 0;
+  return unit.call().kind == Kind::kReduceScatter ? kLoadingBlocksBeside : kBlocksBeside;
 }
 
 void Site::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& owner) {

@@ -14,6 +14,7 @@ namespace vt::collectives::gpu::copy_engine {
 namespace {
 
 constexpr int kThreads = 512, kBlocks = 264;
+constexpr int kThreadsAside = 32, kBlocksAside = 4096;  // Note [Adding beside products]
 constexpr int kDepth = SideStreams::kDepth;
 // Bytes. A copy costs 3 to 4 us more than its bytes, so there are to be few. What is done when
 // nothing else is left to do, the last sum, is to be short.
@@ -40,6 +41,7 @@ struct Adding {
   const void* kernel = nullptr;
   size_t item = 1;
   bool average = false;
+  int threads = kThreads, blocks = kBlocks;  // at most
 };
 
 class Flow {
@@ -137,10 +139,9 @@ class Flow {
     args.count = static_cast<int64_t>(range.bytes() / adding_.item);
     args.ranks = ranks();
     args.average = adding_.average;
-    const int threads = plan_.threads ? plan_.threads : kThreads;
-    const int64_t full = static_cast<int64_t>(range.bytes() / 16 / threads) + 1;
-    const int64_t most = plan_.blocks ? plan_.blocks : kBlocks;
-    site_.launch_alone(adding_.kernel, lane, static_cast<int>(std::min(full, most)), threads,
+    const int64_t full = static_cast<int64_t>(range.bytes() / 16 / adding_.threads) + 1;
+    site_.launch_alone(adding_.kernel, lane,
+                       static_cast<int>(std::min<int64_t>(full, adding_.blocks)), adding_.threads,
                        &args);
     side().record(r, SideStreams::kReduced + slot(c), lane);
   }
@@ -168,9 +169,16 @@ class Flow {
   size_t steps_ = 0;
 };
 
-Adding adding_of(const Site& site, const Unit& unit) {
-  return {kernel(unit.dtype, unit.call().op, site.ranks()), item_size(unit.dtype),
-          unit.call().op == ReduceOp::kAvg};
+Adding adding_of(const Site& site, const Unit& unit, const Plan& plan) {
+  const ReduceOp op = unit.call().op;
+  Adding adding{kernel(unit.dtype, op, site.ranks()), item_size(unit.dtype), op == ReduceOp::kAvg};
+  if (plan.threads) adding.threads = plan.threads;
+  if (plan.blocks) adding.blocks = plan.blocks;
+  if (!site.narrow(unit)) return adding;
+  adding.kernel = kernel_aside(unit.dtype, op, site.ranks());
+  adding.threads = kThreadsAside;
+  adding.blocks = kBlocksAside;
+  return adding;
 }
 
 uint32_t all_of(int ranks) { return (1u << ranks) - 1; }
@@ -213,7 +221,14 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
   return of_any_group(float_kernel, integer_kernel, dtype, op, ranks);
 }
 
-void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
+const void* kernel_aside(DType dtype, ReduceOp op, int ranks) {
+  return of_any_group(float_kernel_aside, integer_kernel_aside, dtype, op, ranks);
+}
+
+void for_each_kernel(void (*f)(const void* kernel)) {
+  for_each_reduction(kernel, f);
+  for_each_reduction(kernel_aside, f);
+}
 void for_each_of_both(void (*f)(const void* kernel)) {
   for_each_kernel(f);
   push::for_each_kernel(f);
@@ -226,7 +241,7 @@ bool suits_both(const Site&, const Unit&) { return false; }
 bool suits_broadcast(const Site&, const Unit&) { return false; }
 
 void all_reduce(Site& site, const Unit& unit, const Plan& plan) {
-  const Adding adding = adding_of(site, unit);
+  const Adding adding = adding_of(site, unit, plan);
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
     Share shares[kMaxCudaRanks];
     share_out(site, buffers, {0, bytes}, shares);
@@ -236,8 +251,8 @@ void all_reduce(Site& site, const Unit& unit, const Plan& plan) {
 
 void all_reduce_by_both(Site& site, const Unit& unit, const Plan& plan) {
   if (site.options().always_stage || !site.reachable(unit)) return push::run(site, unit, {});
-  const Adding adding = adding_of(site, unit);
   Plan pushing = plan, copying;
+  const Adding adding = adding_of(site, unit, copying);
   if (!plan.blocks) pushing.blocks = kPushBlocks;
   pushing.chunk = kPushChunk;
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
@@ -262,7 +277,7 @@ void reduce_scatter(Site& site, const Unit& unit, const Plan& plan) {
     for (int p = 0; p < site.ranks(); ++p)
       shares[r].from[p] = static_cast<const char*>(unit.in(p, r));
   }
-  Flow(site, shares, adding_of(site, unit), plan).queue();
+  Flow(site, shares, adding_of(site, unit, plan), plan).queue();
 }
 
 void reduce(Site& site, const Unit& unit, const Plan& plan) {
@@ -278,7 +293,7 @@ void reduce(Site& site, const Unit& unit, const Plan& plan) {
     char* const out = static_cast<char*>(unit.out(root)) + slices[r].begin;
     (r == root ? shares[r].result : shares[r].to[root]) = out;
   }
-  Flow(site, shares, adding_of(site, unit), plan).queue();
+  Flow(site, shares, adding_of(site, unit, plan), plan).queue();
 }
 
 // A pair's root sends everything. Among more, each of the others fetches a slice, and sends it on.

@@ -26,6 +26,10 @@ const void* kernel(DType dtype, ReduceOp op, int ranks);
 // Each group of types is compiled in a file of its own; null if the type is not in the group.
 const void* float_kernel(DType dtype, ReduceOp op, int ranks);
 const void* integer_kernel(DType dtype, ReduceOp op, int ranks);
+// The same, for blocks of one warp that have room beside others.
+const void* kernel_aside(DType dtype, ReduceOp op, int ranks);
+const void* float_kernel_aside(DType dtype, ReduceOp op, int ranks);
+const void* integer_kernel_aside(DType dtype, ReduceOp op, int ranks);
 
 bool suits(const Site& site, const Unit& unit);
 bool suits_broadcast(const Site& site, const Unit& unit);

@@ -8,4 +8,8 @@ const void* float_kernel(DType dtype, ReduceOp op, int ranks) {
   return VT_CHOOSE_FLOAT_KERNEL(all_reduce, dtype, op, ranks);
 }
 
+const void* float_kernel_aside(DType dtype, ReduceOp op, int ranks) {
+  return VT_CHOOSE_FLOAT_KERNEL(add_aside, dtype, op, ranks);
+}
+
 }  // namespace vt::collectives::gpu::copy_engine
