@@ -132,6 +132,45 @@ def test_the_shape_of_the_grid_does_not_matter(
         assert all(bits(t) == wanted for t in tensors), count
 
 
+def how_the_last_went() -> str:
+    return next(e.how for e in reversed(fabric.events(16)) if e.kind == "collective")
+
+
+@pytest.mark.parametrize("devices", [MESHES[0], MESHES[2], MESHES[3], MESHES[4]])
+@pytest.mark.parametrize("op", ["sum", "avg", "prod", "max"])
+def test_sums_of_communicators_that_leave_room(devices: list[str], op: str) -> None:
+    """Note [Adding beside products]: blocks of one warp, of every type, at any address."""
+    mesh = fabric.mesh(devices)
+    comm = collectives.Communicator(mesh, max_blocks=16)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.uint8, torch.int64):
+        inputs = [t.abs().to(dtype) for t in inputs_of(len(devices), 1_100_007, torch.float32)]
+        for begin in (0, 1):
+            tensors = on(mesh, inputs, True)
+            comm.all_reduce([t[begin:] for t in tensors], op)
+            assert how_the_last_went() == "copy_engine"
+            wanted = wanted_bits([t[begin:].clone() for t in inputs], op)
+            assert all(bits(t[begin:].clone()) == wanted for t in tensors), (dtype, begin)
+
+
+@pytest.mark.parametrize("devices", [MESHES[4], MESHES[5]])
+def test_large_calls_beside_other_work(devices: list[str]) -> None:
+    mesh = fabric.mesh(devices)
+    ranks = len(devices)
+    comm = collectives.Communicator(mesh)
+    inputs = inputs_of(ranks, 4_000_000 * ranks, torch.bfloat16)
+    wanted = wanted_bits(inputs, "sum")
+    for symmetric, how in ((True, "copy_engine"), (False, "two_shot")):
+        tensors, others = on(mesh, inputs, symmetric), on(mesh, inputs, symmetric)
+        scattered = [t[: t.numel() // ranks] for t in on(mesh, inputs, symmetric)]
+        works = [comm.all_reduce(tensors, async_op=True)]
+        assert how_the_last_went() == how
+        works.append(comm.reduce_scatter(others, out=scattered, async_op=True))
+        for work in works:
+            work.wait()
+        assert all(bits(t) == wanted for t in tensors)
+        assert b"".join(bits(t.clone()) for t in scattered) == wanted
+
+
 @pytest.mark.parametrize("devices", [MESHES[2], MESHES[4]])
 def test_algorithms_take_turns(devices: list[str]) -> None:
     """They share signal pads and scratch memory: one must leave them as the next expects them."""
