@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of Python the tool would take the stack at every launch. For that it waits for the GIL while it
+# holds the driver's lock, so that two threads wait for each other; and it keeps frames.
+COMMON = ["--target-processes", "all", "--print-limit", "50", "--show-backtrace", "device"]
 TOOLS = {
     # Calls that fail are part of tests; every return code is checked where it comes back.
     "memcheck": ["--report-api-errors", "no"],
@@ -87,9 +90,8 @@ class Worker:
         command += ["--queue-skip", str(args.skip)] if args.skip else []
         command += ["--queue-kernels"] if args.kernels else []
         if args.tool != "none":
-            sanitizer = [args.sanitizer, "--tool", args.tool, "--target-processes", "all"]
-            sanitizer += ["--print-limit", "50", *TOOLS[args.tool], *args.option]
-            command = sanitizer + command
+            sanitizer = [args.sanitizer, "--tool", args.tool, *COMMON, *TOOLS[args.tool]]
+            command = sanitizer + args.option + command
         gpus = args.gpus.split(",")
         # Kernels are patched when they are loaded: all of them at once would take minutes.
         own = {"CUDA_MODULE_LOADING": "LAZY", "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
@@ -303,7 +305,7 @@ def main() -> int:
             "salt": args.salt,
             "jobs": args.jobs,
             "seconds": seconds,
-            "options": TOOLS[args.tool] + args.option,
+            "options": COMMON + TOOLS[args.tool] + args.option,
             "suite": report.suite,
             "chosen": report.chosen,
             "left_out": report.left_out,

@@ -61,13 +61,6 @@ class Lane:
         batch = chance.choices(self.cases[id(group)], k=chance.randrange(1, 50))
         return self._batch(group, batch, chance.choice(self.styles))
 
-    def load(self) -> None:
-        """Makes each case once in memory of the block and once in its own, and waits for it."""
-        for group in self.groups:
-            for style in ("group", "fresh"):
-                self._batch(group, self.cases[id(group)], style)
-                self.check()
-
     def _batch(
         self, group: collectives.Communicator, batch: list[endurance.Case], style: str
     ) -> int:
@@ -192,7 +185,6 @@ def run(
     lanes: int = 2,
     report: float = 0.0,
     products: range = range(1, 512),
-    load: bool = False,
     in_turn: bool = False,
     **of_communicators: object,
 ) -> Counter[str]:
@@ -203,10 +195,7 @@ def run(
         lanes: threads; every second one stages everything.
         report: seconds between lines on stdout; 0 for none.
         products: sizes of the matrices that are multiplied beside.
-        load: have one thread make each call once, before there are several. Under
-            compute-sanitizer a thread that launches while another one's kernel is being loaded
-            never comes back.
-        in_turn: have one thread do everything, one batch after the other on the same streams.
+        in_turn: have one thread do everything, the batches of all lanes and the products in turn.
         of_communicators: options of theirs.
 
     Raises:
@@ -218,12 +207,6 @@ def run(
     ]
     stop, errors, done = threading.Event(), [], Counter()
     devices, sizes = list(dict.fromkeys(mesh.devices)), random.Random(1)
-    start = time.monotonic()
-    for number, lane in enumerate(all_lanes if load else []):
-        multiply(devices, products, sizes, done)
-        lane.load()
-        if report:
-            print(f"thread {number}'s loaded in {time.monotonic() - start:.1f} s", flush=True)
     if in_turn:
         for lane in all_lanes:
             lane.styles = ["group", "group", "fresh"]  # none with a thread a rank
@@ -297,7 +280,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--product", type=int, help="one size for all matrices multiplied beside")
     parser.add_argument("--max-blocks", type=int, default=0, help="of a rank; 0: as many as pay")
-    parser.add_argument("--load", action="store_true", help="load all kernels on one thread first")
     parser.add_argument("--in-turn", action="store_true", help="one thread does everything")
     parser.add_argument("--report", type=float, default=10.0, help="seconds between two lines")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
@@ -308,7 +290,7 @@ def main() -> None:
         names = [str(d) for d in fabric.parse_devices(args.device).devices]
         mesh = fabric.mesh([names[rank % len(names)] for rank in range(args.ranks)])
     options = {"lanes": args.lanes, "report": args.report}
-    options |= {"load": args.load, "in_turn": args.in_turn, "max_blocks": args.max_blocks}
+    options |= {"in_turn": args.in_turn, "max_blocks": args.max_blocks}
     if args.product:
         options["products"] = range(args.product, args.product + 1)
     first = run(mesh, args.calls // 50, args.seconds / 10, args.seed + 1, **options)
