@@ -8,9 +8,8 @@
 namespace vt::collectives {
 namespace {
 
-constexpr std::string_view kNames[] = {"auto",     "packets",  "lines", "packets2",
-                                       "one_shot", "two_shot", "push",  "copy_engine",
-                                       "both",     "ring",     "nccl"};
+constexpr std::string_view kNames[] = {"auto",     "packets", "lines",       "packets2", "one_shot",
+                                       "two_shot", "push",    "copy_engine", "ring",     "nccl"};
 
 }  // namespace
 

@@ -23,7 +23,6 @@ enum class Algorithm : uint8_t {
   kTwoShot,     // slices reduced by their owners, read from and written to the tensors directly
   kPush,        // slices reduced by their owners, chunks stored into the owners' memory
   kCopyEngine,  // slices moved by the copy engines
-  kBoth,        // some by kPush, the rest by copy engines at the same time
   kRing,        // partial sums along a chain of neighbours
   kNccl,
 };

@@ -16,7 +16,6 @@ constexpr AlgorithmEntry kAlgorithms[] = {
     packets2::kAllReduce,
     one_shot::kAllReduce,
     copy_engine::kAllReduce,
-    copy_engine::kBothAllReduce,
     push::kAllReduce,
     ring::kAllReduce,
     two_shot::kAllReduce,

@@ -30,6 +30,8 @@ struct AlgorithmEntry {
   // Copies between devices: not for graphs of one device each, and only worth it for tensors that
   // all devices reach.
   bool by_copy_engine = false;
+  // Is more scratch memory worth having for the unit? Null: never.
+  bool (*wants_large_scratch)(const Site& site, const Unit& unit) = nullptr;
 };
 
 std::span<const AlgorithmEntry> algorithms();

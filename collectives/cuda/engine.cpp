@@ -70,6 +70,7 @@ class CudaEngine final : public Engine {
 
   void run(const Unit& unit) override {
     if (unit.in_line) run_deferred();
+    if (VT_UNLIKELY(unit.bytes() >= kLargeUnit)) make_room(unit);
     std::lock_guard lock(cuda::launch_unit_mutex());
     site_.begin(unit, shared_from_this());
     if (shared_) late_ranks_.watch(unit);
@@ -119,8 +120,16 @@ class CudaEngine final : public Engine {
 
  private:
   static constexpr const char *kAlone = "copy", *kNothing = "nothing";
+  static constexpr size_t kLargeUnit = 64 << 20;  // bytes of a part: smaller ones want no more room
   static bool is_empty(const Unit& unit) {
     return unit.call().kind != Kind::kBarrier && unit.numel() == 0;
+  }
+
+  // Before the unit begins: nothing is allocated while one is queued.
+  void make_room(const Unit& unit) {
+    if (any_capture() || site_.ranks() == 1) return;
+    const auto wants = choose(site_, unit).entry->wants_large_scratch;
+    if (wants && wants(site_, unit)) site_.take_large_scratch();
   }
 
   void carry_out(const Unit& unit) {

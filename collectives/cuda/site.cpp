@@ -21,17 +21,9 @@ constexpr int kLeftProcessors = 4;  // Note [One kernel a device]
 constexpr int kBlocksBeside = 16, kLoadingBlocksBeside = 32;
 constexpr size_t kLargeBeside = 4 << 20;  // of a part; shorter ones are done before it matters
 constexpr size_t kPage = 4096;
-// Of a rank. Copy engines want large pieces, which a GPU of much memory has room for.
-constexpr size_t kScratchBytes = 64 << 20, kMostScratchBytes = 256 << 20, kShareOfMemory = 512;
-constexpr size_t kStageBytes = 32 << 20;
-
-size_t scratch_for(const Mesh& mesh) {
-  if (mesh.devices().size() == 1) return kScratchBytes;
-  size_t bytes = kMostScratchBytes;
-  for (Device device : mesh.devices())
-    bytes = std::min(bytes, backend(device).properties(device.index).total_memory / kShareOfMemory);
-  return std::max(round_up(bytes, kPage), kScratchBytes);
-}
+constexpr size_t kScratchBytes = 64 << 20;                              // of a rank
+constexpr size_t kLargeScratchBytes = 256 << 20, kShareOfMemory = 512;  // a rank's, of a device's
+constexpr size_t kStageBytes = 32 << 20;                                // of a rank
 
 }  // namespace
 
@@ -43,7 +35,7 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
     end += round_up(bytes, kPage);
   }
   scratch_ = end;
-  scratch_bytes_ = scratch_for(mesh);
+  scratch_bytes_ = kScratchBytes;
   stage_ = scratch_ + scratch_bytes_;
   stage_bytes_ = options.always_stage || spread() ? kStageBytes : 0;
   memory_ = fabric::SymmetricMemory::create(mesh, stage_ + stage_bytes_);
@@ -69,6 +61,22 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
     ranks_here_.push_back(here);
   }
   early_launch_ = options.early_launch && has_clusters_;  // both came with the same devices
+}
+
+void Site::take_large_scratch() {
+  if (has_asked_ || !spread()) return;
+  has_asked_ = true;
+  size_t bytes = kLargeScratchBytes;
+  for (Device device : mesh_.devices())
+    bytes = std::min(bytes, backend(device).properties(device.index).total_memory / kShareOfMemory);
+  if (bytes <= scratch_bytes_) return;
+  try {
+    large_scratch_ = fabric::SymmetricMemory::create(mesh_, bytes);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kOutOfMemory) throw;
+    return;  // smaller pieces will do
+  }
+  scratch_bytes_ = bytes;
 }
 
 int Site::most_blocks(int threads, int blocks_per_processor) const {

@@ -1,6 +1,6 @@
 // Where the algorithms of the GPU engine work: the devices' streams, the ranks' signal pads,
-// mailboxes and scratch memory. Knows no algorithm; everything is there before the first unit, and
-// nothing is allocated later.
+// mailboxes and scratch memory. Knows no algorithm; everything is there before the first unit, but
+// large scratch memory, which is taken before the first that wants it.
 #pragma once
 #include <memory>
 #include <string_view>
@@ -66,9 +66,12 @@ class Site {
   // Memory for what is on its way; free again when all ranks have met at the end of their kernels.
   template <class T = void>
   T* scratch(int rank) const {
-    return memory_->slot<T>(rank, scratch_);
+    return large_scratch_ ? large_scratch_->slot<T>(rank, 0) : memory_->slot<T>(rank, scratch_);
   }
   size_t scratch_bytes() const { return scratch_bytes_; }
+  // More of it, once, on GPUs that have enough memory. Between units, and not while anything is
+  // captured: it waits for the devices.
+  void take_large_scratch();
   // Copies of tensors that the peers cannot reach, of stage_bytes() a rank; nothing else is there.
   template <class T = void>
   T* stage(int rank) const {
@@ -122,6 +125,7 @@ class Site {
   std::vector<Measured> measured_;
   std::vector<size_t> mailboxes_;  // where each begins in a rank's slot
   size_t scratch_ = 0, scratch_bytes_ = 0, stage_ = 0, stage_bytes_ = 0;
+  bool has_asked_ = false;     // for large scratch memory
   bool narrow_ = false;        // is the unit that is launched?
   bool has_clusters_ = false;  // all devices know clusters of blocks
   bool early_launch_ = false;  // asked for, and all devices know it
@@ -129,7 +133,7 @@ class Site {
   // All by device.
   std::vector<Clique> cliques_;
   std::vector<int> ranks_here_, processors_;  // processors: multiprocessors
-  std::shared_ptr<fabric::SymmetricMemory> memory_;
+  std::shared_ptr<fabric::SymmetricMemory> memory_, large_scratch_;
   FaultMemory faults_;
   SideStreams side_;
   DeviceStreams streams_;  // the last one: it goes first, and waits for kernels that use the others

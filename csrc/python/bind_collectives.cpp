@@ -299,7 +299,7 @@ Args:
     mesh: the ranks.
     timeout: seconds that a rank waits for the others (default: VIBETENSOR_FABRIC_TIMEOUT).
     algorithm: "auto", or on GPUs "packets", "lines", "packets2", "one_shot", "two_shot", "push",
-        "copy_engine", "both" or "ring": only speed depends on it. "nccl" leaves the work to
+        "copy_engine" or "ring": only speed depends on it. "nccl" leaves the work to
         NVIDIA's library, one rank a GPU, without deadlines: a yardstick for benchmarks.
     always_stage: pass through the staging buffer even what all devices could reach.
     max_blocks: the most blocks that work for a rank; 0 for as many as pay, which are few for large

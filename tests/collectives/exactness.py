@@ -31,7 +31,7 @@ from vibetensor import collectives, fabric
 from vibetensor.cli.collective_kinds import KINDS, Kind
 
 ALGORITHMS = ["auto", "packets", "lines", "packets2", "one_shot", "two_shot", "push"]
-ALGORITHMS += ["copy_engine", "both", "ring", "staged"]
+ALGORITHMS += ["copy_engine", "ring", "staged"]
 OPS = ["sum", "avg", "prod", "min", "max"]
 # One rounding of the type, and of the type that sums are taken in; 0 for exact types.
 FLOATS = {

@@ -32,7 +32,7 @@ def test_on_gpus(ranks: int, staged: bool) -> None:
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize(
     "algorithm",
-    ["packets", "lines", "packets2", "one_shot", "two_shot", "push", "copy_engine", "both", "ring"],
+    ["packets", "lines", "packets2", "one_shot", "two_shot", "push", "copy_engine", "ring"],
 )
 def test_on_gpus_by_one_algorithm(algorithm: str, ranks: int) -> None:
     count = torch.cuda.device_count()

@@ -195,7 +195,7 @@ def test_unaligned_tensors(device: str, kind: str, offset: int) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize(
     "algorithm",
-    ["packets", "lines", "one_shot", "two_shot", "push", "copy_engine", "both", "staged"],
+    ["packets", "lines", "one_shot", "two_shot", "push", "copy_engine", "staged"],
 )
 @pytest.mark.parametrize("ranks", [2, 3, 8])
 def test_every_algorithm_on_large_and_odd_sizes(algorithm: str, ranks: int) -> None:

@@ -7,7 +7,6 @@
 
 #include "collectives/cuda/algorithms/kernels.h"
 #include "collectives/cuda/algorithms/parts.h"
-#include "collectives/cuda/algorithms/push.h"
 #include "collectives/pieces.h"
 
 namespace vt::collectives::gpu::copy_engine {
@@ -15,14 +14,14 @@ namespace {
 
 constexpr int kThreads = 512, kBlocks = 264;
 constexpr int kThreadsAside = 32, kBlocksAside = 4096;  // Note [Adding beside products]
+// Sums that take all of the memory's bandwidth hold copies up: they are to take about as long as
+// the copy of the next piece. After the last piece there is none.
+constexpr int kBlocksBesideCopies = 24;
 constexpr int kDepth = SideStreams::kDepth;
 // Bytes. A copy costs 3 to 4 us more than its bytes, so there are to be few. What is done when
 // nothing else is left to do, the last sum, is to be short.
 constexpr size_t kMostPiece = 128 << 20, kLastPiece = 32 << 20;
-// Of the pushing pipeline beside copy engines.
-constexpr int kPushBlocks = 32;
-constexpr size_t kPushRoom = 32 << 20, kPushChunk = 128 << 10;
-constexpr double kPushShare = 0.3;
+constexpr size_t kWantsRoom = 256 << 20;  // of a part: from there on it pays
 
 // What a rank is in charge of: the same bytes of several tensors.
 struct Share {
@@ -41,17 +40,16 @@ struct Adding {
   const void* kernel = nullptr;
   size_t item = 1;
   bool average = false;
-  int threads = kThreads, blocks = kBlocks;  // at most
+  // At most; of the last piece others.
+  int threads = kThreads, blocks = kBlocksBesideCopies, last_blocks = kBlocks;
 };
 
 class Flow {
  public:
-  // The first `taken` bytes of scratch memory are somebody else's.
-  Flow(Site& site, const Share (&shares)[kMaxCudaRanks], const Adding& adding, const Plan& plan,
-       size_t taken = 0)
-      : site_(site), shares_(shares), adding_(adding), plan_(plan), taken_(taken) {
+  Flow(Site& site, const Share (&shares)[kMaxCudaRanks], const Adding& adding, const Plan& plan)
+      : site_(site), shares_(shares), adding_(adding) {
     const size_t others = std::max(ranks() - 1, 1);
-    room_ = (site.scratch_bytes() - taken) / (kDepth * others) / kPieceUnit * kPieceUnit;
+    room_ = site.scratch_bytes() / (kDepth * others) / kPieceUnit * kPieceUnit;
     const size_t limit = adding.kernel ? room_ : SIZE_MAX;  // what is not added up needs no place
     for (int r = 0; r < ranks(); ++r) {
       const size_t bytes = shares[r].bytes;
@@ -64,15 +62,13 @@ class Flow {
 
   // Every wait is queued after the record that it means, for a mark is recorded again every kDepth
   // pieces.
-  template <class Beside>
-  void queue(const Beside& beside) {
+  void queue() {
     parts::meet(site_);
     for (int r = 0; r < ranks(); ++r) {
       if (shares_[r].bytes == 0) continue;
       side().record(r, SideStreams::kStarted, main(r));
       side().wait(bring_lane(r), r, SideStreams::kStarted);
     }
-    beside();
     for (size_t c = 0; c < steps_; ++c) {
       for (int r = 0; r < ranks(); ++r)
         if (c < pieces_[r].size()) bring(r, c);
@@ -90,9 +86,6 @@ class Flow {
     }
     parts::meet(site_);
   }
-  void queue() {
-    queue([] {});
-  }
 
  private:
   int ranks() const { return site_.ranks(); }
@@ -105,7 +98,7 @@ class Flow {
   char* place(int r, int p, size_t c) const {
     if (!adding_.kernel) return shares_[r].result + pieces_[r][c].begin;
     const int number = slot(c) * (ranks() - 1) + (p < r ? p : p - 1);
-    return site_.scratch<char>(r) + taken_ + static_cast<size_t>(number) * room_;
+    return site_.scratch<char>(r) + static_cast<size_t>(number) * room_;
   }
 
   // The sum of piece c; what rank r does not keep takes the place of one of its parts.
@@ -139,10 +132,11 @@ class Flow {
     args.count = static_cast<int64_t>(range.bytes() / adding_.item);
     args.ranks = ranks();
     args.average = adding_.average;
+    const bool last = c + 1 == pieces_[r].size();
     const int64_t full = static_cast<int64_t>(range.bytes() / 16 / adding_.threads) + 1;
-    site_.launch_alone(adding_.kernel, lane,
-                       static_cast<int>(std::min<int64_t>(full, adding_.blocks)), adding_.threads,
-                       &args);
+    const int64_t most = last ? adding_.last_blocks : adding_.blocks;
+    site_.launch_alone(adding_.kernel, lane, static_cast<int>(std::min(full, most)),
+                       adding_.threads, &args);
     side().record(r, SideStreams::kReduced + slot(c), lane);
   }
 
@@ -162,8 +156,6 @@ class Flow {
   Site& site_;
   const Share (&shares_)[kMaxCudaRanks];
   const Adding adding_;
-  const Plan& plan_;
-  const size_t taken_;
   size_t room_ = 0;  // bytes of a place in scratch memory
   std::vector<Range> pieces_[kMaxCudaRanks];
   size_t steps_ = 0;
@@ -174,10 +166,11 @@ Adding adding_of(const Site& site, const Unit& unit, const Plan& plan) {
   Adding adding{kernel(unit.dtype, op, site.ranks()), item_size(unit.dtype), op == ReduceOp::kAvg};
   if (plan.threads) adding.threads = plan.threads;
   if (plan.blocks) adding.blocks = plan.blocks;
+  if (site.options().max_blocks) adding.last_blocks = site.options().max_blocks;
   if (!site.narrow(unit)) return adding;
   adding.kernel = kernel_aside(unit.dtype, op, site.ranks());
   adding.threads = kThreadsAside;
-  adding.blocks = kBlocksAside;
+  adding.blocks = adding.last_blocks = kBlocksAside;
   return adding;
 }
 
@@ -229,16 +222,12 @@ void for_each_kernel(void (*f)(const void* kernel)) {
   for_each_reduction(kernel, f);
   for_each_reduction(kernel_aside, f);
 }
-void for_each_of_both(void (*f)(const void* kernel)) {
-  for_each_kernel(f);
-  push::for_each_kernel(f);
-}
 void no_kernel(void (*)(const void* kernel)) {}
 
 // Pushing was faster at every size measured; this leaves the multiprocessors to others.
 bool suits(const Site&, const Unit&) { return false; }
-bool suits_both(const Site&, const Unit&) { return false; }
-bool suits_broadcast(const Site&, const Unit&) { return false; }
+bool wants_large_scratch(const Site&, const Unit& unit) { return unit.bytes() >= kWantsRoom; }
+bool suits_broadcast(const Site& site, const Unit& unit) { return parts::is_large(site, unit); }
 
 void all_reduce(Site& site, const Unit& unit, const Plan& plan) {
   const Adding adding = adding_of(site, unit, plan);
@@ -246,25 +235,6 @@ void all_reduce(Site& site, const Unit& unit, const Plan& plan) {
     Share shares[kMaxCudaRanks];
     share_out(site, buffers, {0, bytes}, shares);
     Flow(site, shares, adding, plan).queue();
-  });
-}
-
-void all_reduce_by_both(Site& site, const Unit& unit, const Plan& plan) {
-  if (site.options().always_stage || !site.reachable(unit)) return push::run(site, unit, {});
-  Plan pushing = plan, copying;
-  const Adding adding = adding_of(site, unit, copying);
-  if (!plan.blocks) pushing.blocks = kPushBlocks;
-  pushing.chunk = kPushChunk;
-  direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
-    const size_t wanted =
-        plan.chunk ? plan.chunk : static_cast<size_t>(kPushShare * static_cast<double>(bytes));
-    const size_t pushed = std::min(round_up(wanted, kPieceUnit), bytes);
-    Share shares[kMaxCudaRanks];
-    share_out(site, buffers, {pushed, bytes}, shares);
-    const size_t room = std::min(kPushRoom, site.scratch_bytes() / 2);
-    Flow(site, shares, adding, copying, room).queue([&] {
-      push::run_piece(site, unit, buffers, pushed, pushing, room);
-    });
   });
 }
 

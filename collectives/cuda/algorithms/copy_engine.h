@@ -32,25 +32,20 @@ const void* float_kernel_aside(DType dtype, ReduceOp op, int ranks);
 const void* integer_kernel_aside(DType dtype, ReduceOp op, int ranks);
 
 bool suits(const Site& site, const Unit& unit);
+bool wants_large_scratch(const Site& site, const Unit& unit);
 bool suits_broadcast(const Site& site, const Unit& unit);
-bool suits_both(const Site& site, const Unit& unit);
 void all_reduce(Site& site, const Unit& unit, const Plan& plan);
-// The pushing pipeline takes the beginning, of plan.chunk bytes, and fills the gaps between copies.
-void all_reduce_by_both(Site& site, const Unit& unit, const Plan& plan);
 void reduce_scatter(Site& site, const Unit& unit, const Plan& plan);
 void reduce(Site& site, const Unit& unit, const Plan& plan);
 void broadcast(Site& site, const Unit& unit, const Plan& plan);
 void for_each_kernel(void (*f)(const void* kernel));
-void for_each_of_both(void (*f)(const void* kernel));
 void no_kernel(void (*f)(const void* kernel));
 
 constexpr AlgorithmEntry entry(Kind kind, void (*run)(Site&, const Unit&, const Plan&)) {
-  return {kind, Algorithm::kCopyEngine, suits, run, for_each_kernel, nullptr, true};
+  return {kind, Algorithm::kCopyEngine, suits, run, for_each_kernel, nullptr,
+          true, wants_large_scratch};
 }
 inline constexpr AlgorithmEntry kAllReduce = entry(Kind::kAllReduce, all_reduce);
-inline constexpr AlgorithmEntry kBothAllReduce{
-    Kind::kAllReduce, Algorithm::kBoth, suits_both, all_reduce_by_both,
-    for_each_of_both, nullptr,          true};
 inline constexpr AlgorithmEntry kReduceScatter = entry(Kind::kReduceScatter, reduce_scatter);
 inline constexpr AlgorithmEntry kReduce = entry(Kind::kReduce, reduce);
 inline constexpr AlgorithmEntry kBroadcast{

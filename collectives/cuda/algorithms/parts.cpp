@@ -12,9 +12,9 @@ namespace {
 
 constexpr int kMostBlocks = 64;         // through scratch memory, or within a device
 constexpr int kMostDirectBlocks = 128;  // between devices
-// Of a part, from where on copy engines beat kernels: where all parts have one rank at an end, and
-// where they cross each other.
-constexpr size_t kLargeRooted = 64 << 20, kLarge = 128 << 20;
+// Of a part, from where on copy engines beat kernels: of a broadcast and of all others.
+constexpr size_t kLargeBroadcast = 64 << 20, kLarge = 128 << 20;
+constexpr size_t kLargeForRoot = 16 << 20;   // a root reduces alone from there on
 constexpr size_t kBytesPerBlock = 16 << 10;  // of a part: less does not pay for another block
 constexpr size_t kMostPiece = 128 << 10;
 constexpr size_t kSmallAlone = 128 << 10;
@@ -161,8 +161,15 @@ bool is_small(const Site& site, const Unit& unit) {
 
 // Ranks of one device share the bandwidth of its memory.
 bool is_large(const Site& site, const Unit& unit) {
-  const size_t least = traits(unit.call().kind).rooted() ? kLargeRooted : kLarge;
+  const size_t least = unit.call().kind == Kind::kBroadcast ? kLargeBroadcast : kLarge;
   return site.spread() && unit.bytes() >= least && reachable(site, unit);
+}
+
+// Of a pair the root alone has all that crosses the link cross it as loads; among more ranks its
+// link would carry everything of everybody.
+bool is_large_for_root(const Site& site, const Unit& unit) {
+  return site.spread() && site.ranks() == 2 && unit.bytes() >= kLargeForRoot &&
+         reachable(site, unit);
 }
 
 bool on_request(const Site&, const Unit&) { return false; }

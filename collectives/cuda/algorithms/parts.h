@@ -87,7 +87,8 @@ const void* reduce_by_packets_integer_kernel(DType dtype, ReduceOp op, int ranks
 // reduce) and the outputs of others, directly?
 bool reachable(const Site& site, const Unit& unit);
 bool is_small(const Site& site, const Unit& unit);
-bool is_large(const Site& site, const Unit& unit);    // enough for copy engines
+bool is_large(const Site& site, const Unit& unit);  // enough for copy engines
+bool is_large_for_root(const Site& site, const Unit& unit);
 bool on_request(const Site& site, const Unit& unit);  // never by itself
 bool pair_without_reach(const Site& site, const Unit& unit);
 void meet(Site& site);  // all ranks, in a kernel that does nothing else
@@ -142,8 +143,8 @@ constexpr AlgorithmEntry scratch_of(Kind kind) {
 inline constexpr AlgorithmEntry kScratchBroadcast{Kind::kBroadcast, Algorithm::kPush,
                                                   pair_without_reach, move_by_scratch, each_move};
 // The root reads everything from all inputs, without slices.
-inline constexpr AlgorithmEntry kOneShotReduce{Kind::kReduce, Algorithm::kOneShot, on_request,
-                                               reduce_where_wanted, each_reduce};
+inline constexpr AlgorithmEntry kOneShotReduce{Kind::kReduce, Algorithm::kOneShot,
+                                               is_large_for_root, reduce_where_wanted, each_reduce};
 // The root stores everything into all outputs, without slices.
 inline constexpr AlgorithmEntry kOneShotBroadcast{Kind::kBroadcast, Algorithm::kOneShot, on_request,
                                                   move, each_move};

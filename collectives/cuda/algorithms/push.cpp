@@ -13,21 +13,8 @@ constexpr size_t kChunk = 128 << 10, kLeastChunk = 8 << 10;  // bytes
 
 bool begins_at_a_word(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
-}  // namespace
-
-const void* kernel(DType dtype, ReduceOp op, int ranks) {
-  return of_any_group(float_kernel, integer_kernel, dtype, op, ranks);
-}
-
-void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
-
-// Few blocks wait too long for each other's chunks.
-bool suits(const Site& site, const Unit& unit) {
-  return site.spread() && unit.bytes() >= 32 << 20 && !site.narrow(unit);
-}
-
 void run_piece(Site& site, const Unit& unit, const direct::Args& buffers, size_t bytes,
-               const Plan& plan, size_t room) {
+               const Plan& plan) {
   const size_t ranks = site.ranks();
   const void* const function = kernel(unit.dtype, unit.call().op, site.ranks());
   const int threads = plan.threads ? plan.threads : kThreads;
@@ -35,7 +22,7 @@ void run_piece(Site& site, const Unit& unit, const direct::Args& buffers, size_t
   const size_t slice = (bytes + ranks - 1) / ranks;
   // As large as pays, but so that all blocks get some, and that the slots fit their memory.
   size_t chunk = plan.chunk ? plan.chunk : std::clamp(slice / most, kLeastChunk, kChunk);
-  chunk = std::min(chunk, room / (most * kSlots * (ranks - 1)));
+  chunk = std::min(chunk, site.scratch_bytes() / (most * kSlots * (ranks - 1)));
   chunk = std::max<size_t>(chunk / 16 * 16, 16);
   Args args{};
   args.buffers = buffers;
@@ -54,9 +41,22 @@ void run_piece(Site& site, const Unit& unit, const direct::Args& buffers, size_t
   site.launch(function, blocks, threads, &args, args.buffers.clique);
 }
 
+}  // namespace
+
+const void* kernel(DType dtype, ReduceOp op, int ranks) {
+  return of_any_group(float_kernel, integer_kernel, dtype, op, ranks);
+}
+
+void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
+
+// Few blocks wait too long for each other's chunks.
+bool suits(const Site& site, const Unit& unit) {
+  return site.spread() && unit.bytes() >= 32 << 20 && !site.narrow(unit);
+}
+
 void run(Site& site, const Unit& unit, const Plan& plan) {
   direct::for_each_piece(site, unit, [&](direct::Args& buffers, size_t bytes) {
-    run_piece(site, unit, buffers, bytes, plan, site.scratch_bytes());
+    run_piece(site, unit, buffers, bytes, plan);
   });
 }
 

@@ -22,9 +22,6 @@ const void* integer_kernel(DType dtype, ReduceOp op, int ranks);
 
 bool suits(const Site& site, const Unit& unit);
 void run(Site& site, const Unit& unit, const Plan& plan);
-// Of buffers that all devices reach, with the first `room` bytes of scratch memory.
-void run_piece(Site& site, const Unit& unit, const direct::Args& buffers, size_t bytes,
-               const Plan& plan, size_t room);
 void for_each_kernel(void (*f)(const void* kernel));
 
 inline constexpr AlgorithmEntry kAllReduce{Kind::kAllReduce, Algorithm::kPush, suits, run,
