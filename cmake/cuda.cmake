@@ -51,6 +51,10 @@ if(VT_CUDA)
   endif()
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   enable_language(CUDA)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)  # the first that knows __maxnreg__
+    message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} is of CUDA ${CMAKE_CUDA_COMPILER_VERSION}, 12.4 or newer is needed. Without "
+                        "the CUDA half: CMAKE_ARGS=-DVIBETENSOR_CUDA=OFF")
+  endif()
   find_package(CUDAToolkit REQUIRED)
   add_compile_definitions(VT_WITH_CUDA=1)
   # 2908: CuTe's implicit 'this' captures. -compress-all: the device code shrinks to a quarter.
