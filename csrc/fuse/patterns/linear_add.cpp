@@ -4,21 +4,21 @@
 #include <algorithm>
 
 #include "fuse/patterns/pattern.h"
+#include "kernels/linear_add.h"
 
 namespace vt::fuse {
 namespace {
 
 Range range_of(const Tensor& t) { return {t.data<char>(), t.data<char>() + t.bytes()}; }
 
-// The product, if it makes all of the dense tensor t and may add another one. On a GPU float32
-// gains nothing by it: its kernels would have the other tensor copied first.
+// The product, if it makes all of the dense tensor t and may add another one.
 const Gemm* product_of(const Node& node, const Tensor& t) {
   const auto* gemm = std::get_if<Gemm>(&node.call);
   if (!gemm || gemm->batch != 1 || gemm->beta != 0 || gemm->k == 0 || gemm->addend ||
       gemm->epilogue != GemmEpilogue::kNone || gemm->row_sums || gemm->out.row_stride != gemm->n ||
       gemm->out.data != t.data() || gemm->dtype != t.dtype() || gemm->m * gemm->n != t.numel())
     return nullptr;
-  return node.device.is_cpu() || (is_half(gemm->dtype) && gemm->n % 8 == 0) ? gemm : nullptr;
+  return gemm;
 }
 
 bool overlaps(const std::vector<Range>& ranges, const Range& range) {
@@ -45,6 +45,7 @@ bool join(PatternList& list, int i, const NormCall& norm, const Tensor& product,
   Gemm call = *gemm;
   call.out.data = norm.sum.data();
   call.addend = other.data();
+  if (!both.device.is_cpu() && !adds_in_kernel(call)) return false;
   both.call = call;
   prepare_call(both);
   Node rest(NodeKind::kCall, "norm", list[i].device);

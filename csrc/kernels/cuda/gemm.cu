@@ -118,7 +118,7 @@ bool multiply(const Gemm& gemm) {
 
 void gemm(const Gemm& gemm) {
   if (gemm.m == 0 || gemm.n == 0 || gemm.batch == 0) return;
-  if (gemm.k > 0 && gelu_product(gemm)) return;
+  if (gemm.k > 0 && (gelu_product(gemm) || linear_product(gemm))) return;
   const auto add_up = [](const Tensor& sums, const Tensor& rows) {
     reduce(sums, rows, ReduceKind::kSum, 1u);
   };

@@ -3,7 +3,6 @@
 
 namespace vt::cuda::gelu {
 
-template void launch_backward<BFloat16, kColumns>(const Queue& queue, const Gemm& gemm,
-                                                  float* sums);
+template void launch_backward<BFloat16>(const Queue& queue, const Gemm& gemm, float* sums);
 
 }  // namespace vt::cuda::gelu

@@ -27,7 +27,7 @@ using Number = std::conditional_t<std::is_same_v<T, Half>, cutlass::half_t, cutl
 
 template <int kTileColumns>
 using Tile = cute::Shape<cute::Int<kTileRows>, cute::Int<kTileColumns>, cute::_64>;
-// Of a tile: what the epilogue does at once. Beside a wide tile's sums there is no room for more.
+// Of a tile: what the epilogue does at once. A wide one leaves no room for more.
 template <class Tile>
 using Part = cute::Shape<cute::_64, cute::Int<cute::size<1>(Tile{}) == kColumns ? 64 : 32>>;
 using Cluster = cute::Shape<cute::_2, cute::_1, cute::_1>;  // two blocks share the tile of b
@@ -63,6 +63,26 @@ struct Backward {
       fusion::Sm90EVT<ColumnSums<Tile, Part<Tile>>,
                       fusion::Sm90EVT<fusion::Sm90Compute<Gradient, float, float, kNearest>,
                                       fusion::Sm90AccFetch, fusion::Sm90SrcFetch<N>>>;
+};
+
+// accumulator + bias.
+template <class N, class Tile>
+struct Linear {
+  using Source = void;
+  using OrderOfB = cutlass::layout::ColumnMajor;
+  using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
+  using Tree = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::plus, N, float, kNearest>,
+                               fusion::Sm90AccFetch, Bias>;
+};
+
+// accumulator + bias + another matrix.
+template <class N, class Tile>
+struct LinearAdd {
+  using Source = N;
+  using OrderOfB = cutlass::layout::ColumnMajor;
+  using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
+  using Tree = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::plus, N, float, kNearest>,
+                               Sum<fusion::Sm90AccFetch, Bias>, fusion::Sm90SrcFetch<N>>;
 };
 
 template <class N, class Tile, class Way>
@@ -111,7 +131,7 @@ void launch(const Queue& queue, const typename Kernels::Gemm::Arguments& argumen
   auto params = Kernel::to_underlying_arguments(arguments, nullptr);
   const cutlass::Status status = Kernels::Gemm::run(params, queue.stream());
   VT_CHECK(status == cutlass::Status::kSuccess, kRuntime,
-           "matmul: the kernel with GELU could not be launched: ",
+           "matmul: the kernel made here could not be launched: ",
            cutlass::cutlassGetStatusString(status));
 }
 

@@ -14,7 +14,13 @@ void launch_forward(const Queue& queue, const Gemm& gemm);
 
 // out = a b * gelu'(aux). If sums is not null, its kSumsOfTile rows for each tile's rows become
 // sums of columns, of what is not rounded yet. There are as many columns as whole tiles have.
-template <class T, int kTileColumns>
+template <class T>
 void launch_backward(const Queue& queue, const Gemm& gemm, float* sums);
+
+// out = a b + bias, in wide tiles; the second adds the addend, too. The bias may be null.
+template <class T>
+void launch_linear(const Queue& queue, const Gemm& gemm);
+template <class T>
+void launch_linear_add(const Queue& queue, const Gemm& gemm);
 
 }  // namespace vt::cuda::gelu

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/architecture.h"
 #include "kernels/cuda/gelu/cute/launch.h"
+#include "kernels/linear_add.h"
 #include "kernels/settings.h"
 
 namespace vt::cuda {
@@ -46,7 +47,7 @@ bool takes_operands(const Gemm& g) {
       (g.aux.data && !is_lines(g.aux.data, g.aux.row_stride, g.n)) || !is_aligned(g.bias, 16))
     return false;
   // A layer's weight lies along k on its way forward, along n on its way back.
-  if (g.epilogue == GemmEpilogue::kGelu)
+  if (g.epilogue != GemmEpilogue::kGeluBackward)
     return g.b.row_stride == 1 && is_lines(g.b.data, g.b.column_stride, g.k);
   return !g.bias && g.b.column_stride == 1 && is_lines(g.b.data, g.b.row_stride, g.n);
 }
@@ -63,20 +64,30 @@ bool pays(const Gemm& g, int multiprocessors) {
   return tiles >= (g.column_sums ? multiprocessors / 2 : multiprocessors);
 }
 
-// Wide tiles read less, but must fit.
+// Wide tiles read less, but must fit. (With GELU's gradient and sums they leave too few registers:
+// 320 us where 128 columns take 293, 32768x3072x768 at the power limit.)
 bool is_wide(const Gemm& g, int multiprocessors) {
   const int64_t columns = ceil_div(g.n, kManyColumns) * kManyColumns;
   return columns == g.n ||
          (columns * 20 <= g.n * 21 && tiles_of(g, kManyColumns) >= 4 * multiprocessors);
 }
 
-template <class T, int kTileColumns>
-void run(const Queue& queue, const Gemm& g) {
-  if (g.epilogue == GemmEpilogue::kGelu) return launch_forward<T, kTileColumns>(queue, g);
+// Long rows of results in whole wide tiles: there the two groups of warps in turns beat cuBLASLt's
+// kernels, whose epilogue nothing hides, by 8 to 16% (H200; 32768 rows, 768 to 3072 columns and k).
+bool is_for_linear(const Gemm& g, int multiprocessors) {
+  constexpr int64_t kLeastK = 512, kLeastTiles = 6;  // tiles: a multiprocessor
+  return g.epilogue == GemmEpilogue::kNone && g.dtype == DType::kBF16 && (g.bias || g.addend) &&
+         !g.column_sums && !g.row_sums && g.k >= kLeastK && g.n % kManyColumns == 0 &&
+         tiles_of(g, kManyColumns) >= kLeastTiles * multiprocessors &&
+         (!g.addend || is_lines(g.addend, g.out.row_stride, g.n));
+}
+
+template <class T>
+void run_backward(const Queue& queue, const Gemm& g) {
   const int64_t count = ceil_div(g.m, kTileRows) * kSumsOfTile;
-  const int64_t width = ceil_div(g.n, kTileColumns) * kTileColumns;
+  const int64_t width = ceil_div(g.n, kColumns) * kColumns;
   const Scratch<float> sums(queue, g.column_sums ? count * width : 0);
-  launch_backward<T, kTileColumns>(queue, g, sums.get());
+  launch_backward<T>(queue, g, sums.get());
   if (!g.column_sums) return;
   queue.launch_early(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kAcross))),
                      dim3(kAcross, kLanes), static_cast<T*>(g.column_sums), sums.get(), count,
@@ -85,15 +96,27 @@ void run(const Queue& queue, const Gemm& g) {
 
 }  // namespace
 
+bool linear_product(const Gemm& g) {
+  if (!kernel_settings().own_gelu_products || !takes_operands(g)) return false;
+  const Queue queue("matmul", g.device);
+  if (!has_wgmma(queue.index()) || !is_for_linear(g, queue.multiprocessors())) return false;
+  if (g.addend) launch_linear_add<BFloat16>(queue, g);
+  else launch_linear<BFloat16>(queue, g);
+  return true;
+}
+
 bool gelu_product(const Gemm& g) {
   if (g.epilogue == GemmEpilogue::kNone || !kernel_settings().own_gelu_products ||
       !takes_operands(g))
     return false;
   const Queue queue("matmul", g.device);
   if (!has_wgmma(queue.index()) || !pays(g, queue.multiprocessors())) return false;
-  if (g.dtype == DType::kF16) run<Half, kColumns>(queue, g);
-  else if (is_wide(g, queue.multiprocessors())) run<BFloat16, kManyColumns>(queue, g);
-  else run<BFloat16, kColumns>(queue, g);
+  const bool half = g.dtype == DType::kF16;
+  if (g.epilogue == GemmEpilogue::kGeluBackward)
+    half ? run_backward<Half>(queue, g) : run_backward<BFloat16>(queue, g);
+  else if (half) launch_forward<Half, kColumns>(queue, g);
+  else if (is_wide(g, queue.multiprocessors())) launch_forward<BFloat16, kManyColumns>(queue, g);
+  else launch_forward<BFloat16, kColumns>(queue, g);
   return true;
 }
 
@@ -102,5 +125,11 @@ bool gelu_product(const Gemm& g) {
 namespace vt {
 
 bool has_gelu_products() { return true; }
+
+bool adds_in_kernel(const Gemm& gemm) {
+  if (!kernel_settings().own_gelu_products || !cuda::takes_operands(gemm)) return false;
+  const int index = gemm.device.index;
+  return cuda::has_wgmma(index) && cuda::is_for_linear(gemm, cuda::multiprocessors(index));
+}
 
 }  // namespace vt

@@ -1,15 +1,18 @@
 // Without CUTLASS's headers there are no such kernels: products with GELU go to cuBLASLt.
 #include "kernels/cuda/gelu/product.h"
+#include "kernels/linear_add.h"
 #include "kernels/settings.h"
 
 namespace vt::cuda {
 
 bool gelu_product(const Gemm&) { return false; }
+bool linear_product(const Gemm&) { return false; }
 
 }  // namespace vt::cuda
 
 namespace vt {
 
 bool has_gelu_products() { return false; }
+bool adds_in_kernel(const Gemm&) { return false; }
 
 }  // namespace vt

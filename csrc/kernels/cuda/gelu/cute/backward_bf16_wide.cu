@@ -1,9 +1,0 @@
-// Products with GELU's gradient in bfloat16, in wide tiles.
-#include "kernels/cuda/gelu/cute/backward.h"
-
-namespace vt::cuda::gelu {
-
-template void launch_backward<BFloat16, kManyColumns>(const Queue& queue, const Gemm& gemm,
-                                                      float* sums);
-
-}  // namespace vt::cuda::gelu

@@ -1,0 +1,27 @@
+// The launches of products with a bias, and with another matrix added to that, for one type.
+#pragma once
+#include "kernels/cuda/gelu/cute/kernel.h"
+
+namespace vt::cuda::gelu {
+
+template <class T>
+void launch_linear(const Queue& queue, const Gemm& g) {
+  using N = Number<T>;
+  using Kernels = Assembled<N, Tile<kManyColumns>, Linear<N, Tile<kManyColumns>>>;
+  auto arguments = arguments_of<N, Kernels>(queue, g);
+  arguments.epilogue.thread.op_1.ptr_row = static_cast<const N*>(g.bias);
+  launch<Kernels>(queue, arguments);
+}
+
+template <class T>
+void launch_linear_add(const Queue& queue, const Gemm& g) {
+  using N = Number<T>;
+  using Kernels = Assembled<N, Tile<kManyColumns>, LinearAdd<N, Tile<kManyColumns>>>;
+  auto arguments = arguments_of<N, Kernels>(queue, g);
+  arguments.epilogue.ptr_C = static_cast<const N*>(g.addend);
+  cute::get<0>(arguments.epilogue.dC) = g.out.row_stride;
+  arguments.epilogue.thread.op_0.op_1.ptr_row = static_cast<const N*>(g.bias);
+  launch<Kernels>(queue, arguments);
+}
+
+}  // namespace vt::cuda::gelu

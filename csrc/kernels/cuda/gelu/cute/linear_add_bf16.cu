@@ -1,0 +1,8 @@
+// Products with a bias in bfloat16 that are added to another matrix.
+#include "kernels/cuda/gelu/cute/linear.h"
+
+namespace vt::cuda::gelu {
+
+template void launch_linear_add<BFloat16>(const Queue& queue, const Gemm& gemm);
+
+}  // namespace vt::cuda::gelu

@@ -1,0 +1,11 @@
+// Whether a product on a GPU should add another matrix in its kernel.
+#pragma once
+#include "kernels/types.h"
+
+namespace vt {
+
+// Is `gemm`, which has an addend, carried out by a kernel made for that? Elsewhere a kernel behind
+// it that reads both adds at less cost.
+bool adds_in_kernel(const Gemm& gemm);
+
+}  // namespace vt
