@@ -30,22 +30,21 @@ def chosen(fuse: Choice) -> list[str]:
     """The names of the passes that a choice switches on.
 
     Args:
-        fuse: True for all but those that have to be asked for, False for none; names for just
-            those; or {name: bool} for what differs from True.
+        fuse: True for all, False for none; names for just those; or {name: False} for all but
+            those.
 
     Raises:
         ValueError: there is no pass of such a name.
     """
     known = passes()
-    usual = dict.fromkeys(known, True) | dict.fromkeys(_C.fuse_passes_left_out(), False)
     if isinstance(fuse, bool):
-        return [name for name in known if fuse and usual[name]]
+        return list(known) if fuse else []
     given = dict(fuse) if isinstance(fuse, Mapping) else dict.fromkeys(fuse, True)
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise ValueError(f"fuse: there is no pass named {unknown[0]!r}; there are {sorted(known)}")
     if isinstance(fuse, Mapping):
-        return [name for name in known if given.get(name, usual[name])]
+        return [name for name in known if given.get(name, True)]
     return [name for name in known if name in given]
 
 

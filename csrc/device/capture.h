@@ -82,11 +82,6 @@ class Capture {
   void* take_workspace(Device device, size_t bytes, std::vector<const void*> after);
   const std::vector<Workspace>& workspaces() const { return workspaces_; }
 
-  // Kernels of the graph keep the priorities of the streams that they were captured from; else all
-  // have that of the stream that it is replayed on.
-  void keep_priorities() { keeps_priorities_ = true; }
-  bool keeps_priorities() const { return keeps_priorities_; }
-
   // Takes part in every replay, and lives as long as the graph.
   void add_guest(std::shared_ptr<ReplayGuest> guest);
   const std::vector<std::shared_ptr<ReplayGuest>>& guests() const { return guests_; }
@@ -131,7 +126,6 @@ class Capture {
   std::vector<Value> values_;
   std::vector<std::shared_ptr<ReplayGuest>> guests_;
   std::vector<Workspace> workspaces_;
-  bool keeps_priorities_ = false;
 };
 
 namespace detail {

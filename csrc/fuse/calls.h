@@ -30,11 +30,7 @@ struct CrossEntropyBackwardCall {
   int64_t ignore_index;
   double label_smoothing;
 };
-struct AttentionCall {
-  Attention attention;
-  bool backward;
-};
 using Call = std::variant<std::monostate, Gemm, NormCall, NormBackwardCall, ReduceCall,
-                          CrossEntropyCall, CrossEntropyBackwardCall, AttentionCall>;
+                          CrossEntropyCall, CrossEntropyBackwardCall>;
 
 }  // namespace vt::fuse

@@ -229,11 +229,6 @@ Access access_of(const Node& node) {
   return access;
 }
 
-bool conflict(const Access& a, const Access& b) {
-  return any_overlap(a.writes, b.reads) || any_overlap(a.writes, b.writes) ||
-         any_overlap(b.writes, a.reads);
-}
-
 std::vector<Group> make_groups(const std::vector<Node>& nodes, bool fuse) {
   Grouping grouping(nodes);
   if (fuse) grouping.merge_all();

@@ -12,8 +12,6 @@ struct Access {
   std::vector<Range> reads, writes;
 };
 Access access_of(const Node& node);
-// Does one of them write what the other one touches?
-bool conflict(const Access& a, const Access& b);
 
 struct Group {
   std::vector<int> nodes;  // positions in the list, ascending

@@ -32,10 +32,6 @@ const std::vector<PassInfo>& passes() {
        "sums before it rounds"},
       {kCrossEntropy, "cross_entropy",
        "the losses of rows of logits and their gradient: one pass over the logits"},
-      {kBeside, "beside",
-       "in a captured step: large gradients of weights run beside what does not wait for them; the "
-       "same bits",
-       false},
   };
   return instance;
 }

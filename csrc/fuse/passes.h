@@ -20,18 +20,16 @@ enum Pass : unsigned {
   kNormBackwardSum = 1u << 11,  // a norm's gradient and its sum over the rows
   kColumnSums = 1u << 12,       // sums of the columns that a product with GELU's gradient makes
   kLinearAdd = 1u << 13,        // the residual sum in the product in front of it
-  kBeside = 1u << 14,           // weight gradients on a stream of their own
 };
 // Passes that need structured kernels in the list.
 inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu |
                                    kGeluBackward | kCrossEntropy | kNormBackwardSum | kColumnSums |
-                                   kLinearAdd | kBeside;
+                                   kLinearAdd;
 
 struct PassInfo {
   Pass pass;
   const char* name;
   const char* doc;
-  bool by_default = true;
 };
 const std::vector<PassInfo>& passes();
 

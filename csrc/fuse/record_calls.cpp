@@ -24,39 +24,6 @@ void add_range(std::vector<Range>& ranges, const GemmMatrix& m, int64_t rows, in
   ranges.push_back({begin, begin + (last + 1) * static_cast<int64_t>(item_size(dtype))});
 }
 
-void add_range(std::vector<Range>& ranges, const HeadedTensor& t, int64_t batch, int64_t heads,
-               int64_t tokens, int64_t width, DType dtype) {
-  const char* begin = static_cast<const char*>(t.data);
-  const int64_t last = (batch - 1) * t.batch_stride + (heads - 1) * t.head_stride +
-                       (tokens - 1) * t.token_stride + width - 1;
-  ranges.push_back({begin, begin + (last + 1) * static_cast<int64_t>(item_size(dtype))});
-}
-
-void add_attention(Node& node, const AttentionCall& call) {
-  const Attention& a = call.attention;
-  const auto queries = [&](std::vector<Range>& ranges, const HeadedTensor& t) {
-    add_range(ranges, t, a.batch, a.heads, a.queries, a.width, a.dtype);
-  };
-  const auto keys = [&](std::vector<Range>& ranges, const HeadedTensor& t) {
-    add_range(ranges, t, a.batch, a.kv_heads, a.keys, a.width, a.dtype);
-  };
-  queries(node.reads, a.q);
-  keys(node.reads, a.k);
-  keys(node.reads, a.v);
-  std::vector<Range>& results = call.backward ? node.reads : node.writes;
-  queries(results, a.out);
-  const char* stats = static_cast<const char*>(a.stats);
-  const int64_t item = a.dtype == DType::kF64 ? 8 : 4;
-  results.push_back({stats, stats + a.batch * a.heads * a.queries * item});
-  if (!call.backward) return;
-  HeadedTensor dout = a.out;
-  dout.data = const_cast<void*>(a.dout);
-  queries(node.reads, dout);
-  queries(node.writes, a.dq);
-  keys(node.writes, a.dk);
-  keys(node.writes, a.dv);
-}
-
 // What an epilogue reads and writes beside the product.
 void add_epilogue(Node& node, const Gemm& gemm) {
   if (gemm.aux.data)
@@ -181,21 +148,6 @@ void record_cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, co
                                          label_smoothing}));
 }
 
-// Only lists with work beside it gain by going on behind an attention.
-void record_attention(const AttentionCall& call, const char* name) {
-  if (recorder().here() && recorder().enabled(kBeside))
-    return recorder().add(call_node(name, call.attention.device, call));
-  run_deferred();
-  recorder().pass_by(name);
-  const Kernels& kernels = actual(call.attention.device);
-  if (call.backward) kernels.attention_backward(call.attention);
-  else kernels.attention(call.attention);
-}
-
-void record_can_attend(const Attention& attention, bool backward, bool* answer) {
-  actual(attention.device).can_attend(attention, backward, answer);
-}
-
 }  // namespace
 
 void prepare_call(Node& node) {
@@ -252,12 +204,6 @@ void prepare_call(Node& node) {
     reads(reduce->x);
     writes(reduce->out);
     node.run = [device, c = *reduce] { actual(device).reduce(c.out, c.x, c.kind, c.dims); };
-  } else if (const auto* attention = std::get_if<AttentionCall>(&node.call)) {
-    add_attention(node, *attention);
-    node.run = [device, c = *attention] {
-      if (c.backward) actual(device).attention_backward(c.attention);
-      else actual(device).attention(c.attention);
-    };
   }
 }
 
@@ -266,11 +212,6 @@ void fill_calls(Kernels& table) {
   table.norm = &record_norm;
   table.norm_backward = &record_norm_backward;
   table.reduce = &record_reduce;
-  table.can_attend = &record_can_attend;
-  table.attention = [](const Attention& a) { record_attention({a, false}, "attention"); };
-  table.attention_backward = [](const Attention& a) {
-    record_attention({a, true}, "attention_backward");
-  };
   table.cross_entropy = &record_cross_entropy;
   table.cross_entropy_backward = &record_cross_entropy_backward;
 }

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "device/backend.h"
-#include "device/capture.h"
 #include "device/deferred.h"
 #include "fuse/interpreter.h"
 #include "fuse/launch.h"
@@ -291,47 +290,7 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
 
 void Recorder::run(std::vector<Node> nodes, DeadRanges dead) {
   rewrite(nodes, dead);
-  const std::vector<Group> groups = make_groups(nodes, enabled(kPointwise));
-  if (enabled(kBeside) && active_capture(nodes[0].device)) {
-    const Beside plan = plan_beside(nodes, groups);
-    if (plan.count > 0) return run_beside(nodes, groups, plan, dead);
-  }
-  for (const Group& group : groups) run_group(nodes, group, dead);
-}
-
-void Recorder::run_beside(std::vector<Node>& nodes, const std::vector<Group>& groups,
-                          const Beside& plan, DeadRanges& dead) {
-  const Device device = nodes[0].device;
-  Backend& own = backend(device);
-  const Stream first = own.current_stream(device.index), second = stream_aside(device);
-  active_capture(device)->keep_priorities();
-  bool open = false;
-  const auto start = [&](size_t place) {
-    if (plan.after[place].empty()) return;
-    order_streams(first, second);
-    open = true;
-    own.set_current_stream(second);
-    try {
-      for (int g : plan.after[place]) run_group(nodes, groups[static_cast<size_t>(g)], dead);
-    } catch (...) {
-      own.set_current_stream(first);
-      throw;
-    }
-    own.set_current_stream(first);
-  };
-  const auto join = [&] {
-    if (open) order_streams(second, first);
-    open = false;
-  };
-  start(0);
-  for (size_t g = 0; g < groups.size(); ++g) {
-    if (plan.aside[g]) continue;
-    if (plan.joins[g]) join();
-    run_group(nodes, groups[g], dead);
-    start(g + 1);
-  }
-  join();
-  report_.rewrites["beside"] += plan.count;
+  for (const Group& group : make_groups(nodes, enabled(kPointwise))) run_group(nodes, group, dead);
 }
 
 void Recorder::run_alone(const Node& node) {

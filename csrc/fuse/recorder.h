@@ -5,7 +5,6 @@
 #include <mutex>
 #include <optional>
 
-#include "fuse/beside.h"
 #include "fuse/passes.h"
 #include "fuse/program.h"
 #include "fuse/report.h"
@@ -61,8 +60,6 @@ class Recorder {
   bool place(std::vector<Node>& nodes, const Window& window, Device device, DeadRanges& dead);
   void rewrite(std::vector<Node>& nodes, DeadRanges& dead);
   void run(std::vector<Node> nodes, DeadRanges dead);
-  void run_beside(std::vector<Node>& nodes, const std::vector<Group>& groups, const Beside& plan,
-                  DeadRanges& dead);
   void run_alone(const Node& node);
   void run_group(std::vector<Node>& nodes, const Group& group, DeadRanges& dead);
   void stop() noexcept;

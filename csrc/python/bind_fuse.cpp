@@ -71,15 +71,6 @@ void bind_fuse(pyb::module_& module) {
       },
       "The passes of the step compiler and what each does.");
   module.def(
-      "fuse_passes_left_out",
-      [] {
-        std::vector<std::string> result;
-        for (const fuse::PassInfo& info : fuse::passes())
-          if (!info.by_default) result.emplace_back(info.name);
-        return result;
-      },
-      "The passes that have to be asked for by name.");
-  module.def(
       "fuse_begin",
       [](const std::vector<std::string>& passes) {
         fuse::recorder().begin(bits_of_passes(passes));

@@ -1,10 +1,8 @@
 // The step compiler's spaces and groups, by hand-made nodes.
 #include <gtest/gtest.h>
 
-#include "fuse/beside.h"
 #include "fuse/group.h"
 #include "fuse/program.h"
-#include "fuse/record_calls.h"
 
 namespace vt::fuse {
 namespace {
@@ -91,60 +89,6 @@ TEST(Programs, DeadValuesAreNotStored) {
   ASSERT_EQ(program.stores.size(), 1u);
   EXPECT_EQ(program.stores[0].step, 1);
   EXPECT_EQ(make_program(nodes, groups[0], {}).stores.size(), 2u);
-}
-
-// A matrix at an address that is never read: `rows` x `columns` of bfloat16, one after the other.
-GemmMatrix matrix(uintptr_t at, int64_t columns) {
-  return {reinterpret_cast<void*>(at << 32), columns, 1, 0};
-}
-GemmMatrix transposed(uintptr_t at, int64_t columns) {
-  return {reinterpret_cast<void*>(at << 32), 1, columns, 0};
-}
-Node product(GemmMatrix a, GemmMatrix b, GemmMatrix out, int64_t m, int64_t n, int64_t k) {
-  const Device gpu{DeviceType::kCUDA, 0};
-  Node node(NodeKind::kCall, "gemm", gpu);
-  node.call = Gemm{gpu, DType::kBF16, m, n, k, 1, a, b, out};
-  prepare_call(node);
-  return node;
-}
-
-TEST(Beside, WeightGradientsStartAsSoonAsTheyCan) {
-  constexpr int64_t kRows = 1 << 15, kWidth = 1 << 10;
-  enum : uintptr_t { kX = 1, kW, kGrad, kInner, kOuter, kDw, kDw2 };
-  const auto rows = [](uintptr_t at) { return matrix(at, kWidth); };
-  std::vector<Node> nodes;
-  // The chain: inner = grad w, outer = inner w, and at last what x holds is written anew.
-  nodes.push_back(product(rows(kGrad), rows(kW), rows(kInner), kRows, kWidth, kWidth));
-  nodes.push_back(product(rows(kInner), rows(kW), rows(kOuter), kRows, kWidth, kWidth));
-  // The gradients of weights: one needs grad and x, one inner and x.
-  nodes.push_back(product(transposed(kGrad, kWidth), rows(kX), rows(kDw), kWidth, kWidth, kRows));
-  nodes.push_back(product(transposed(kInner, kWidth), rows(kX), rows(kDw2), kWidth, kWidth, kRows));
-  nodes.push_back(product(rows(kOuter), rows(kW), rows(kX), kRows, kWidth, kWidth));
-  const auto groups = make_groups(nodes, true);
-  ASSERT_EQ(groups.size(), nodes.size());
-  const Beside plan = plan_beside(nodes, groups);
-  EXPECT_EQ(plan.count, 2);
-  EXPECT_EQ(plan.aside, (std::vector<bool>{false, false, true, true, false}));
-  EXPECT_EQ(plan.joins, (std::vector<bool>{false, false, false, false, true}));
-  EXPECT_EQ(plan.after[0], std::vector<int>{2});
-  EXPECT_EQ(plan.after[1], std::vector<int>{3});
-  for (size_t place = 2; place < plan.after.size(); ++place) EXPECT_TRUE(plan.after[place].empty());
-}
-
-TEST(Beside, WhatIsReadLaterStaysInTheChain) {
-  constexpr int64_t kRows = 1 << 15, kWidth = 1 << 10;
-  enum : uintptr_t { kX = 1, kGrad, kDw, kSquare };
-  std::vector<Node> nodes;
-  nodes.push_back(product(transposed(kGrad, kWidth), matrix(kX, kWidth), matrix(kDw, kWidth),
-                          kWidth, kWidth, kRows));
-  nodes.push_back(product(matrix(kDw, kWidth), matrix(kDw, kWidth), matrix(kSquare, kWidth), kWidth,
-                          kWidth, kWidth));
-  // Too small, and not of a transposed matrix.
-  nodes.push_back(
-      product(transposed(kGrad, 64), matrix(kX, 64), matrix(kSquare + 1, 64), 64, 64, kRows));
-  nodes.push_back(product(matrix(kGrad, kWidth), matrix(kX, kWidth), matrix(kSquare + 2, kWidth),
-                          kRows, kWidth, kWidth));
-  EXPECT_EQ(plan_beside(nodes, make_groups(nodes, true)).count, 0);
 }
 
 }  // namespace

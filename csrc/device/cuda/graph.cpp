@@ -122,8 +122,7 @@ cudaError_t CudaGraph::instantiate(Lane& lane) {
   cudaError_t code = gather_memsets(lane.graph, values_->workspaces());
   if (code == cudaSuccess) code = cudaGraphGetNodes(lane.graph, nullptr, &nodes);
   nodes_ += nodes;
-  const auto flags = values_->keeps_priorities() ? cudaGraphInstantiateFlagUseNodePriority : 0;
-  if (code == cudaSuccess) code = cudaGraphInstantiate(&lane.exec, lane.graph, flags);
+  if (code == cudaSuccess) code = cudaGraphInstantiate(&lane.exec, lane.graph, 0);
   if (code == cudaSuccess) code = cudaGraphUpload(lane.exec, handle_of(lane.stream));
   (void)cudaGraphDestroy(lane.graph);
   lane.graph = nullptr;

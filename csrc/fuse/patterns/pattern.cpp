@@ -13,6 +13,14 @@ bool any(const std::vector<Range>& ranges, const Range& range) {
                      [&](const Range& each) { return each.overlaps(range); });
 }
 
+bool conflict(const Access& a, const Access& b) {
+  auto touched = [](const Access& access, const Range& range) {
+    return any(access.reads, range) || any(access.writes, range);
+  };
+  return std::any_of(a.writes.begin(), a.writes.end(), [&](auto& r) { return touched(b, r); }) ||
+         std::any_of(b.writes.begin(), b.writes.end(), [&](auto& r) { return any(a.reads, r); });
+}
+
 }  // namespace
 
 int PatternList::only_reader(int at, const Range& range) const {

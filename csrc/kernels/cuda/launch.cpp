@@ -1,26 +1,14 @@
 // Launching kernels that may start before the one before them has ended.
 #include "kernels/cuda/launch.h"
 
-#include <vector>
-
 #include "base/env.h"
-#include "device/cuda/graph.h"
 
 namespace vt::cuda {
-namespace {
-
-// Where streams were joined. An edge that lets a kernel start early leads from one other kernel.
-bool follows_several(int index, cudaStream_t stream) {
-  std::vector<cudaGraphNode_t> before;
-  return capture_dependencies({device_at(index), stream}, before) && before.size() > 1;
-}
-
-}  // namespace
 
 cudaError_t launch_awaiting(int index, const void* kernel, dim3 grid, dim3 block, void** arguments,
                             size_t shared_bytes, cudaStream_t stream) {
   static const bool wanted = env::early_starts();
-  if (!wanted || properties(index).compute_major < 9 || follows_several(index, stream))
+  if (!wanted || properties(index).compute_major < 9)
     return cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
