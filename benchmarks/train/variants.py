@@ -8,6 +8,8 @@ median over turns. Variants are JSON objects by name, `--variant NAME JSON`, wit
 - "fuse": passes, as `vibetensor.capture` takes them
 - "any_order": may gradients be added up in any order?
 - "rows": a file of choices of products (docs/tunable.md); "only": those whose problem starts so
+- "packaged": does the packaged table of products count?
+- "products": "cublaslt" for no product by the kernels made here
 - "env": environment switches
 """
 
@@ -99,6 +101,9 @@ def _work(case: Case, spec: dict[str, Any]) -> None:
     from benchmarks.train import loops
 
     mode = spec.get("mode", loops.ANY_ORDER if spec.get("any_order") else "fused")
+    torch.cuda.tunable.packaged_enable(spec.get("packaged", True))
+    if "products" in spec:
+        torch.backends.cuda.matmul.gelu_products = spec["products"]
     if "rows" in spec:
         _choose_products(Path(spec["rows"]), spec.get("only", [""]))
     if "fuse" in spec:

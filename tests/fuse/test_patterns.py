@@ -207,7 +207,7 @@ def test_a_product_adds_to_the_residual_stream(
     assert made.report.rewrites == {"add_norm": 1}
     with fuse.recording() as made:
         found = values(*work())
-    fits = device == "cpu" or (dtype != torch.float32 and width % 8 == 0)
+    fits = device == "cpu"  # tests/ops/test_linear_products.py: large ones on a GPU
     assert made.report.rewrites == {"add_norm": 1, **({"linear_add": 1} if fits else {})}
     with fuse.recording():
         assert same(values(*work()), found)

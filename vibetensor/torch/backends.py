@@ -61,6 +61,8 @@ class _Matmul:
         which also add up the columns of a gradient. Products with too few tiles to fill the GPU,
         with lines that are not made of whole, aligned 16 bytes, or on a GPU that is not of compute
         capability 9.0 go to cuBLASLt. What goes where depends on shapes and addresses only.
+        So are large bfloat16 products with a bias, and with a residual sum that the step compiler
+        puts into them.
         "cublaslt": always cuBLASLt's.
 
         Results are the same in every run with each of them, and may differ between them in their
