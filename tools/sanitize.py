@@ -305,7 +305,7 @@ def main() -> int:
             "salt": args.salt,
             "jobs": args.jobs,
             "seconds": seconds,
-            "options": COMMON + TOOLS[args.tool] + args.option,
+            "options": COMMON + TOOLS[args.tool] + args.option if args.tool != "none" else [],
             "suite": report.suite,
             "chosen": report.chosen,
             "left_out": report.left_out,
