@@ -21,6 +21,7 @@ constexpr int kDepth = SideStreams::kDepth;
 // Bytes. A copy costs 3 to 4 us more than its bytes, so there are to be few. What is done when
 // nothing else is left to do, the last sum, is to be short.
 constexpr size_t kMostPiece = 128 << 20, kLastPiece = 32 << 20;
+constexpr size_t kLargeShare = 192 << 20;
 constexpr size_t kWantsRoom = 256 << 20;  // of a part: from there on it pays
 
 // What a rank is in charge of: the same bytes of several tensors.
@@ -224,8 +225,17 @@ void for_each_kernel(void (*f)(const void* kernel)) {
 }
 void no_kernel(void (*)(const void* kernel)) {}
 
-// Pushing was faster at every size measured; this leaves the multiprocessors to others.
-bool suits(const Site&, const Unit&) { return false; }
+// From there on more speed than the start and the end of the pipeline cost: two GPUs, measured.
+bool suits(const Site& site, const Unit& unit) {
+  const size_t ranks = site.ranks();
+  const Kind kind = unit.call().kind;
+  const size_t shares = kind == Kind::kAllReduce             ? ranks
+                        : kind == Kind::kReduce && ranks > 2 ? ranks - 1
+                                                             : 1;
+  // The root of a pair that loads alone gives nothing away either.
+  const size_t least = kind == Kind::kReduce && ranks == 2 ? 2 * kLargeShare : kLargeShare;
+  return site.spread() && unit.bytes() / shares >= least && parts::reachable(site, unit);
+}
 bool wants_large_scratch(const Site&, const Unit& unit) { return unit.bytes() >= kWantsRoom; }
 bool suits_broadcast(const Site& site, const Unit& unit) { return parts::is_large(site, unit); }
 
