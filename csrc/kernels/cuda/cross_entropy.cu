@@ -231,7 +231,10 @@ void cross_entropy(const Tensor& loss, const Tensor& logsumexp, const Tensor& lo
     auto hold = [&]<class Shape>(Shape) {
       run(RowTag<RegisterRow<T, Shape::width, Shape::packs>>{});
     };
-    if (packed && choose_short_row(classes * static_cast<int64_t>(sizeof(T)) / 16, hold)) return;
+    const int64_t packs = classes * static_cast<int64_t>(sizeof(T)) / 16;
+    if (packed &&
+        (choose_short_row(packs, hold) || choose_row_shape<RowShape<256, 4>>(packs, hold)))
+      return;
     visit_walked_row<T>(classes, packed, run);
   });
 }

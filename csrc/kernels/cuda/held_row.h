@@ -23,9 +23,12 @@ struct RegisterRow {
   }
   __device__ __forceinline__ void load(const T* row, int64_t n, int lane) {
 #pragma unroll
-    for (int p = 0; p < kPacks; ++p)
-      if (const int i = start(p, lane); i < static_cast<int>(n))
-        packs[p] = *reinterpret_cast<const Pack<T, V>*>(row + i);
+    for (int p = 0; p < kPacks; ++p) {
+      // Past the end the first pack again: a load that may not happen would have the compiler wait
+      // for it at once, to merge what was there before.
+      const int i = start(p, lane);
+      packs[p] = *reinterpret_cast<const Pack<T, V>*>(row + (i < static_cast<int>(n) ? i : 0));
+    }
   }
   __device__ __forceinline__ void store(T* row, int64_t n, int lane) const {
 #pragma unroll
@@ -158,12 +161,12 @@ bool choose_row_shape(int64_t packs, F&& f) {
   return ((packs <= Shapes::width * Shapes::packs && (f(Shapes{}), true)) || ...);
 }
 
-// Rows of up to 512 packs are held by a warp each, as far as registers go: a row then waits for
-// nobody but itself.
+// For rows of up to 512 packs: a warp each as far as it has registers for many loads, then few
+// warps.
 template <class F>
 bool choose_short_row(int64_t packs, F&& f) {
   return choose_row_shape<RowShape<16, 2>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
-                          RowShape<32, 16>>(packs, f);
+                          RowShape<128, 4>>(packs, f);
 }
 
 template <class Row>
@@ -193,8 +196,8 @@ constexpr int held_blocks() {
 }
 
 // Calls f(RowTag<Row>, bytes of shared memory) with the best holder of rows of n elements, for a
-// kernel that holds one row, or two of them.
-template <class T, bool kTwo = false, class F>
+// kernel that holds a row or two.
+template <class T, class F>
 void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   constexpr int V = 16 / sizeof(T);
   const auto bytes = n * static_cast<int64_t>(sizeof(T));
@@ -203,13 +206,7 @@ void choose_held_row(const Queue& queue, int64_t n, bool packed, F&& f) {
   };
   auto walked = [&]<class Row>(RowTag<Row> row) { f(row, size_t{0}); };
   if (!packed) return visit_walked_row<T>(n, false, walked);
-  if constexpr (kTwo) {
-    if (choose_row_shape<RowShape<16, 2>, RowShape<32, 2>, RowShape<32, 4>, RowShape<32, 8>,
-                         RowShape<128, 4>>(n / V, in_registers))
-      return;
-  } else {
-    if (choose_short_row(n / V, in_registers)) return;
-  }
+  if (choose_short_row(n / V, in_registers)) return;
   if (choose_row_shape<RowShape<256, 4>, RowShape<kSharedRowThreads, 4>,
                        RowShape<kSharedRowThreads, 8>>(n / V, in_registers))
     return;

@@ -9,35 +9,26 @@
 namespace vt::cuda {
 namespace {
 
-// A pack of weight and bias, where there are such. Asked for before a row's sums are known, so that
-// nothing waits for them afterwards.
 template <class T, int V>
-struct Affine {
-  Pack<T, V> weight, bias;
-
-  __device__ __forceinline__ void load(const NormForward<T>& a, int64_t i) {
-    if (a.weight) weight = *reinterpret_cast<const Pack<T, V>*>(a.weight + i);
-    if (a.bias) bias = *reinterpret_cast<const Pack<T, V>*>(a.bias + i);
+__device__ __forceinline__ Pack<T, V> normalised(const NormForward<T>& a, const Pack<T, V>& x,
+                                                 const Pack<T, V>& weight, const Pack<T, V>& bias,
+                                                 compute_t<T> mean, compute_t<T> rstd) {
+  using C = compute_t<T>;
+  Pack<C, V> values = widen<C>(x);
+#pragma unroll
+  for (C& value : values.v) value = (value - mean) * rstd;
+  if (a.weight) {
+    const Pack<C, V> w = widen<C>(weight);
+#pragma unroll
+    for (int j = 0; j < V; ++j) values.v[j] *= w.v[j];
   }
-  __device__ __forceinline__ Pack<T, V> of(const NormForward<T>& a, const Pack<T, V>& x,
-                                           compute_t<T> mean, compute_t<T> rstd) const {
-    using C = compute_t<T>;
-    Pack<C, V> values = widen<C>(x);
+  if (a.bias) {
+    const Pack<C, V> b = widen<C>(bias);
 #pragma unroll
-    for (C& value : values.v) value = (value - mean) * rstd;
-    if (a.weight) {
-      const Pack<C, V> w = widen<C>(weight);
-#pragma unroll
-      for (int j = 0; j < V; ++j) values.v[j] *= w.v[j];
-    }
-    if (a.bias) {
-      const Pack<C, V> b = widen<C>(bias);
-#pragma unroll
-      for (int j = 0; j < V; ++j) values.v[j] += b.v[j];
-    }
-    return narrow<T>(values);
+    for (int j = 0; j < V; ++j) values.v[j] += b.v[j];
   }
-};
+  return narrow<T>(values);
+}
 
 // The pack x + residual, rounded to T as it is stored.
 template <class C, class T, int V>
@@ -107,31 +98,45 @@ __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_
   a.rstds[row] = rstd;
 }
 
+// Are weights asked for together with the row? More of them would take too many registers.
+constexpr bool affine_ahead(int width, int packs) { return packs <= 3 || width == 64; }
+// Blocks that a multiprocessor should hold: with 64 registers a thread, or a few more.
+constexpr int norm_blocks(int width, int packs, bool drop) {
+  return drop ? 1 : 65536 / (packs == 4 && width == 64 ? 72 : 64) / held_block(width);
+}
+
 // kWidth threads a row, each with kPacks packs of it.
-template <class T, int kWidth, int kPacks, bool kDrop>
-__global__ void __launch_bounds__(held_block(kWidth))
+template <class T, int kWidth, int kPacks, bool kResidual, bool kDrop>
+__global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks, kDrop))
     norm_kernel(NormForward<T> a, NormDropout drop) {
   await_earlier();
   using C = compute_t<T>;
-  constexpr int V = 16 / sizeof(T);
-  constexpr bool kAhead = kPacks <= (kWidth == 1024 ? 2 : 4);  // as registers allow
+  using Row = RegisterRow<T, kWidth, kPacks>;
+  constexpr bool kAhead = affine_ahead(kWidth, kPacks);
   const int64_t row = int64_t{blockIdx.x} * (held_block(kWidth) / kWidth) + threadIdx.x / kWidth;
   if (row >= a.rows) return;  // a whole group of threads
   const int lane = threadIdx.x % kWidth, n = static_cast<int>(a.n);
   const int64_t at = row * a.n;
-  RegisterRow<T, kWidth, kPacks> x;
+  Row x, weight, bias;
+  auto load_affine = [&] {
+    if (a.weight) weight.load(a.weight, n, lane);
+    if (a.bias) bias.load(a.bias, n, lane);
+  };
   x.load(a.x + at, n, lane);
-  RegisterRow<T, kWidth, kPacks> residual;
-  if (a.residual) residual.load(a.residual + at, n, lane);
-  Affine<T, V> affine[kAhead ? kPacks : 1];
-  if constexpr (kAhead) x.each(n, lane, [&](int i, auto&, int p) { affine[p].load(a, i); });
-  if (a.residual) {
+  if constexpr (kResidual) {
+    constexpr bool kAll = kAhead && kPacks <= 2;  // registers for everything at once
+    Row residual;
+    residual.load(a.residual + at, n, lane);
+    if constexpr (kAll) load_affine();
     if constexpr (kDrop) {
       const PhiloxStart start = begin_numbers(drop);
       x.each(n, lane, [&](int i, auto& pack, int) { drop_pack(pack, at + i, drop, start); });
     }
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
     x.store(a.sum + at, n, lane);
+    if constexpr (kAhead && !kAll) load_affine();
+  } else if constexpr (kAhead) {
+    load_affine();
   }
   C mean = 0;
   if (a.means) {
@@ -142,11 +147,16 @@ __global__ void __launch_bounds__(held_block(kWidth))
   C squares = 0;
   x.each(n, lane, [&](int, const auto& pack, int) { squares = pack_squares(squares, pack, mean); });
   squares = row_reduce<kWidth, 1>(squares, AddOp{});
-  const C rstd = C(1) / sqrt(squares / static_cast<C>(n) + a.eps);
+  const C rstd = math::rsqrt(squares / static_cast<C>(n) + a.eps);
   if (lane == 0) store_statistics(a, row, mean, rstd);
   x.each(n, lane, [&](int i, const auto& pack, int p) {
-    if constexpr (!kAhead) affine[0].load(a, i);
-    *reinterpret_cast<Pack<T, V>*>(a.out + at + i) = affine[kAhead ? p : 0].of(a, pack, mean, rstd);
+    using Held = Pack<T, Row::V>;
+    if constexpr (!kAhead) {
+      if (a.weight) weight.packs[p] = *reinterpret_cast<const Held*>(a.weight + i);
+      if (a.bias) bias.packs[p] = *reinterpret_cast<const Held*>(a.bias + i);
+    }
+    *reinterpret_cast<Held*>(a.out + at + i) =
+        normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd);
   });
 }
 
@@ -182,23 +192,27 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a, N
   }
   C squares = 0;
   each([&](int64_t, const auto& pack) { squares = pack_squares(squares, pack, mean); });
-  const C rstd = C(1) / sqrt(group_sum<kWidth>(squares) / static_cast<C>(a.n) + a.eps);
+  const C rstd = math::rsqrt(group_sum<kWidth>(squares) / static_cast<C>(a.n) + a.eps);
   if (lane == 0) store_statistics(a, row, mean, rstd);
   each([&](int64_t i, const auto& pack) {
-    Affine<T, V> affine;
-    affine.load(a, i);
-    *reinterpret_cast<Pack<T, V>*>(a.out + at + i) = affine.of(a, pack, mean, rstd);
+    Pack<T, V> weight{}, bias{};
+    if (a.weight) weight = *reinterpret_cast<const Pack<T, V>*>(a.weight + i);
+    if (a.bias) bias = *reinterpret_cast<const Pack<T, V>*>(a.bias + i);
+    *reinterpret_cast<Pack<T, V>*>(a.out + at + i) = normalised(a, pack, weight, bias, mean, rstd);
   });
 }
 
 template <bool kDrop, class T>
 bool in_registers(const Queue& queue, const NormForward<T>& a, const NormDropout& drop) {
-  return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<32, 4>,
-                          RowShape<32, 8>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
+  return choose_row_shape<RowShape<32, 1>, RowShape<64, 1>, RowShape<32, 3>, RowShape<64, 2>,
+                          RowShape<64, 4>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
                           RowShape<1024, 4>>(a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
-    constexpr int block = held_block(Shape::width);
-    queue.launch_early(&norm_kernel<T, Shape::width, Shape::packs, kDrop>,
-                       ceil_div(a.rows, block / Shape::width), block, a, drop);
+    constexpr int W = Shape::width, P = Shape::packs, block = held_block(W);
+    auto kernel = &norm_kernel<T, W, P, true, kDrop>;
+    if constexpr (!kDrop) {
+      if (!a.residual) kernel = &norm_kernel<T, W, P, false, false>;
+    }
+    queue.launch_early(kernel, ceil_div(a.rows, block / W), block, a, drop);
   });
 }
 

@@ -76,14 +76,33 @@ void launch_pointwise(const PointwiseKernels& kernels, const ElementwisePlan& pl
 template <class In, class C, int V>
 __device__ __forceinline__ Pack<In, V> load_pack(const PointwiseData& data, int input,
                                                  int64_t offset, bool repeat) {
+  using Held = Pack<In, V>;
   const char* source = data.in[input];
-  if (source != nullptr && !repeat) return *reinterpret_cast<const Pack<In, V>*>(source + offset);
-  const In value = source == nullptr ? convert<In>(*reinterpret_cast<const C*>(data.scalar))
-                                     : *reinterpret_cast<const In*>(source + offset);
-  Pack<In, V> pack;
+  auto repeated = [&] {
+    const In value = source == nullptr ? convert<In>(*reinterpret_cast<const C*>(data.scalar))
+                                       : *reinterpret_cast<const In*>(source + offset);
+    Held pack;
 #pragma unroll
-  for (int j = 0; j < V; ++j) pack.v[j] = value;
-  return pack;
+    for (int j = 0; j < V; ++j) pack.v[j] = value;
+    return pack;
+  };
+  const bool whole = source != nullptr && !repeat;
+  if constexpr (sizeof(Held) == 16 && sizeof(In) < 4) {
+    // Whole words either way: the compiler would merge small elements one by one.
+    uint4 words;
+    if (whole) {
+      words = *reinterpret_cast<const uint4*>(source + offset);
+    } else {
+      const Held pack = repeated();
+      memcpy(&words, &pack, sizeof(pack));
+    }
+    asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w));
+    Held pack;
+    memcpy(&pack, &words, sizeof(pack));
+    return pack;
+  } else {
+    return whole ? *reinterpret_cast<const Held*>(source + offset) : repeated();
+  }
 }
 
 template <class Types, int V, class... Arguments>

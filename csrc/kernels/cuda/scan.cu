@@ -3,7 +3,6 @@
 #include "kernels/cuda/reduce_ops.h"
 #include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/cuda/scan_tiles.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -170,20 +169,22 @@ __device__ __forceinline__ A scan_tile(A (&items)[kItems]) {
   return total;
 }
 
-// One block a row, a tile at a time; the tile's total is carried on.
+// One block a row or chunk of it, a tile at a time; the tile's total is carried on. carries [row]
+// [chunk]: what comes before each chunk, or null.
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads) cumsum_rows_kernel(T* out, const T* x, int64_t n) {
+__global__ void __launch_bounds__(kThreads)
+    cumsum_rows_kernel(T* out, const T* x, const sum_t<T>* carries, RowChunks rows) {
   await_earlier();
   using A = sum_t<T>;
   constexpr int kItems = V > 4 ? V : 4, kPacks = kItems / V;
-  const int64_t row = blockIdx.x;
-  x += row * n;
-  out += row * n;
-  A carry = 0;
-  for (int64_t tile = 0; tile < n; tile += kThreads * kItems) {
+  const int64_t row = blockIdx.x, begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
+  x += row * rows.n;
+  out += row * rows.n;
+  A carry = carries ? carries[row * rows.chunks + blockIdx.y] : A(0);
+  for (int64_t tile = begin; tile < end; tile += kThreads * kItems) {
     const int64_t first = tile + threadIdx.x * kItems;
     A items[kItems];
-    const bool whole = V > 1 && first + kItems <= n;
+    const bool whole = V > 1 && first + kItems <= end;
     if (whole) {
 #pragma unroll
       for (int p = 0; p < kPacks; ++p) {
@@ -193,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) cumsum_rows_kernel(T* out, const T* 
       }
     } else {
 #pragma unroll
-      for (int j = 0; j < kItems; ++j) items[j] = first + j < n ? convert<A>(x[first + j]) : A(0);
+      for (int j = 0; j < kItems; ++j) items[j] = first + j < end ? convert<A>(x[first + j]) : A(0);
     }
     const A total = scan_tile(items);
     if (whole) {
@@ -207,8 +208,54 @@ __global__ void __launch_bounds__(kThreads) cumsum_rows_kernel(T* out, const T* 
     } else {
 #pragma unroll
       for (int j = 0; j < kItems; ++j)
-        if (first + j < n) out[first + j] = convert<T>(carry + items[j]);
+        if (first + j < end) out[first + j] = convert<T>(carry + items[j]);
     }
+    carry += total;
+  }
+}
+
+// sums [row][chunk] of each chunk, a block each.
+template <class T, int V>
+__global__ void __launch_bounds__(kThreads)
+    chunk_sums_kernel(sum_t<T>* sums, const T* x, RowChunks rows) {
+  await_earlier();
+  using A = sum_t<T>;
+  const int64_t row = blockIdx.x, begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
+  x += row * rows.n;
+  A sum = 0;
+#pragma unroll 4
+  for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
+    if (i + V <= end) {
+      const auto pack = *reinterpret_cast<const Pack<T, V>*>(x + i);
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += convert<A>(pack.v[j]);
+    } else {
+      for (int64_t k = i; k < end; ++k) sum += convert<A>(x[k]);
+    }
+  }
+  sum = block_sum<kThreads>(sum);
+  if (threadIdx.x == 0) sums[row * rows.chunks + blockIdx.y] = sum;
+}
+
+// sums become what comes before each chunk; a block a row.
+template <class A>
+__global__ void __launch_bounds__(kThreads) chunk_carries_kernel(A* sums, int chunks) {
+  await_earlier();
+  sums += int64_t{blockIdx.x} * chunks;
+  A carry = 0;
+  for (int tile = 0; tile < chunks; tile += kThreads) {
+    const int c = tile + threadIdx.x;
+    A items[1] = {c < chunks ? sums[c] : A(0)};
+    const A total = scan_tile(items);
+    // The sum up to its left neighbour, not the own sum less itself: those differ in rounding.
+    const A left = __shfl_up_sync(0xffffffffu, items[0], 1);
+    __shared__ A last[kThreads / kWarp];
+    __syncthreads();
+    if (threadIdx.x % kWarp == kWarp - 1) last[threadIdx.x / kWarp] = items[0];
+    __syncthreads();
+    A before = left;
+    if (threadIdx.x % kWarp == 0) before = threadIdx.x == 0 ? A(0) : last[threadIdx.x / kWarp - 1];
+    if (c < chunks) sums[c] = carry + before;
     carry += total;
   }
 }
@@ -266,22 +313,21 @@ void cumsum(const Tensor& out, const Tensor& x, int dim) {
   auto in_rows = [&]<class T>() {
     using A = sum_t<T>;
     constexpr int kVector = 16 / sizeof(T);
+    RowChunks rows(lines.outer, lines.n);
+    const Scratch<A> carries(queue, rows.chunks > 1 ? rows.rows * rows.chunks : 0);
     auto launch = [&]<int V>(std::integral_constant<int, V>) {
-      if (RowChunks(lines.outer, lines.n).chunks == 1) {
-        queue.launch_early(&cumsum_rows_kernel<T, V>, lines.outer, kThreads, out.data<T>(),
-                           x.data<T>(), lines.n);
-        return;
+      const dim3 grid = rows.grid(kThreads);
+      if (rows.chunks > 1) {
+        queue.launch_early(&chunk_sums_kernel<T, V>, grid, kThreads, carries.get(), x.data<T>(),
+                           rows);
+        queue.launch_early(&chunk_carries_kernel<A>, rows.rows, kThreads, carries.get(),
+                           rows.chunks);
       }
-      const ScanTiles tiles(lines.outer, lines.n);
-      const Scratch<A> values(queue, tiles.count());
-      const Scratch<uint32_t> flags(queue, tiles.count() + 1);
-      VT_CUDA(
-          cudaMemsetAsync(flags.get(), 0, (tiles.count() + 1) * sizeof(uint32_t), queue.stream()));
-      queue.launch(&cumsum_tiles_kernel<T, V>, tiles.rows * tiles.tiles, kThreads, out.data<T>(),
-                   x.data<T>(), Published<A>{values.get(), flags.get()}, tiles);
+      queue.launch_early(&cumsum_rows_kernel<T, V>, grid, kThreads, out.data<T>(), x.data<T>(),
+                         carries.get(), rows);
     };
     const bool packed = is_aligned(x.data(), 16) && is_aligned(out.data(), 16) &&
-                        (lines.outer == 1 || lines.n % kVector == 0);
+                        (rows.rows == 1 || rows.n % kVector == 0);
     if (packed) launch(std::integral_constant<int, kVector>{});
     else launch(std::integral_constant<int, 1>{});
   };

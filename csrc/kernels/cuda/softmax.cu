@@ -219,7 +219,7 @@ void backward_rows(const Queue& queue, const Tensor& dx, const Tensor& grad, con
         launch.template operator()<Row, 1>();
       }
     };
-    choose_held_row<T, true>(queue, n, rows_are_packed<T>(n, {&dx, &grad, &out}), run);
+    choose_held_row<T>(queue, n, rows_are_packed<T>(n, {&dx, &grad, &out}), run);
   });
 }
 
