@@ -60,6 +60,10 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t begin = int64_t{blockIdx.y} * target.chunk;
   const int64_t end = begin + target.chunk < count ? begin + target.chunk : count;
   const T* base = x + (active ? kept.at(output) : 0);
+  const auto place = [&](int64_t i) {
+    if constexpr (V > 1) return i;
+    else return reduced.at(i);
+  };
   constexpr int kUnroll = 4;
   Acc sums[kUnroll];
 #pragma unroll
@@ -71,7 +75,7 @@ __global__ void __launch_bounds__(kThreads)
       Pack<T, V> packs[kUnroll];
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u)
-        packs[u] = *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i + u * kStep));
+        packs[u] = *reinterpret_cast<const Pack<T, V>*>(base + place(i + u * kStep));
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
         const auto values = mapped(op, packs[u]);
@@ -80,11 +84,11 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     for (; i + V <= end; i += kStep) {
-      const auto values = mapped(op, *reinterpret_cast<const Pack<T, V>*>(base + reduced.at(i)));
+      const auto values = mapped(op, *reinterpret_cast<const Pack<T, V>*>(base + place(i)));
 #pragma unroll
       for (int j = 0; j < V; ++j) sums[0] = op(sums[0], values.v[j]);
     }
-    for (; i < end; ++i) sums[1] = op(sums[1], mapped(op, Pack<T, 1>{{base[reduced.at(i)]}}).v[0]);
+    for (; i < end; ++i) sums[1] = op(sums[1], mapped(op, Pack<T, 1>{{base[place(i)]}}).v[0]);
   }
   Acc total = op(op(sums[0], sums[1]), op(sums[2], sums[3]));
   total = kWidth == kWarp ? warp_reduce(total, op) : block_reduce<kThreads>(total, op);

@@ -2,6 +2,7 @@
 // kernel joins them.
 #include "kernels/cuda/block.h"
 #include "kernels/cuda/moments.h"
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/row_chunks.h"
 #include "kernels/structured_cuda.h"
 
@@ -25,6 +26,7 @@ template <class T, int kWidth, int V>
 __global__ void __launch_bounds__(kThreads)
     variance_kernel(VarianceResult<T> result, Moments<compute_t<T>>* partial, const T* x,
                     RowChunks rows) {
+  await_earlier();
   using C = compute_t<T>;
   const int64_t row = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
   if (row >= rows.rows) return;
@@ -40,9 +42,11 @@ __global__ void __launch_bounds__(kThreads)
       packs[u] = *reinterpret_cast<const Pack<T, V>*>(from + i + u * kStep);
     C values[kTogether * V];
 #pragma unroll
-    for (int u = 0; u < kTogether; ++u)
+    for (int u = 0; u < kTogether; ++u) {
+      const Pack<C, V> wide = widen<C>(packs[u]);
 #pragma unroll
-      for (int j = 0; j < V; ++j) values[u * V + j] = convert<C>(packs[u].v[j]);
+      for (int j = 0; j < V; ++j) values[u * V + j] = wide.v[j];
+    }
     moments = JoinMoments{}(moments, moments_of(values));
   }
   for (; i < end; i += kStep) {
@@ -63,6 +67,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     variance_join_kernel(VarianceResult<T> result, const Moments<compute_t<T>>* partial,
                          int64_t rows, int chunks) {
+  await_earlier();
   Moments<compute_t<T>> moments{0, 0, 0};
   for (int c = threadIdx.x; c < chunks; c += kThreads)
     moments = JoinMoments{}(moments, partial[c * rows + blockIdx.x]);
@@ -83,12 +88,12 @@ void variance(const Tensor& out, const Tensor& mean, const Tensor& x, double cor
     const VarianceResult<T> result{out.data<T>(), mean.data<C>(), static_cast<C>(divisor)};
     const Scratch<Moments<C>> partial(queue, rows.chunks > 1 ? rows.chunks * rows.rows : 0);
     visit_row_chunks<T>(rows, x, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
-      queue.launch(&variance_kernel<T, kWidth, V>, rows.grid(kWidth), kThreads, result,
-                   partial.get(), x.data<T>(), rows);
+      queue.launch_early(&variance_kernel<T, kWidth, V>, rows.grid(kWidth), kThreads, result,
+                         partial.get(), x.data<T>(), rows);
     });
     if (rows.chunks > 1)
-      queue.launch(&variance_join_kernel<T>, rows.rows, kThreads, result, partial.get(), rows.rows,
-                   rows.chunks);
+      queue.launch_early(&variance_join_kernel<T>, rows.rows, kThreads, result, partial.get(),
+                         rows.rows, rows.chunks);
   });
 }
 
