@@ -53,9 +53,9 @@ __global__ void __launch_bounds__(kMaxThreads) broadcast(const __grid_constant__
 // whoever wrote it, to whoever acquires that: so the store of the flag releases, and nothing before
 // it has to. Within one device it need not: there, kernels behind the barrier come after those
 // before it by the order of the stream, and see what they wrote.
-// What its flags count is its own, and is counted before the kernel ahead has ended: that no load
-// is left between that end and the store. The barrier ahead has counted before it let this one
-// come.
+// A rank has one block here, whose flags and their count are its own. It is counted before the
+// kernel ahead has ended, so that no load is left between that end and the store; the barrier ahead
+// has counted before it let this one come.
 __global__ void __launch_bounds__(kMaxThreads) barrier(const __grid_constant__ BarrierArgs args) {
   const Clique& clique = args.clique;
   const int rank = fabric::own_rank(clique), peer = threadIdx.x;
