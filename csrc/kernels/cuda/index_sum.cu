@@ -85,30 +85,75 @@ struct SumShape {
   int64_t n, inner, slots;
 };
 
+// The elements of a part, of which a thread of its own walks over all.
+struct WalkedPart {
+  uint32_t key;
+  bool is_start;  // of its run
+  const Sorted& sorted;
+
+  __device__ WalkedPart(const Sorted& sorted, int64_t first)
+      : key(sorted.keys[first]),
+        is_start(first == 0 || sorted.keys[first - 1] != key),
+        sorted(sorted) {}
+  __device__ int64_t end(int64_t first, int64_t limit) const {
+    int64_t end = first + 1;
+    while (end < limit && sorted.keys[end] == key) ++end;
+    return end;
+  }
+  __device__ uint32_t position(int64_t, int64_t i) const { return sorted.positions[i]; }
+};
+// The same by a warp: what it needs of a short run is fetched in one go.
+struct WarpPart {
+  uint32_t near_key, near_position, key;  // near: of the element that is the lane's
+  bool is_start;
+  const Sorted& sorted;
+
+  __device__ WarpPart(const Sorted& sorted, int64_t first) : sorted(sorted) {
+    const int64_t own = first + threadIdx.x;
+    near_key = own < sorted.picks ? sorted.keys[own] : sorted.nowhere;
+    near_position = own < sorted.picks ? sorted.positions[own] : 0;
+    const uint32_t before = first > 0 ? sorted.keys[first - 1] : sorted.nowhere;
+    key = __shfl_sync(0xffffffffu, near_key, 0);
+    is_start = before != key;
+  }
+  __device__ int64_t end(int64_t first, int64_t limit) const {
+    const unsigned others = ~__ballot_sync(0xffffffffu, near_key == key);
+    if (others != 0) return first + __ffs(static_cast<int>(others)) - 1;
+    int64_t end = first + kWarp;
+    while (end < limit && sorted.keys[end] == key) ++end;
+    return end;
+  }
+  __device__ uint32_t position(int64_t first, int64_t i) const {
+    if (i - first >= kWarp) return sorted.positions[i];
+    return __shfl_sync(0xffffffffu, near_position, static_cast<int>(i - first));
+  }
+};
+
 // blockDim.x threads a part, blockDim.y parts a block; blockIdx.y is the outer index. A run of one
 // part goes to out, the parts of longer ones to partial [outer][slots][inner]. A thread has kPacks
-// packs at once.
-template <class T, int V, int kBatch, int kPacks>
+// packs at once; those of a warp's part are all of the slice, so that its lanes stay together.
+template <class Part, class T, int V, int kBatch, int kPacks>
 __global__ void __launch_bounds__(kThreads)
     sum_parts_kernel(T* out, const T* src, sum_t<T>* partial, Sorted sorted, SumShape shape) {
   await_earlier();
   using A = sum_t<T>;
   const int64_t first = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
   if (first >= sorted.picks) return;
-  const uint32_t key = sorted.keys[first];
+  const Part part(sorted, first);
+  const uint32_t key = part.key;
   if (key >= sorted.nowhere) return;
-  const bool is_start = first == 0 || sorted.keys[first - 1] != key;
-  if (!is_start) {
+  if (!part.is_start) {
     if (first < kPart || sorted.keys[first - kPart] != key) return;
     if ((first - run_start(sorted.keys, first, key)) % kPart != 0) return;
   }
   const int64_t limit = first + kPart < sorted.picks ? first + kPart : sorted.picks;
-  const bool whole = is_start && !(limit < sorted.picks && sorted.keys[limit] == key);
-  int64_t end = first + 1;
-  while (end < limit && sorted.keys[end] == key) ++end;
+  const int64_t end = part.end(first, limit);
+  const bool more = end == limit && limit < sorted.picks && sorted.keys[limit] == key;
+  const bool whole = part.is_start && !more;
   src += int64_t{blockIdx.y} * sorted.picks * shape.inner * V;
   out += (int64_t{blockIdx.y} * shape.n + key) * shape.inner * V;
-  partial += (int64_t{blockIdx.y} * shape.slots + part_slot(first, is_start)) * shape.inner * V;
+  partial +=
+      (int64_t{blockIdx.y} * shape.slots + part_slot(first, part.is_start)) * shape.inner * V;
   for (int64_t begin = threadIdx.x; begin < shape.inner; begin += blockDim.x * kPacks) {
     auto each = [&](auto&& f) {  // f(number, pack of the row)
 #pragma unroll
@@ -121,7 +166,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int b = 0; b < kBatch; ++b)
         if (i + b < end) {
-          const T* row = src + int64_t{sorted.positions[i + b]} * shape.inner * V;
+          const T* row = src + int64_t{part.position(first, i + b)} * shape.inner * V;
           each([&](int p, int64_t u) {
             packs[b][p] = *reinterpret_cast<const Pack<T, V>*>(row + u * V);
           });
@@ -192,7 +237,8 @@ void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const So
   // Where runs are short a part waits for memory most of the time: with a warp each, more of them
   // do so at once.
   const bool many = sorted.picks >= kManyRows * lines.n;
-  const bool warps = packed && !many && kVector <= 8 && packs <= kWarp * kMostPacks;
+  const bool warps =
+      packed && !many && kVector <= 8 && packs >= kWarp && packs <= kWarp * kMostPacks;
   const auto lanes =
       warps ? unsigned{kWarp}
             : static_cast<unsigned>(std::min<int64_t>(kThreads, ceil_div(packs, kWarp) * kWarp));
@@ -202,14 +248,15 @@ void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const So
     T* to = out.data<T>() + done * lines.n * lines.inner;
     const T* from = src.data<T>() + done * sorted.picks * lines.inner;
     const dim3 grid(static_cast<unsigned>(ceil_div(sorted.picks, block.y)), outer);
-    auto kernel = !packed ? &sum_parts_kernel<T, 1, kFewRows, 1>
-                  : many  ? &sum_parts_kernel<T, kVector, kManyRows, 1>
-                          : &sum_parts_kernel<T, kVector, kFewRows, 1>;
+    auto kernel = !packed ? &sum_parts_kernel<WalkedPart, T, 1, kFewRows, 1>
+                  : many  ? &sum_parts_kernel<WalkedPart, T, kVector, kManyRows, 1>
+                          : &sum_parts_kernel<WalkedPart, T, kVector, kFewRows, 1>;
     if constexpr (kVector <= 8) {
-      if (warps && packs > kWarp)
-        kernel = packs <= 2 * kWarp   ? &sum_parts_kernel<T, kVector, 2, 2>
-                 : packs <= 3 * kWarp ? &sum_parts_kernel<T, kVector, 2, 3>
-                                      : &sum_parts_kernel<T, kVector, 2, kMostPacks>;
+      if (warps)
+        kernel = packs <= kWarp       ? &sum_parts_kernel<WarpPart, T, kVector, kFewRows, 1>
+                 : packs <= 2 * kWarp ? &sum_parts_kernel<WarpPart, T, kVector, 2, 2>
+                 : packs <= 3 * kWarp ? &sum_parts_kernel<WarpPart, T, kVector, 2, 3>
+                                      : &sum_parts_kernel<WarpPart, T, kVector, 2, kMostPacks>;
     }
     queue.launch_early(kernel, grid, block, to, from, partial.get(), sorted,
                        SumShape{lines.n, packs, slots});
