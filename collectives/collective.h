@@ -61,6 +61,8 @@ struct Call {
   int root = 0;
   Tensor input, output;
   int to = kNoRank, from = kNoRank;  // sendrecv: where the input goes, where the output comes from
+  bool alone =
+      false;  // its caller queues nothing that could run beside it; only speed depends on it
 
   bool has_input(int rank) const;
   bool has_output(int rank) const;

@@ -202,9 +202,17 @@ void GradientReducer::parameter_ready(int rank, int number) {
 void GradientReducer::launch_ready(int rank) {
   Progress& progress = *progress_[rank];
   while (progress.next < buckets_.size() && progress.missing[progress.next] == 0) {
-    const Tensor& part = slices_[rank][progress.next++];
-    comm_.arrive(rank, {Kind::kAllReduce, ReduceOp::kSum, 0, part, part});
+    const size_t bucket = progress.next++;
+    arrive(rank, bucket, bucket + 1 == buckets_.size());
   }
+}
+
+// alone: has backward ended, so that nothing runs beside the reduction?
+void GradientReducer::arrive(int rank, size_t bucket, bool alone) {
+  const Tensor& part = slices_[rank][bucket];
+  Call call{Kind::kAllReduce, ReduceOp::kSum, 0, part, part};
+  call.alone = alone;
+  comm_.arrive(rank, std::move(call));
 }
 
 // The buckets that unused parameters have held back.
@@ -230,8 +238,7 @@ void GradientReducer::finish_pass() {
         if (used[number]) accumulator.set_grad(place);
       }
       if (!any) continue;  // no replica used any of it: nothing to send
-      const Tensor& part = slices_[rank][progress.next];
-      comm_.arrive(rank, {Kind::kAllReduce, ReduceOp::kSum, 0, part, part});
+      arrive(rank, progress.next, true);
     }
   }
   for (int rank = 0; rank < ranks; ++rank) comm_.wait(rank);

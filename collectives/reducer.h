@@ -60,6 +60,7 @@ class GradientReducer {
   void run_backward(std::span<const Tensor> losses, std::span<const Tensor> seeds);
   void parameter_ready(int rank, int number);
   void launch_ready(int rank);
+  void arrive(int rank, size_t bucket, bool alone);
   void finish_pass();
   Tensor slice(int rank, const Bucket& bucket) const;
 

@@ -90,7 +90,8 @@ int Site::most_blocks(int threads, int blocks_per_processor) const {
 
 int Site::limit(const Unit& unit) const {
   if (options_.max_blocks > 0) return options_.max_blocks;
-  const bool beside = spread() && !unit.in_line && unit.bytes() >= kLargeBeside;
+  const bool beside =
+      spread() && !unit.in_line && !unit.call().alone && unit.bytes() >= kLargeBeside;
   if (!beside || options_.algorithm != Algorithm::kAuto) return 0;
   return unit.call().kind == Kind::kReduceScatter ? kLoadingBlocksBeside : kBlocksBeside;
 }

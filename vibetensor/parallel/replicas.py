@@ -33,7 +33,8 @@ class DataParallel:
         bucket_bytes: how much gradient is reduced as one.
         first_bucket_bytes: the same for the first bucket, so that reducing starts early.
         reduce_blocks: how many blocks of a GPU a reduction may take from backward, which runs at
-            the same time; 0 for few, 128 for as many as make the reduction itself fastest.
+            the same time; 0 for as few as can be while it runs, and for the last bucket, behind it,
+            as many as pay; 128 for as many as pay always.
 
     Raises:
         TypeError: the mesh is no Mesh.
