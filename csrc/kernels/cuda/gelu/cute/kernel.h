@@ -30,6 +30,8 @@ using Tile = cute::Shape<cute::Int<kTileRows>, cute::Int<kTileColumns>, cute::_6
 // Of a tile: what the epilogue does at once. A wide one leaves no room for more.
 template <class Tile>
 using Part = cute::Shape<cute::_64, cute::Int<cute::size<1>(Tile{}) == kColumns ? 64 : 32>>;
+// Parts in shared memory: on their way in, and on their way out.
+inline constexpr int kPartsIn = 4, kPartsOut = 2;
 using Cluster = cute::Shape<cute::_2, cute::_1, cute::_1>;  // two blocks share the tile of b
 using InTurns = cutlass::epilogue::TmaWarpSpecialized;
 using RowMajor = cutlass::layout::RowMajor;
@@ -46,9 +48,8 @@ struct Forward {
   using OrderOfB = cutlass::layout::ColumnMajor;
   using Shared = epilogue::detail::EpilogueDescriptor<Tile, Part<Tile>, void, N, InTurns>;
   using Kept = epilogue::detail::AuxStoreDescriptor<Shared, RowMajor, N>;
-  using Store =
-      fusion::Sm90AuxStore<Shared::StagesD, Part<Tile>, N, kNearest, typename Kept::Stride,
-                           typename Kept::SmemLayoutAtom, typename Kept::CopyOpR2S>;
+  using Store = fusion::Sm90AuxStore<kPartsOut, Part<Tile>, N, kNearest, typename Kept::Stride,
+                                     typename Kept::SmemLayoutAtom, typename Kept::CopyOpR2S>;
   using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
   using Tree = fusion::Sm90EVT<fusion::Sm90Compute<Apply, N, float, kNearest>,
                                fusion::Sm90EVT<Store, Sum<fusion::Sm90AccFetch, Bias>>>;
@@ -87,11 +88,15 @@ struct LinearAdd {
 
 template <class N, class Tile, class Way>
 struct Assembled {
-  using Epilogue =
-      typename epilogue::CollectiveBuilder<cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp,
-                                           Tile, Cluster, Part<Tile>, float, float,
-                                           typename Way::Source, RowMajor, kLine, N, RowMajor,
-                                           kLine, InTurns, typename Way::Tree>::CollectiveOp;
+  // Parts that are read give their memory to results; where none are, a store waits for the part
+  // behind it.
+  static constexpr bool kReads = !std::is_void_v<typename Way::Source>;
+  using Policy =
+      cutlass::epilogue::Sm90TmaWarpSpecialized<kPartsIn, kPartsOut, cute::size(Part<Tile>{}) / 128,
+                                                kReads, !kReads>;
+  using Epilogue = typename epilogue::detail::Sm90TmaBuilderImpl<
+      Tile, Part<Tile>, float, float, typename Way::Source, RowMajor, kLine, N, RowMajor, kLine,
+      typename Way::Tree, Policy>::CollectiveOp;
   using Mainloop = typename mainloop::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, N, RowMajor, kLine, N,
       typename Way::OrderOfB, kLine, float, Tile, Cluster,
