@@ -14,9 +14,10 @@ namespace {
 
 constexpr int kThreads = 512, kBlocks = 264;
 constexpr int kThreadsAside = 32, kBlocksAside = 4096;  // Note [Adding beside products]
-// Sums that take all of the memory's bandwidth hold copies up: they are to take about as long as
-// the copy of the next piece. After the last piece there is none.
-constexpr int kBlocksBesideCopies = 24;
+// Sums that take all of the memory's bandwidth hold copies up, and copies wait for sums that take
+// longer than they do: 48 blocks were the best of 8 to 264 for pairs. After the last piece there is
+// no copy to hold up.
+constexpr int kBlocksBesideCopies = 48;
 constexpr int kDepth = SideStreams::kDepth;
 // Bytes. A copy costs 3 to 4 us more than its bytes, so there are to be few. What is done when
 // nothing else is left to do, the last sum, is to be short.
