@@ -7,7 +7,9 @@
 namespace vt::collectives::gpu {
 namespace {
 
-constexpr size_t kLeastAside = 1 << 20;  // bytes of a part: copies take some us to start
+// Bytes of a part. Copies take some us to start. Of very long all-reduces each sum waits longer for
+// the end of a large product than few blocks would take from it.
+constexpr size_t kLeastAside = 1 << 20, kMostAside = 128 << 20;
 
 // Of one kind, from the special to the general: the last one suits everything.
 constexpr AlgorithmEntry kAlgorithms[] = {
@@ -76,14 +78,16 @@ bool can_run_now(const AlgorithmEntry& entry, const Site& site) {
 bool can_follow(const Measured& row, const Site& site, const Unit& unit) {
   const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, row.algorithm);
   if (!entry || !can_run_now(*entry, site)) return false;
-  if (site.narrow(unit) && row.blocks > site.limit(unit)) return false;
+  if (site.narrow(unit) && (row.blocks > site.limit(unit) || entry->by_copy_engine)) return false;
   return !entry->by_copy_engine || (!site.options().always_stage && site.reachable(unit));
 }
 
 // By copy engines, beside other work: they take the least from it. Or null.
 const AlgorithmEntry* aside(const Site& site, const Unit& unit) {
-  if (unit.bytes() < kLeastAside) return nullptr;
-  const AlgorithmEntry* const entry = find_algorithm(unit.call().kind, Algorithm::kCopyEngine);
+  const Kind kind = unit.call().kind;
+  if (unit.bytes() < kLeastAside || (kind == Kind::kAllReduce && unit.bytes() >= kMostAside))
+    return nullptr;
+  const AlgorithmEntry* const entry = find_algorithm(kind, Algorithm::kCopyEngine);
   const bool can = entry && can_run_now(*entry, site) && !site.options().always_stage;
   return can && site.reachable(unit) ? entry : nullptr;
 }
@@ -114,7 +118,7 @@ Choice choose(const Site& site, const Unit& unit) {
   }
   for (const AlgorithmEntry& candidate : kAlgorithms)
     if (!entry && candidate.kind == kind && can_run_now(candidate, site) &&
-        candidate.suits(site, unit))
+        candidate.suits(site, unit) && !(site.narrow(unit) && candidate.by_copy_engine))
       entry = &candidate;
   VT_CHECK(entry, kRuntime, name(kind), ": no algorithm for GPUs");
   plan.algorithm = entry->algorithm;
