@@ -101,13 +101,14 @@ __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_
 // Are weights asked for together with the row? More of them would take too many registers.
 constexpr bool affine_ahead(int width, int packs) { return packs <= 3 || width == 64; }
 // Blocks that a multiprocessor should hold: with 64 registers a thread, or a few more.
-constexpr int norm_blocks(int width, int packs, bool drop) {
-  return drop ? 1 : 65536 / (packs == 4 && width == 64 ? 72 : 64) / held_block(width);
+constexpr int norm_blocks(int width, int packs, bool residual, bool drop) {
+  const bool more = packs == 4 ? width == 64 : residual && packs == 3;
+  return drop ? 1 : 65536 / (more ? 72 : 64) / held_block(width);
 }
 
 // kWidth threads a row, each with kPacks packs of it.
 template <class T, int kWidth, int kPacks, bool kResidual, bool kDrop>
-__global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks, kDrop))
+__global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks, kResidual, kDrop))
     norm_kernel(NormForward<T> a, NormDropout drop) {
   await_earlier();
   using C = compute_t<T>;
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
   };
   x.load(a.x + at, n, lane);
   if constexpr (kResidual) {
-    constexpr bool kAll = kAhead && kPacks <= 2;  // registers for everything at once
+    constexpr bool kAll = kAhead && kPacks <= 3;  // registers for everything at once
     Row residual;
     residual.load(a.residual + at, n, lane);
     if constexpr (kAll) load_affine();
@@ -204,7 +205,7 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a, N
 
 template <bool kDrop, class T>
 bool in_registers(const Queue& queue, const NormForward<T>& a, const NormDropout& drop) {
-  return choose_row_shape<RowShape<32, 1>, RowShape<64, 1>, RowShape<32, 3>, RowShape<64, 2>,
+  return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<64, 2>,
                           RowShape<64, 4>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
                           RowShape<1024, 4>>(a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
     constexpr int W = Shape::width, P = Shape::packs, block = held_block(W);
