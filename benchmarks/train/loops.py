@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +20,9 @@ EAGER_STEPS = 8  # of "torch graph", before the step is captured
 
 @dataclass(frozen=True)
 class Loop:
-    """`run(steps)` trains and waits; `peak()` is the most memory in bytes since `reset()`; `losses`
-    trains so many steps and gives the loss of each."""
+    """`run(steps)` trains and waits; `peak()` is the most memory in bytes since `reset()`, without
+    what others held before the loop was made; `losses` trains so many steps and gives the loss of
+    each."""
 
     run: Callable[[int], None]
     losses: Callable[[int], list[float]]
@@ -34,9 +36,22 @@ def make(case: Case, mode: str, seed: int = 0, wide: bool = False) -> Loop:
     With `wide` the losses that are told are taken of float32 logits, as PyTorch's autocast does;
     otherwise they have the dtype of the logits.
     """
+    held = _held(case, mode)
     if mode == "trainer":
-        return _trainer(case)
-    return _ours(case, mode, seed, wide) if mode in OURS else _theirs(case, mode, seed)
+        loop = _trainer(case)
+    elif mode in OURS:
+        loop = _ours(case, mode, seed, wide)
+    else:
+        loop = _theirs(case, mode, seed)
+    return replace(loop, peak=lambda: loop.peak() - held)
+
+
+def _held(case: Case, mode: str) -> int:
+    """Bytes of the GPU that the mode's library has given to others."""
+    if case.device != "cuda":
+        return 0
+    library = importlib.import_module("torch" if mode in TORCH else "vibetensor.torch")
+    return int(library.cuda.memory_allocated())
 
 
 def _loop(
