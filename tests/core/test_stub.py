@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import vibetensor
 from vibetensor import _C
 
-STUB = ast.parse((Path(vibetensor.__file__).parent / "_C.pyi").read_text())
+STUB = ast.parse((Path(_C.__file__).parent / "_C.pyi").read_text())  # beside the module
 # Only for type checkers.
 TYPES = {"Number"}
 # There to say that a fabric tensor has no such form.
