@@ -49,9 +49,9 @@ class Site {
   // Note [Beside other work]
   // A unit that is not in line runs beside what its callers queue, products that take all
   // multiprocessors as a rule. What matters then is how many it takes from them for how long. Large
-  // units go by copy engines (Note [Adding beside products]); where these cannot be used or would be
-  // late, they are limited to few blocks, which take the least of all kernels.
-  // The most blocks of a rank for the unit; 0: as many as pay.
+  // units go by copy engines (Note [Adding beside products]); where these cannot be used or would
+  // be late, they are limited to few blocks, which take the least of all kernels. The most blocks
+  // of a rank for the unit; 0: as many as pay.
   int limit(const Unit& unit) const;
   bool narrow(const Unit& unit) const { return limit(unit) > 0 && limit(unit) <= kNarrow; }
 
