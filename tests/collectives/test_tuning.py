@@ -9,6 +9,7 @@ import pytest
 
 import vibetensor.torch as torch
 from vibetensor import _C, cli, collectives, fabric, tuning
+from vibetensor.cli import tune
 
 
 def row(up_to: int, algorithm: str, gpu: str = "Some GPU", ranks: int = 2) -> tuning.Row:
@@ -41,9 +42,22 @@ def test_a_table_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_rows_of_the_user_go_first() -> None:
-    mine = [row(2**62, "push")]
-    theirs = [row(1024, "packets"), row(1024, "packets", ranks=4)]
-    assert tuning.merged(mine, theirs) == [mine[0], theirs[1]]
+    mine = [row(2048, "push")]
+    theirs = [row(1024, "packets"), row(1024, "packets", ranks=4), row(2**20, "two_shot")]
+    assert tuning.merged(mine, theirs) == [mine[0], *theirs[1:]]
+
+
+def test_a_table_says_nothing_of_sizes_that_were_not_measured() -> None:
+    mesh = fabric.parse_devices("cpu:2")
+    ways = [(4096, tune.Way("packets")), (65536, tune.Way("lines")), (1 << 20, tune.Way("lines"))]
+    rows = tune._rows("Some GPU", mesh, ways)
+    assert [(row["up_to"], row["algorithm"]) for row in rows] == [
+        (16384, "packets"),
+        (2 << 20, "lines"),
+    ]
+    known = [row(1024, "one_shot"), row(8192, "two_shot"), row(512, "push", gpu="Another")]
+    like = row(16384, "packets")
+    assert tune._below(4096, like, known) == known[:1]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +131,7 @@ def test_tuning_writes_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     arguments = "bench allreduce --devices cuda:0 --ranks 2 -b 1K -e 64K -f 64 --tune --json"
     assert cli.main([*arguments.split(), str(result)]) == 0
     rows = tuning.read(file)
-    assert rows[-1]["up_to"] >= 2**40
+    assert rows[-1]["up_to"] == 2 * 65536
     assert json.loads(file.read_text())["version"] == 1
     measured = json.loads(result.read_text())
     assert measured["table"] == rows

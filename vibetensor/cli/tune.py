@@ -17,7 +17,6 @@ from vibetensor.fabric import Mesh
 from vibetensor.graph_timing import seconds_in_graph
 
 _K, _M = 2**10, 2**20
-_NO_LIMIT = 2**62
 _CLEARLY = 0.98  # of the time of the simpler way: less is not worth another row
 
 Timing: TypeAlias = dict[str, Any]  # a size, the fields of a Way, and microseconds a call
@@ -70,7 +69,9 @@ def run(
         rows = _rows(names.pop(), mesh, found)
         if rows:
             before = tuning.read(file) if file.exists() else []
-            tuning.write(file, tuning.merged(rows, before))
+            packaged = tuning.read(tuning.packaged_file())
+            smaller = _below(found[0][0], rows[0], tuning.merged(before, packaged))
+            tuning.write(file, tuning.merged([*smaller, *rows], before))
     print(f"# {len(rows)} rows for {len(mesh)} ranks written to {file}", file=out)
     return rows, timings
 
@@ -126,7 +127,8 @@ def _rows(gpu: str, mesh: Mesh, found: list[tuple[int, Way]]) -> list[tuning.Row
         last = index + 1 == len(found)
         if not last and found[index + 1][1] == way:
             continue  # the next row says it for both
-        up_to = _NO_LIMIT if last else int(math.sqrt(bytes_ * found[index + 1][0]))
+        # Nothing is said of what is much larger than what was measured.
+        up_to = 2 * bytes_ if last else int(math.sqrt(bytes_ * found[index + 1][0]))
         rows.append(
             {
                 "gpu": gpu,
@@ -143,3 +145,10 @@ def _rows(gpu: str, mesh: Mesh, found: list[tuple[int, Way]]) -> list[tuning.Row
             }
         )
     return rows
+
+
+def _below(least: int, like: tuning.Row, known: list[tuning.Row]) -> list[tuning.Row]:
+    """The rows for the same units as `like` that end before the least size that was measured."""
+    return [
+        row for row in known if tuning.units(row) == tuning.units(like) and row["up_to"] < least
+    ]

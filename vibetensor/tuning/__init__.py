@@ -100,10 +100,15 @@ def load() -> None:
 
 
 def merged(first: list[Row], second: list[Row]) -> list[Row]:
-    """All rows of `first`, and those of `second` for units of which `first` says nothing."""
-    known = {_units(row) for row in first}
-    return [*first, *(row for row in second if _units(row) not in known)]
+    """All rows of `first`, and those of `second` for units of which `first` says nothing: other
+    ones, or larger ones.
+    """
+    known: dict[tuple[str, int, int, str], int] = {}
+    for row in first:
+        known[units(row)] = max(row["up_to"], known.get(units(row), 0))
+    return [*first, *(row for row in second if row["up_to"] > known.get(units(row), 0))]
 
 
-def _units(row: Row) -> tuple[str, int, int, str]:
+def units(row: Row) -> tuple[str, int, int, str]:
+    """What a row is about, whatever the size."""
     return row["gpu"], row["ranks"], row["devices"], row["kind"]
