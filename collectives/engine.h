@@ -36,10 +36,12 @@ struct Options {
   double timeout_seconds;  // how long a rank waits for the others
   Algorithm algorithm = Algorithm::kAuto;
   bool always_stage = false;  // pass through the staging buffer even what all devices could reach
-  int max_blocks = 0;         // of a rank; 0: as many as pay
-  int threads = 0;            // of a block: a multiple of 32 up to 1024; 0: as many as pay
-  size_t chunk_bytes = 0;     // that move as one piece; 0: what pays
-  bool early_launch = true;   // short kernels come to the device while the one before still runs
+  // Of a rank; 0: as many as pay. 32 and fewer ask for room beside other work: large units go by
+  // copy engines then, which add up in many blocks of one warp.
+  int max_blocks = 0;
+  int threads = 0;           // of a block: a multiple of 32 up to 1024; 0: as many as pay
+  size_t chunk_bytes = 0;    // that move as one piece; 0: what pays
+  bool early_launch = true;  // short kernels come to the device while the one before still runs
 };
 
 // The end of one unit that was queued on devices.

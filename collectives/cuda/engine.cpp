@@ -76,8 +76,9 @@ class CudaEngine final : public Engine {
     if (shared_) late_ranks_.watch(unit);
     try {
       carry_out(unit);
-    } catch (...) {
-      site_.streams().end();  // of what has been launched
+    } catch (...) {  // what has been launched ends
+      site_.join_side_streams();
+      site_.streams().end();
       throw;
     }
     site_.streams().end();

@@ -25,6 +25,13 @@ SideStreams::~SideStreams() {
   for (cuda::Event* event : marks_) cuda::destroy_event(event);
 }
 
+void SideStreams::join(int rank, Stream stream) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    record(rank, kStarted, this->lane(rank, static_cast<Lane>(lane)));
+    wait(stream, rank, kStarted);
+  }
+}
+
 void SideStreams::copy(Stream stream, void* to, const void* from, size_t bytes) {
   if (to == from || bytes == 0) return;
   cuda::DeviceGuard guard(stream.device.index);

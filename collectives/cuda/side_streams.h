@@ -35,6 +35,8 @@ class SideStreams {
   void wait(Stream stream, int rank, int mark) const {
     cuda::wait_event(stream, *marks_[rank * kMarks + mark]);
   }
+  // `stream` waits for all lanes of the rank.
+  void join(int rank, Stream stream);
   // By a copy engine, between any two addresses that the stream's device reaches.
   static void copy(Stream stream, void* to, const void* from, size_t bytes);
 

@@ -164,6 +164,11 @@ void Site::launch_alone(const void* kernel, Stream stream, int blocks, int threa
   half_ = false;
 }
 
+void Site::join_side_streams() {
+  if (streams_.capturing()) return;
+  for (int r = 0; r < ranks(); ++r) side_.join(r, streams_.at(r));
+}
+
 void Site::copy(int rank, void* to, const void* from, size_t bytes) const {
   if (to == from || bytes == 0) return;
   DeviceGuard guard(device_index(rank));

@@ -94,6 +94,10 @@ class Site {
   // A kernel that waits for nobody, on a stream of one rank.
   void launch_alone(const void* kernel, Stream stream, int blocks, int threads,
                     const void* args) const;
+  // What is queued on side streams goes before what follows on the streams of the ranks: a unit
+  // that an error has cut short may not have seen to it. Not in a capture, which such an error
+  // ends.
+  void join_side_streams();
   // On the stream of the rank's device.
   void copy(int rank, void* to, const void* from, size_t bytes) const;
 

@@ -303,7 +303,8 @@ Args:
         NVIDIA's library, one rank a GPU, without deadlines: a yardstick for benchmarks.
     always_stage: pass through the staging buffer even what all devices could reach.
     max_blocks: the most blocks that work for a rank; 0 for as many as pay, which are few for large
-        calls that run beside other work, as with async_op.
+        calls that run beside other work, as with async_op. 32 and fewer ask for room beside such
+        work: large calls go by copy engines then, and add up in many blocks of one warp.
     threads: of a block, a multiple of 32 up to 1024; 0 for as many as pay.
     chunk_bytes: what moves as one piece in pipelines; 0 for what pays.
     early_launch: short kernels come to the device while the one before them still runs, and wait

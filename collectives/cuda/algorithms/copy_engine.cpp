@@ -210,6 +210,11 @@ void share_out(const Site& site, const direct::Args& buffers, Range range,
 // that the root's link carries no more than its own data.
 uint32_t all_but(int ranks, int root) { return all_of(ranks) & ~(1u << root); }
 
+// May the data be fetched from the root? A pair's root sends it, from where only itself must reach.
+bool can_broadcast(const Site& site, const Unit& unit) {
+  return parts::reachable(site, unit) && (site.ranks() == 2 || site.reachable(unit));
+}
+
 }  // namespace
 
 const void* kernel(DType dtype, ReduceOp op, int ranks) {
@@ -238,7 +243,9 @@ bool suits(const Site& site, const Unit& unit) {
   return site.spread() && unit.bytes() / shares >= least && parts::reachable(site, unit);
 }
 bool wants_large_scratch(const Site&, const Unit& unit) { return unit.bytes() >= kWantsRoom; }
-bool suits_broadcast(const Site& site, const Unit& unit) { return parts::is_large(site, unit); }
+bool suits_broadcast(const Site& site, const Unit& unit) {
+  return parts::is_large(site, unit) && can_broadcast(site, unit);
+}
 
 void all_reduce(Site& site, const Unit& unit, const Plan& plan) {
   const Adding adding = adding_of(site, unit, plan);
@@ -280,7 +287,7 @@ void reduce(Site& site, const Unit& unit, const Plan& plan) {
 // A pair's root sends everything. Among more, each of the others fetches a slice, and sends it on.
 void broadcast(Site& site, const Unit& unit, const Plan& plan) {
   if (site.ranks() == 2) return parts::move_by_copy_engine(site, unit, plan);
-  if (!parts::reachable(site, unit)) return direct::run_broadcast(site, unit, {});
+  if (!can_broadcast(site, unit)) return direct::run_broadcast(site, unit, {});
   const int ranks = site.ranks(), root = unit.call().root;
   Share shares[kMaxCudaRanks];
   Range slices[kMaxCudaRanks];
