@@ -2,7 +2,9 @@
 #include "collectives/cuda/site.h"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
+#include <thread>
 
 #include "base/error.h"
 #include "device/backend.h"
@@ -10,6 +12,7 @@
 #include "device/cuda/check.h"
 #include "device/cuda/device.h"
 #include "device/cuda/graph.h"
+#include "device/cuda/stream.h"
 #include "device/cuda/unit_lock.h"
 
 namespace vt::collectives::gpu {
@@ -63,9 +66,25 @@ Site::Site(const Mesh& mesh, const Options& options, const std::vector<size_t>& 
   early_launch_ = options.early_launch && has_clusters_;  // both came with the same devices
 }
 
+// Whether what is queued on the devices' default streams ends within the time that ranks wait for
+// each other. Memory for all devices is made by calls that wait for it, for ever if it never ends:
+// a unit that goes without finds out who is late, and says so.
+bool Site::comes_to_rest() const {
+  using Clock = std::chrono::steady_clock;
+  const std::chrono::duration<double> patience(options_.timeout_seconds);
+  const Clock::time_point start = Clock::now();
+  for (Device device : mesh_.devices())
+    while (!cuda::query_stream({device})) {
+      if (Clock::now() - start > patience) return false;
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  return true;
+}
+
 void Site::take_large_scratch() {
   if (has_asked_ || !spread()) return;
   has_asked_ = true;
+  if (!comes_to_rest()) return;
   size_t bytes = kLargeScratchBytes;
   for (Device device : mesh_.devices())
     bytes = std::min(bytes, backend(device).properties(device.index).total_memory / kShareOfMemory);

@@ -70,7 +70,7 @@ class Site {
   }
   size_t scratch_bytes() const { return scratch_bytes_; }
   // More of it, once, on GPUs that have enough memory. Between units, and not while anything is
-  // captured: it waits for the devices.
+  // captured: it waits for the devices, no longer than ranks wait for each other.
   void take_large_scratch();
   // Copies of tensors that the peers cannot reach, of stage_bytes() a rank; nothing else is there.
   template <class T = void>
@@ -121,6 +121,7 @@ class Site {
   void reset();
 
  private:
+  bool comes_to_rest() const;
   void start(const void* kernel, int blocks, int threads, void* args, Clique& clique,
              size_t shared_bytes, bool early) const;
 
