@@ -30,10 +30,10 @@ def main() -> None:
     parser.add_argument("--launched", type=Path, nargs="+", required=True, help="tests' kernels")
     parser.add_argument("--passed", action="append", default=[], metavar="TOOL=FILE[,FILE]")
     parser.add_argument("--listed", type=Path, help="all kernels, mangled; default: cuobjdump's")
-    parser.add_argument("--library", type=Path, default=ROOT / "vibetensor/libvibetensor.so")
+    parser.add_argument("--binary", type=Path, default=ROOT / "vibetensor/libvibetensor.so")
     parser.add_argument("--json", type=Path, help="write the result there")
     args = parser.parse_args()
-    mangled = args.listed.read_text(encoding="utf-8") if args.listed else listed(args.library)
+    mangled = args.listed.read_text(encoding="utf-8") if args.listed else listed(args.binary)
     kernels = {readable(name) for name in re.findall(r"^\s*(?:Function )?(\w+)", mangled, re.M)}
     launched: dict[str, set[str]] = {}
     for file in args.launched:

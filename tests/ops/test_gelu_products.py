@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from own_products import products_of
 
 import vibetensor
 import vibetensor.torch as torch
@@ -29,17 +28,6 @@ CASES = [
     (LARGE, "bfloat16", "own"),
 ]
 TANH = 3e-3  # what the hardware's tanh, good to 11 bits, may be off by, and more
-
-
-@contextmanager
-def gelu_products(whose: str) -> Iterator[None]:
-    matmul = torch.backends.cuda.matmul
-    before = matmul.gelu_products
-    matmul.gelu_products = whose
-    try:
-        yield
-    finally:
-        matmul.gelu_products = before
 
 
 def rounded(x: np.ndarray, dtype: str) -> tuple[torch.Tensor, np.ndarray]:
@@ -88,7 +76,7 @@ def test_forward(shape: tuple[int, int, int], dtype: str, how: str) -> None:
     (x, x64), (w, w64), (b, b64) = inputs(m, n, k, dtype)
     product = x64 @ w64.T
     noise = TANH if n % 8 == 0 else 8 * UNITS[dtype]  # or rounded twice
-    with gelu_products(how):
+    with products_of(how):
         for bias, added in ((b, b64), (None, 0.0)):
             with torch.no_grad():
                 plain = F.linear_gelu(x, w, bias)
@@ -116,7 +104,7 @@ def test_gradient_and_column_sums(shape: tuple[int, int, int], dtype: str, how: 
         F.linear(F.gelu(h, approximate="tanh"), weight).backward(grad)
         return [h.grad, h.grad.sum(0)]
 
-    with gelu_products(how), fuse.recording() as made:
+    with products_of(how), fuse.recording() as made:
         found, sums = work()
     for name in ("gelu_backward", "column_sums"):
         assert made.report.rewrites.get(name, 0) == int(n % 8 == 0)
@@ -156,7 +144,7 @@ def test_large_and_special_numbers() -> None:
     eye = np.zeros((1024, 1024))
     eye[:, 0] = 1
     (a, a64), (w, _) = rounded(x, "bfloat16"), rounded(eye, "bfloat16")
-    with gelu_products("own"), torch.no_grad():
+    with products_of("own"), torch.no_grad():
         found = numbers(F.linear_gelu(a, w))[:, 5]
     wanted = gelu(a64[:, 0])
     assert np.isnan(found[len(values) - 1]) and not np.isnan(found[: len(values) - 1]).any()
@@ -189,7 +177,7 @@ def test_the_same_bits_in_every_run_and_in_a_graph(dtype: str) -> None:
         assert not captured or run.replays > 0, run.reason
         return [*found, *(bits(p) for p in weights)]
 
-    with gelu_products("own"):
+    with products_of("own"):
         assert losses(False, False) == losses(True, False) == losses(True, False)
         assert losses(True, True) == losses(True, True)
 
@@ -199,5 +187,5 @@ def test_whose_kernels_is_said_and_chosen() -> None:
     assert matmul.gelu_products in ("own", "cublaslt")
     with pytest.raises(ValueError, match="gelu_products: expected 'own' or 'cublaslt'"):
         matmul.gelu_products = "other"
-    with gelu_products("cublaslt"):
+    with products_of("cublaslt"):
         assert matmul.gelu_products == "cublaslt"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
+from own_products import products_of
 
 import vibetensor.torch as torch
 from vibetensor import fuse
@@ -15,17 +13,6 @@ F = torch.nn.functional
 pytestmark = pytest.mark.cuda
 # Rows, columns and k that have kernels here: rows and k that end within a tile among them.
 SHAPES = [(25400, 768, 512), (9001, 2304, 776), (17000, 1152, 3080)]
-
-
-@contextmanager
-def products_of(whose: str) -> Iterator[None]:
-    matmul = torch.backends.cuda.matmul
-    before = matmul.gelu_products
-    matmul.gelu_products = whose
-    try:
-        yield
-    finally:
-        matmul.gelu_products = before
 
 
 def numbers(t: torch.Tensor) -> np.ndarray:

@@ -247,8 +247,6 @@ def _facts(mesh: Any, args: argparse.Namespace) -> dict[str, Any]:
 def _report(
     mesh: Any, args: argparse.Namespace, rows: list[Row], ceiling: dict[str, float]
 ) -> dict[str, Any]:
-    from vibetensor import _C
-
     return {
         **_facts(mesh, args),
         "iters": args.iters,

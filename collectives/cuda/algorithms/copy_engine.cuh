@@ -1,11 +1,18 @@
-// All-reduce by copy engines: each rank reduces one slice. Copy engines bring the parts of it,
-// chunk by chunk, a kernel without any waiting adds them up, and copy engines take the results to
-// the others. The engines fill a link better than any kernel, and leave the multiprocessors alone.
+// The kernels that add up what copy engines have brought, without any waiting. The engines fill a
+// link better than any kernel, and leave the multiprocessors alone.
 #pragma once
 #include "collectives/cuda/algorithms/copy_engine.h"
 #include "collectives/cuda/vector.cuh"
 
 namespace vt::collectives::gpu::copy_engine {
+
+// How many words can be moved as such: all that are full, if they are aligned everywhere.
+__device__ __forceinline__ int64_t aligned_words(const Args& args, int elements) {
+  bool aligned = reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
+  for (int p = 0; p < args.ranks; ++p)
+    aligned &= reinterpret_cast<uintptr_t>(args.parts[p]) % 16 == 0;
+  return aligned ? args.count / elements : 0;
+}
 
 template <class T, class Op, int kLanes>
 __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant__ Args args) {
@@ -20,10 +27,7 @@ __global__ void __launch_bounds__(kMaxThreads) all_reduce(const __grid_constant_
       if (p < args.ranks) sum.combine(parts[p]);
     return sum.template get<uint4>(args.average, args.ranks);
   };
-  bool aligned = reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
-  for (int p = 0; p < args.ranks; ++p)
-    aligned &= reinterpret_cast<uintptr_t>(args.parts[p]) % 16 == 0;
-  const int64_t whole = aligned ? args.count / kElements : 0;
+  const int64_t whole = aligned_words(args, kElements);
 
   int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   for (; i + (kUnroll - 1) * step < whole; i += kUnroll * step) {
@@ -56,10 +60,7 @@ __global__ void __maxnreg__(32) add_aside(const __grid_constant__ Args args) {
   constexpr int kElements = 16 / sizeof(T), kUnroll = kLanes == 2 ? 2 : 1;
   const int64_t words = (args.count + kElements - 1) / kElements;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  bool aligned = reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
-  for (int p = 0; p < args.ranks; ++p)
-    aligned &= reinterpret_cast<uintptr_t>(args.parts[p]) % 16 == 0;
-  const int64_t whole = aligned ? args.count / kElements : 0;
+  const int64_t whole = aligned_words(args, kElements);
 
   int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   for (; i + (kUnroll - 1) * step < whole; i += kUnroll * step) {
