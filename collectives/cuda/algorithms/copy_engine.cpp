@@ -15,12 +15,13 @@ namespace {
 constexpr int kThreads = 512, kBlocks = 264;
 constexpr int kThreadsAside = 32, kBlocksAside = 4096;  // Note [Adding beside products]
 // Sums that take all of the memory's bandwidth hold copies up, and copies wait for sums that take
-// longer than they do: 48 blocks were the best of 8 to 264 for pairs. After the last piece there is
-// no copy to hold up.
+// longer than they do: 48 blocks were the best of 8 to 264 for pairs. Beside a last sum that is not
+// given away there is no copy to hold up.
 constexpr int kBlocksBesideCopies = 48;
 constexpr int kDepth = SideStreams::kDepth;
-// Bytes. A copy costs 3 to 4 us more than its bytes, so there are to be few. What is done when
-// nothing else is left to do, the last sum, is to be short.
+// Bytes. A copy costs 3 to 4 us more than its bytes, so there are to be few. A sum that is given
+// away is taken while the one before it is on its way; where none is, the last one is taken when
+// nothing else is left to do, and is to be short.
 constexpr size_t kMostPiece = 128 << 20, kLastPiece = 32 << 20;
 constexpr size_t kLargeShare = 192 << 20;
 constexpr size_t kWantsRoom = 256 << 20;  // of a part: from there on it pays
@@ -54,10 +55,14 @@ class Flow {
     room_ = site.scratch_bytes() / (kDepth * others) / kPieceUnit * kPieceUnit;
     const size_t limit = adding.kernel ? room_ : SIZE_MAX;  // what is not added up needs no place
     for (int r = 0; r < ranks(); ++r) {
-      const size_t bytes = shares[r].bytes;
-      const size_t half = std::clamp(bytes / 2, kLastPiece, kMostPiece);
-      const size_t most = std::min(plan.chunk ? plan.chunk : half, limit);
-      pieces_[r] = tapered_pieces(bytes, most, kLastPiece);
+      const size_t bytes = shares[r].bytes, half = (bytes + 1) / 2;
+      size_t most =
+          std::min({plan.chunk ? plan.chunk : kMostPiece, std::max(half, kLastPiece), limit});
+      if (hides_last_sum(r)) {  // all alike
+        const size_t number = (bytes + most - 1) / most;
+        most = number ? (bytes + number - 1) / number : most;
+      }
+      pieces_[r] = tapered_pieces(bytes, most, hides_last_sum(r) ? most : kLastPiece);
       steps_ = std::max(steps_, pieces_[r].size());
     }
   }
@@ -95,6 +100,8 @@ class Flow {
   Stream main(int rank) const { return site_.streams().at(rank); }
   Stream bring_lane(int rank) const { return side().lane(rank, SideStreams::kBring); }
   static int slot(size_t c) { return static_cast<int>(c % kDepth); }
+
+  bool hides_last_sum(int r) const { return adding_.kernel && shares_[r].gives(ranks()); }
 
   // Where rank r brings piece c of rank p.
   char* place(int r, int p, size_t c) const {
@@ -134,7 +141,7 @@ class Flow {
     args.count = static_cast<int64_t>(range.bytes() / adding_.item);
     args.ranks = ranks();
     args.average = adding_.average;
-    const bool last = c + 1 == pieces_[r].size();
+    const bool last = c + 1 == pieces_[r].size() && (c == 0 || !hides_last_sum(r));
     const int64_t full = static_cast<int64_t>(range.bytes() / 16 / adding_.threads) + 1;
     const int64_t most = last ? adding_.last_blocks : adding_.blocks;
     site_.launch_alone(adding_.kernel, lane, static_cast<int>(std::min(full, most)),
