@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from vibetensor import cli
-from vibetensor.cli import bench
+from vibetensor.cli import bench, collective_case
 from vibetensor.cli.collective_case import DTYPES, Case
+from vibetensor.cli.collective_kinds import KINDS as COLLECTIVES
 from vibetensor.collectives import Communicator
 from vibetensor.fabric import parse_devices
 
@@ -130,14 +131,24 @@ def test_the_picture(tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_wrong_value_is_counted() -> None:
-    case = Case(Communicator(parse_devices("cpu:2")), 4000, "float", "sum")
-    tensors = case._inputs()
-    case.communicator.all_reduce(tensors)
-    assert case._wrong(tensors) == 0
-    tensors[1][17] += 1.0
-    tensors[0][999] = float("nan")
-    assert case._wrong(tensors) == 2
+@pytest.mark.parametrize("where", ["by numpy", "on the device"])
+@pytest.mark.parametrize("type_", ["float", "bfloat16"])
+@pytest.mark.parametrize("count", [1000, 65521, 3 * 65521 + 7])
+def test_a_wrong_value_is_counted(
+    monkeypatch: pytest.MonkeyPatch, where: str, type_: str, count: int
+) -> None:
+    if where == "on the device":
+        monkeypatch.setattr(collective_case, "_LARGE", 1)
+        monkeypatch.setattr(collective_case, "_PIECE", 2)
+    bytes_ = count * (4 if type_ == "float" else 2)
+    for kind in (COLLECTIVES["allreduce"], COLLECTIVES["all_gather"]):
+        case = Case(Communicator(parse_devices("cpu:2")), bytes_, type_, "sum", kind=kind)
+        inputs, outputs = case._inputs(), case._outputs()
+        case._call(case.communicator, inputs, outputs)
+        assert case._wrong(outputs) == 0
+        outputs[1][17] += 1.0
+        outputs[0][-1] = float("nan")
+        assert case._wrong(outputs) == 2
 
 
 @pytest.mark.parametrize(

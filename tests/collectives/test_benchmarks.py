@@ -72,3 +72,25 @@ def test_short_collectives(devices: str, tmp_path: Path) -> None:
     assert [row["bytes"] for row in rows] == [0, 1024]
     assert all(row["early eager"] > 0 for row in rows)
     assert all(("early 3" in row) == devices.startswith("cuda") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("devices", "forms"),
+    [
+        ("cpu:2", ("eager",)),
+        pytest.param("cuda:0,1", ("graph", "eager"), marks=pytest.mark.cuda(devices=2)),
+    ],
+)
+def test_every_kind_by_size(devices: str, forms: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "kinds.json"
+    done = benchmark(
+        "kinds", *f"--devices {devices} --largest 4K --factor 32 --json {file}".split()
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["rows"]
+    assert len(rows) == 9 * 3 * len(forms)
+    for row in rows:
+        parts = [row[name] for name in ("out of place", "in place") if name in row]
+        assert all(part["wrong"] == 0 and part["time_us"] > 0 for part in parts)
+        assert all((part["nccl_us"] is None) == devices.startswith("cpu") for part in parts)
+    assert done.stdout.splitlines()[-1].startswith(f"{len(rows)} of {len(rows)} rows, 0 wrong")
