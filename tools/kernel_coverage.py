@@ -21,6 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import sanitizer_cover
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -35,10 +37,8 @@ def main() -> None:
     args = parser.parse_args()
     mangled = args.listed.read_text(encoding="utf-8") if args.listed else listed(args.binary)
     kernels = {readable(name) for name in re.findall(r"^\s*(?:Function )?(\w+)", mangled, re.M)}
-    launched: dict[str, set[str]] = {}
-    for file in args.launched:
-        for test, names in json.loads(file.read_text(encoding="utf-8")).items():
-            launched.setdefault(test, set()).update(names)
+    found_by_tests = sanitizer_cover.read(args.launched)
+    launched = {test: each.kernels for test, each in found_by_tests.items()}
     passed = {"any": set(launched)}
     for each in args.passed:
         tool, _, files = each.partition("=")
@@ -46,14 +46,16 @@ def main() -> None:
         passed[tool] = {name for text in texts for name in text.splitlines()}
     found: dict[str, Any] = {"kernels": len(kernels), "templates": len(set(map(family, kernels)))}
     for tool, tests in passed.items():
-        names = set().union(*(launched.get(test, set()) for test in tests))
+        names = frozenset[str]().union(*(launched.get(test, frozenset()) for test in tests))
         own = names & kernels
         found[tool] = {
             "tests": len(tests),
             "tests_without_a_list_of_kernels": len(tests - set(launched)),
             "kernels": len(own),
             "templates": len(set(map(family, own))),
-            "other_kernels": dict(Counter(map(source, names - kernels)).most_common()),
+            "other_kernels": dict(
+                Counter(map(sanitizer_cover.owner, names - kernels)).most_common()
+            ),
             "templates_not_launched": sorted(set(map(family, kernels)) - set(map(family, own))),
         }
         print(
@@ -96,15 +98,6 @@ def family(name: str) -> str:
         return "::".join(parts)
     plain = name.replace("(anonymous namespace)", "{anonymous}").removeprefix("void ")
     return re.split(r"[<(]", plain, maxsplit=1)[0]
-
-
-def source(name: str) -> str:
-    """Whose kernel it is that is not in the library."""
-    if "at::" in name or "c10::" in name:
-        return "PyTorch"
-    if re.search(r"cudnn|cublas|cutlass_80|nvjet|xmma|sm[89]0_|nchw|nhwc|nccl|gemv|splitK", name):
-        return "a vendor's library"
-    return "made by the step compiler, or unknown"
 
 
 if __name__ == "__main__":

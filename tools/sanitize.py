@@ -2,6 +2,8 @@
 
     python tools/sanitize.py --tool memcheck --jobs 12 --json memcheck.json
     python tools/sanitize.py --tool racecheck --share 0.2 --seconds 100 tests/ops tests/fuse
+    python tools/sanitize.py --tool none --kernels launched.json
+    python tools/sanitize.py --tool racecheck --cover launched.json
 
 Tests marked `unsanitized` are left out, each with its reason. Ends with 1 where the sanitizer found
 something or a test failed, with 2 where nothing could be run. docs/sanitizers.md says more.
@@ -25,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sanitizer_cover
+
 ROOT = Path(__file__).resolve().parent.parent
 # Of Python the tool would take the stack at every launch. For that it waits for the GIL while it
 # holds the driver's lock, so that two threads wait for each other; and it keeps frames.
@@ -41,6 +45,8 @@ TOOLS = {
 SUMMARY = re.compile(r"========= (?:ERROR|RACECHECK) SUMMARY: (\d+) (?:error|hazard)")
 # The first line of a finding: not indented, and not one of the sanitizer's own remarks.
 FINDING = re.compile(r"^========= ((?:Error|Warning|Invalid|Program|Barrier|Uninit|Misaligned).*)")
+# Where it was: in that line, or in one of the next.
+PLACE = re.compile(r"^=========.* at (.+)\+0x[0-9a-f]+")
 
 
 @dataclass
@@ -59,12 +65,19 @@ class Report:
     left_out: Counter[str] = field(default_factory=Counter)
     kernels: dict[str, list[str]] = field(default_factory=dict)  # by test
 
+    def launched(self) -> dict[str, sanitizer_cover.Launched]:
+        """What the tests launched, where that was noted."""
+        return {
+            test: sanitizer_cover.Launched(self.seconds.get(test, 0.0), frozenset(names))
+            for test, names in self.kernels.items()
+        }
+
 
 class Group:
     """Tests that are collected together, with a queue of their own."""
 
     def __init__(self, path: str, folder: Path) -> None:
-        self.paths, self.folder = path.split(","), folder / path.replace("/", "_")
+        self.paths, self.folder = path.split(","), folder / path.replace("/", "_")[:80]
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def left(self) -> int:
@@ -88,6 +101,7 @@ class Worker:
         command += ["--queue-share", str(args.share), "--queue-until", str(args.until)]
         command += [f"--queue-salt={args.salt}"]
         command += ["--queue-skip", str(args.skip)] if args.skip else []
+        command += ["--queue-only", str(args.only)] if args.only else []
         command += ["--queue-kernels"] if args.kernels else []
         if args.tool != "none":
             sanitizer = [args.sanitizer, "--tool", args.tool, *COMMON, *TOOLS[args.tool]]
@@ -202,9 +216,23 @@ def read_all(groups: list[Group], tool: str) -> Report:
                 report.counted += int(found[1])
                 done = True
             elif found := FINDING.match(line):
-                report.findings.append({"during or after": test, "what": found[1]})
+                whose = "unknown"
+                report.findings.append({"during or after": test, "what": found[1], "in": whose})
+            open_ = report.findings and report.findings[-1]["in"] == "unknown"
+            if open_ and (place := PLACE.match(line)):
+                report.findings[-1]["in"] = sanitizer_cover.owner(place[1])
         report.no_summary += not done and tool != "none"
     return report
+
+
+def choose(args: argparse.Namespace, launched: dict[str, sanitizer_cover.Launched]) -> str:
+    """Writes the names of few tests that launch all of our kernels; their files, as a group."""
+    within = tuple(path for group in args.tests for path in group.split(","))
+    skip = args.skip.read_text(encoding="utf-8").splitlines() if args.skip else []
+    asked = {test: each for test, each in launched.items() if not within or test.startswith(within)}
+    chosen = sanitizer_cover.choose(asked, skip)
+    args.only.write_text("".join(f"{test}\n" for test in chosen), encoding="utf-8")
+    return ",".join(sorted({test.split("::")[0] for test in chosen}))
 
 
 def folders() -> list[str]:
@@ -258,6 +286,13 @@ def main() -> int:
     parser.add_argument("--mark", default="cuda", help="of pytest, which tests (default cuda)")
     parser.add_argument("--option", action="append", default=[], help="one more for the sanitizer")
     parser.add_argument("--skip", type=Path, help="file with names of tests not to run, in lines")
+    parser.add_argument(
+        "--cover",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="files of --kernels: few tests that launch every kernel of ours that these tell of",
+    )
     parser.add_argument("--passed", type=Path, help="write the names of those that passed there")
     parser.add_argument("--kernels", type=Path, help="write who launched what there (tool none)")
     parser.add_argument("--logs", type=Path, help="keep what the processes printed there")
@@ -277,18 +312,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as room:
         folder = args.logs or Path(room)
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("tests*"):
+        for old in folder.glob("tests*/"):
             shutil.rmtree(old)
+        launched = sanitizer_cover.read(args.cover)
+        args.only = (folder / "chosen.txt").resolve() if args.cover else None
+        if args.only is not None:
+            args.tests = [choose(args, launched)]
         groups = [Group(path, folder) for path in args.tests or folders()]
         run_all(args, groups)
         report = read_all(groups, args.tool)
+    passed = sorted(name for name, outcome in report.tests.items() if outcome == "passed")
+    share = sanitizer_cover.covered(launched, passed) if launched else None
     failed = sorted(name for name, outcome in report.tests.items() if outcome == "failed")
     for name in failed:
         print(f"FAILED {name}\n    " + report.texts.get(name, "").strip().replace("\n", "\n    "))
     for name in report.ended:
         print(f"ENDED IN {name}")
     for finding in report.findings[:60]:
-        print(f"FOUND {finding['what']} (during or after {finding['during or after']})")
+        what, test = finding["what"], finding["during or after"]
+        print(f"FOUND {what} (a kernel that is {finding['in']}; during or after {test})")
     print(table(report))
     for reason, count in report.left_out.items():
         print(f"left out {count:5}  {reason}")
@@ -298,6 +340,10 @@ def main() -> int:
         f"in {seconds} s by {args.jobs} processes, {len(failed)} failed, {len(report.ended)} cut "
         f"off; {report.counted} findings, {report.no_summary} processes without a summary"
     )
+    if share:
+        few = [name[:150] for name in share["not_covered"][:20]]
+        print("\n".join(["not covered:", *few]) if few else "every kernel of ours is covered")
+        print(f"{share['covered']} of our {share['launched_by_the_suite']} kernels were launched")
     if args.json:
         found = {
             "tool": args.tool,
@@ -312,6 +358,8 @@ def main() -> int:
             "ran": len(report.tests),
             "outcomes": Counter(report.tests.values()),
             "findings": report.counted,
+            "reports_by_owner": Counter(each["in"] for each in report.findings),
+            "kernels": share,
             "found": report.findings[:200],
             "processes_without_summary": report.no_summary,
             "failed": failed,
@@ -321,10 +369,9 @@ def main() -> int:
         }
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if args.passed:
-        names = sorted(name for name, outcome in report.tests.items() if outcome == "passed")
-        args.passed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        args.passed.write_text("".join(f"{name}\n" for name in passed), encoding="utf-8")
     if args.kernels:
-        args.kernels.write_text(json.dumps(report.kernels) + "\n", encoding="utf-8")
+        sanitizer_cover.write(args.kernels, report.launched())
     if not report.tests:
         return 2
     return 1 if failed or report.counted or report.findings else 0

@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--queue-salt", default="", help="another one picks other cases")
     group.addoption("--queue-until", type=float, default=math.inf, help="seconds of the epoch")
     group.addoption("--queue-skip", type=Path, help="names of tests that are left out, in lines")
+    group.addoption("--queue-only", type=Path, help="names of tests, in lines: these, so ordered")
     group.addoption("--queue-kernels", action="store_true", help="note which kernels tests launch")
 
 
@@ -54,6 +55,9 @@ class Queue:
         self.results = (self.folder / f"results-{worker}.jsonl").open("a", encoding="utf-8")
         skip: Path | None = config.getoption("--queue-skip")
         self.skip = set(skip.read_text(encoding="utf-8").splitlines()) if skip else set()
+        only: Path | None = config.getoption("--queue-only")
+        names = only.read_text(encoding="utf-8").splitlines() if only else []
+        self.only = {name: number for number, name in enumerate(names)}
         self.kernels: dict[str, int] | None = {} if config.getoption("--queue-kernels") else None
         self.failed = False
 
@@ -64,7 +68,7 @@ class Queue:
         """Keeps the share of each function's cases that chance picks, the same in every process.
 
         The order is: a case of every function, then a second one of each, and so on, so that an
-        early end has seen all functions.
+        early end has seen all functions. Where tests were named, these run in that order.
         """
         left_out: Counter[str] = Counter()
         functions: dict[str, list[pytest.Item]] = defaultdict(list)
@@ -84,6 +88,9 @@ class Queue:
             kept += [(turn, zlib.crc32(name.encode()), c) for turn, c in enumerate(cases[:wanted])]
         kept.sort(key=lambda each: each[:2])
         items[:] = [item for _, _, item in kept]
+        if self.only:
+            items[:] = [item for item in items if item.nodeid in self.only]
+            items.sort(key=lambda item: self.only[item.nodeid])
         self._note(suite=total, chosen=len(items), left_out=left_out)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:

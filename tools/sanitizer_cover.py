@@ -1,0 +1,113 @@
+"""Chooses few, short tests that launch every CUDA kernel of ours that the suite launches.
+
+tools/sanitize.py --tool none --kernels FILE writes which test launched what, and for how long it
+ran; --cover FILE then runs what is chosen here. Greedy: always the test with the most kernels that
+no other has launched yet, by what it will cost (Johnson 1974: within a logarithm of the least).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# What a test costs under a sanitizer, in seconds: to begin it, and for each that it runs without
+# one. Kernels of libraries are patched and slowed down like ours, and prove nothing of ours.
+_START, _SLOWER, _FOREIGN = 0.2, 4.0, 0.5
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What one test launches."""
+
+    seconds: float  # without a sanitizer
+    kernels: frozenset[str]
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Without those of PyTorch and of libraries."""
+        return frozenset(name for name in self.kernels if owner(name) == "ours")
+
+    @property
+    def cost(self) -> float:
+        """Seconds that it is expected to take under a sanitizer, behind others like it."""
+        foreign = len(self.kernels) - len(self.own)
+        return _START + _SLOWER * self.seconds + _FOREIGN * foreign
+
+
+def owner(kernel: str) -> str:
+    """Whose kernel it is, by its readable name: ours, PyTorch's or a library's.
+
+    Ours are those of the library and those that the step compiler makes as it runs.
+    """
+    if re.search(r"\bvt::|_ZNK?2vt", kernel) or kernel == "fused":
+        return "ours"
+    if re.search(r"\b(at|c10|caffe2)::|triton", kernel):
+        return "PyTorch's"
+    return "a library's"
+
+
+def write(file: Path, launched: dict[str, Launched]) -> None:
+    """Each kernel's name once, as they are long."""
+    numbers: dict[str, int] = {}
+    for each in launched.values():
+        for name in sorted(each.kernels):
+            numbers.setdefault(name, len(numbers))
+    tests = {
+        test: {"seconds": round(t.seconds, 3), "kernels": sorted(numbers[k] for k in t.kernels)}
+        for test, t in launched.items()
+    }
+    text = json.dumps({"kernels": list(numbers), "tests": tests})
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def read(files: Iterable[Path]) -> dict[str, Launched]:
+    """What every test launched, in any of the runs that wrote these files."""
+    found: dict[str, Launched] = {}
+    for file in files:
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        for test, row in whole["tests"].items():
+            kernels = frozenset(whole["kernels"][number] for number in row["kernels"])
+            if test in found:
+                kernels |= found[test].kernels
+            found[test] = Launched(row["seconds"], kernels)
+    return found
+
+
+def choose(launched: dict[str, Launched], skip: Iterable[str] = ()) -> list[str]:
+    """Tests that together launch all of our kernels that any test launches, the best first.
+
+    Kernels that only tests in `skip` launch are left out.
+    """
+    left_out = set(skip)
+    kept = {test: each for test, each in launched.items() if test not in left_out}
+    missing: dict[str, set[str]] = {test: set(each.own) for test, each in kept.items()}
+    costs = {test: each.cost for test, each in kept.items()}
+    users: dict[str, list[str]] = {}
+    for test, kernels in missing.items():
+        for kernel in kernels:
+            users.setdefault(kernel, []).append(test)
+    chosen = []
+    while left := [test for test, kernels in missing.items() if kernels]:
+        best = max(left, key=lambda test: (len(missing[test]) / costs[test], test))
+        chosen.append(best)
+        for kernel in missing[best].copy():
+            for test in users[kernel]:
+                missing[test].discard(kernel)
+    return chosen
+
+
+def covered(launched: dict[str, Launched], passed: Iterable[str]) -> dict[str, Any]:
+    """How many of our kernels that the suite launches are launched by the tests that passed."""
+    every = frozenset[str]().union(*(each.own for each in launched.values()))
+    by_passed = (launched[test].own for test in passed if test in launched)
+    seen = frozenset[str]().union(*by_passed)
+    return {
+        "launched_by_the_suite": len(every),
+        "covered": len(seen),
+        "share": round(len(seen) / len(every), 4) if every else None,
+        "not_covered": sorted(every - seen),
+    }
