@@ -1,7 +1,7 @@
 """Weak scaling of the Trainer: `python -m benchmarks.train.scaling [case ...]`. One process.
 
-The batch of a case is one rank's share: n ranks train on n of them. Steps of every mesh, captured
-and eager, take turns, so that a slow moment of the machine meets all. Prints one JSON line a mesh
+The batch of a case is one rank's share: n ranks train on n of them. Steps of every mesh and
+way take turns, so that a slow moment of the machine meets all. Prints one JSON line a mesh
 and way; `scaling` is the work done a second, by that of one rank captured.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.train import loops, models
 from benchmarks.train.cases import CASES, Case
 
-WAYS = ("captured", "graph a GPU", "eager")
+WAYS = ("captured", "fused", "graph a GPU", "eager")
 
 
 def trainer_of(case: Case, names: list[str], way: str, reduce_blocks: int) -> Any:
@@ -34,7 +34,7 @@ def trainer_of(case: Case, names: list[str], way: str, reduce_blocks: int) -> An
     model = DataParallel(case.model(loops.networks()), mesh, reduce_blocks=reduce_blocks)
     trainer = Trainer(
         model, torch.optim.AdamW(model.parameters(), lr=case.lr), models.loss,
-        precision=case.precision, clip=1.0, capture=way != "eager",
+        precision=case.precision, clip=1.0, capture=way != "eager", fuse=way == "fused",
     )  # fmt: skip
     parts = [case.batch(np.random.default_rng(i)) for i in range(len(names))]
     batch = tuple(

@@ -45,7 +45,8 @@ class Case:
         return [(images[pick], classes[pick]) for pick in picks]
 
 
-def _vocabulary_size() -> int:
+def vocabulary_size() -> int:
+    """Of the text that the GPTs here read."""
     return len(text.Vocabulary(text.read(None)[:200_000]))
 
 
@@ -54,7 +55,7 @@ CASES = {
     for case in (
         Case("digits-mlp", digits_models, lambda m: m.MLP(), 1e-3, 66),
         Case("digits-vit", digits_models, lambda m: m.ViT(32, 4, 2), 1e-3, 30),
-        Case("chargpt", gpt, lambda m: m.GPT(_vocabulary_size(), 32, 32, 4, 2), 1e-3, 14),
+        Case("chargpt", gpt, lambda m: m.GPT(vocabulary_size(), 32, 32, 4, 2), 1e-3, 14),
     )
 }
 
