@@ -71,6 +71,8 @@ def main() -> int:
         chosen = not arguments.cases or any(part in case.name for part in arguments.cases)
         if case.device != "cuda" or case.ranks or not chosen:
             continue
+        torch._dynamo.reset()  # or what is compiled next takes sizes that differ as unknown ones
+        torch.cuda.reset_peak_memory_stats()
         step = step_of(case, arguments.compile, rank, ranks)
         for _ in range(5):
             step()
