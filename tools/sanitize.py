@@ -108,7 +108,8 @@ class Worker:
             command = sanitizer + args.option + command
         gpus = args.gpus.split(",")
         # Kernels are patched when they are loaded: all of them at once would take minutes.
-        own = {"CUDA_MODULE_LOADING": "LAZY", "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+        seen = gpus[number % len(gpus)].replace("+", ",")
+        own = {"CUDA_MODULE_LOADING": "LAZY", "CUDA_VISIBLE_DEVICES": seen}
         # Pools of as many threads as cores in each of many processes would wait for each other.
         own["OMP_NUM_THREADS"] = own["VIBETENSOR_NUM_THREADS"] = str(args.threads)
         paths = [str(ROOT / "tools"), str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -277,7 +278,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=8, help="processes (default 8)")
     given = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
     parser.add_argument("--threads", type=int, default=2, help="of each process, on the host")
-    parser.add_argument("--gpus", default=given, help="they take turns on these, as in 0,1")
+    parser.add_argument(
+        "--gpus", default=given, help="they take turns on these, as in 0,1; 0+1: each sees both"
+    )
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of each test")
     parser.add_argument("--salt", default="", help="another text picks and orders other cases")
     parser.add_argument("--seconds", type=float, default=3600.0, help="no test starts after that")
