@@ -102,6 +102,7 @@ class Worker:
         command += [f"--queue-salt={args.salt}"]
         command += ["--queue-skip", str(args.skip)] if args.skip else []
         command += ["--queue-only", str(args.only)] if args.only else []
+        command += ["--queue-rest"] if args.rest else []
         command += ["--queue-kernels"] if args.kernels else []
         if args.tool != "none":
             sanitizer = [args.sanitizer, "--tool", args.tool, *COMMON, *TOOLS[args.tool]]
@@ -233,6 +234,8 @@ def choose(args: argparse.Namespace, launched: dict[str, sanitizer_cover.Launche
     asked = {test: each for test, each in launched.items() if not within or test.startswith(within)}
     chosen = sanitizer_cover.choose(asked, skip)
     args.only.write_text("".join(f"{test}\n" for test in chosen), encoding="utf-8")
+    if args.rest:
+        return ",".join(within or folders())
     return ",".join(sorted({test.split("::")[0] for test in chosen}))
 
 
@@ -296,6 +299,7 @@ def main() -> int:
         default=[],
         help="files of --kernels: few tests that launch every kernel of ours that these tell of",
     )
+    parser.add_argument("--rest", action="store_true", help="behind those of --cover, all others")
     parser.add_argument("--passed", type=Path, help="write the names of those that passed there")
     parser.add_argument("--kernels", type=Path, help="write who launched what there (tool none)")
     parser.add_argument("--logs", type=Path, help="keep what the processes printed there")

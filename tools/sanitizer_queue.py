@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--queue-until", type=float, default=math.inf, help="seconds of the epoch")
     group.addoption("--queue-skip", type=Path, help="names of tests that are left out, in lines")
     group.addoption("--queue-only", type=Path, help="names of tests, in lines: these, so ordered")
+    group.addoption("--queue-rest", action="store_true", help="behind these, all others")
     group.addoption("--queue-kernels", action="store_true", help="note which kernels tests launch")
 
 
@@ -89,8 +90,12 @@ class Queue:
         kept.sort(key=lambda each: each[:2])
         items[:] = [item for _, _, item in kept]
         if self.only:
+            rest = items if config.getoption("--queue-rest") else []
+            rest = [item for item in rest if item.nodeid not in self.only]
             items[:] = [item for item in items if item.nodeid in self.only]
             items.sort(key=lambda item: self.only[item.nodeid])
+            self.only = {item.nodeid: number for number, item in enumerate(items)}
+            items += rest
         self._note(suite=total, chosen=len(items), left_out=left_out)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -125,6 +130,7 @@ class Queue:
             state = json.loads(file.read() or "{}") or {"taken": "0" * len(files), "owners": {}}
             taken, owners = state["taken"], state["owners"]
             free = [i for i, mark in enumerate(taken) if mark == "0"]
+            free = [i for i in free if i < len(self.only)] or free
             number = next((i for i in free if owners.get(files[i], self.me) == self.me), None)
             if number is not None:
                 owners[files[number]] = self.me
