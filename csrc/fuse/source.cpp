@@ -61,7 +61,8 @@ std::string formula_of(const Node& node, int index, Parameters& parameters,
     callee = str("f", index);
     parameters.add(functor + " " + callee, object);
   }
-  return str("convert<", out, ">(", callee, "(", arguments, "))");
+  return str("convert<", out, ">(vt::functor::value_for<", out, ">(", callee, ", ", arguments,
+             "))");
 }
 
 namespace {

@@ -65,4 +65,13 @@ struct Plain {
   Name() = default;    \
   VT_INIT explicit Name(const Scalar* p) : Plain(p) {}
 
+// What a functor makes of its arguments, for a result that is stored as an Out: its `coarse` form
+// where that is enough.
+template <class Out, class F, class... Arguments>
+VT_HD auto value_for(const F& functor, Arguments... arguments) {
+  if constexpr (sizeof(Out) == 2 && requires { functor.coarse(arguments...); })
+    return functor.coarse(arguments...);
+  else return functor(arguments...);
+}
+
 }  // namespace vt::functor

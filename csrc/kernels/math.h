@@ -288,6 +288,20 @@ VT_HD double pow(double x, double y) { return ::pow(x, y); }
 VT_HD double sigmoid(double x) { return 1.0 / (1.0 + ::exp(-x)); }
 VT_HD double rsqrt(double x) { return 1.0 / ::sqrt(x); }
 
+// Within 2^-21 of 1 where x is small, 2^-18 of the result where x is -80: two instructions for an
+// exponential where expf takes eight.
+VT_HD float coarse_sigmoid(float x) {
+#if defined(__CUDA_ARCH__)
+  float power, result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-kLog2e * x));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0f + power));
+  return result;
+#else
+  return host::sigmoid(x);
+#endif
+}
+VT_HD double coarse_sigmoid(double x) { return sigmoid(x); }
+
 // The standard normal distribution at x: `cdf` below it, and exp(-x^2 / 2).
 template <class C>
 struct Normal {

@@ -55,8 +55,15 @@ VT_UNARY(Tanh, math::tanh(a))
 VT_UNARY(Erf, math::erf(a))
 VT_UNARY(Sigmoid, math::sigmoid(a))
 VT_UNARY(Relu, a <= C(0) ? C(0) : a)  // NaN stays
-VT_UNARY(Silu, a* math::sigmoid(a))
 #undef VT_UNARY
+
+// `coarse` is for results of 16 bits, see value_for(). On the host it is the same.
+template <class C>
+struct Silu : Plain {
+  VT_PLAIN(Silu)
+  VT_HD C operator()(C a) const { return a * math::sigmoid(a); }
+  VT_HD C coarse(C a) const { return a * math::coarse_sigmoid(a); }
+};
 
 // Sine and cosine. A run of floats of which none is huge takes a form that is vector code on the
 // host.
@@ -130,6 +137,10 @@ struct GeluTanh {
   VT_HD C operator()(C a) const {
     return a * math::sigmoid(C(2 * kSqrt2OverPi) * (a + C(kGeluCubic) * (a * a * a)));
   }
+  VT_HD C coarse(C a) const {
+    return a * math::coarse_sigmoid(
+                   a * (C(2 * kSqrt2OverPi) + C(2 * kSqrt2OverPi * kGeluCubic) * (a * a)));
+  }
 };
 template <class C>
 struct GeluErfBackward {
@@ -154,6 +165,7 @@ struct Gelu {
   bool tanh_form;
   VT_INIT explicit Gelu(const Scalar* p) : tanh_form(p[0].to<bool>()) {}
   VT_HD C operator()(C a) const { return tanh_form ? GeluTanh<C>{}(a) : GeluErf<C>{}(a); }
+  VT_HD C coarse(C a) const { return tanh_form ? GeluTanh<C>{}.coarse(a) : GeluErf<C>{}(a); }
   template <class Loop>
   VT_HD void resolve(Loop&& loop) const {
     tanh_form ? loop(GeluTanh<C>{}) : loop(GeluErf<C>{});

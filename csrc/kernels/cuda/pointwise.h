@@ -111,7 +111,8 @@ __device__ __forceinline__ auto apply_wide(const typename Types::F& functor,
   Pack<typename Types::Result, V> result;
   auto loop = [&](const auto& formula) {
 #pragma unroll
-    for (int j = 0; j < V; ++j) result.v[j] = formula(packs.v[j]...);
+    for (int j = 0; j < V; ++j)
+      result.v[j] = functor::value_for<typename Types::Out>(formula, packs.v[j]...);
   };
   // A choice for every element would keep them from being computed side by side.
   if constexpr (requires { functor.resolve(loop); }) functor.resolve(loop);
