@@ -104,6 +104,16 @@ def test_tuning_wants_gpus(capsys: pytest.CaptureFixture[str]) -> None:
     assert "two ranks and more on GPUs" in capsys.readouterr().err
 
 
+def test_copy_engines_are_tried_with_pieces_up_to_a_share() -> None:
+    largest = {}
+    for ranks in (2, 4):
+        ways = [way for way in tune.ways(256 << 20, ranks) if way.algorithm == "copy_engine"]
+        assert len(ways) == len(set(ways)) and {way.blocks for way in ways} == {0, 64, 96, 264}
+        largest[ranks] = max(way.chunk_bytes for way in ways)
+    assert largest == {2: 128 << 20, 4: 64 << 20}
+    assert not any(way.algorithm == "copy_engine" for way in tune.ways(1 << 20, 2))
+
+
 @pytest.mark.cuda
 def test_the_engine_follows_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     gpu = torch.cuda.get_device_name("cuda:0")

@@ -7,6 +7,7 @@
 
 #include "collectives/cuda/algorithms/kernels.h"
 #include "collectives/cuda/algorithms/parts.h"
+#include "collectives/cuda/link_model.h"
 #include "collectives/pieces.h"
 
 namespace vt::collectives::gpu::copy_engine {
@@ -23,8 +24,7 @@ constexpr int kDepth = SideStreams::kDepth;
 // away is taken while the one before it is on its way; where none is, the last one is taken when
 // nothing else is left to do, and is to be short.
 constexpr size_t kMostPiece = 128 << 20, kLastPiece = 32 << 20;
-constexpr size_t kLargeShare = 192 << 20;
-constexpr size_t kWantsRoom = 256 << 20;  // of a part: from there on it pays
+constexpr size_t kWantsRoom = 256 << 20;  // of a part, for one other rank: from there on it pays
 
 // What a rank is in charge of: the same bytes of several tensors.
 struct Share {
@@ -238,18 +238,15 @@ void for_each_kernel(void (*f)(const void* kernel)) {
 }
 void no_kernel(void (*)(const void* kernel)) {}
 
-// From there on more speed than the start and the end of the pipeline cost: two GPUs, measured.
 bool suits(const Site& site, const Unit& unit) {
-  const size_t ranks = site.ranks();
-  const Kind kind = unit.call().kind;
-  const size_t shares = kind == Kind::kAllReduce             ? ranks
-                        : kind == Kind::kReduce && ranks > 2 ? ranks - 1
-                                                             : 1;
-  // The root of a pair that loads alone gives nothing away either.
-  const size_t least = kind == Kind::kReduce && ranks == 2 ? 2 * kLargeShare : kLargeShare;
-  return site.spread() && unit.bytes() / shares >= least && parts::reachable(site, unit);
+  if (!site.spread() || !parts::reachable(site, unit)) return false;
+  return unit.call().kind == Kind::kAllReduce
+             ? link_model::all_reduce(site, unit) == Algorithm::kCopyEngine
+             : link_model::copies_pay(site, unit);
 }
-bool wants_large_scratch(const Site&, const Unit& unit) { return unit.bytes() >= kWantsRoom; }
+bool wants_large_scratch(const Site& site, const Unit& unit) {
+  return unit.bytes() * static_cast<size_t>(site.ranks() - 1) >= kWantsRoom;
+}
 bool suits_broadcast(const Site& site, const Unit& unit) {
   return parts::is_large(site, unit) && can_broadcast(site, unit);
 }

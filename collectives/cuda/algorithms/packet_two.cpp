@@ -2,6 +2,7 @@
 #include "collectives/cuda/algorithms/packet_two.h"
 
 #include "collectives/cuda/algorithms/kernels.h"
+#include "collectives/cuda/link_model.h"
 
 namespace vt::collectives::gpu::packets2 {
 namespace {
@@ -24,10 +25,9 @@ void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel,
 
 size_t mailbox(const Mesh& mesh) { return 4 * mesh.size() * sizeof(Packet) * stretch(mesh.size()); }
 
-// On two ranks it sends as much as one shot does, and waits twice; within a device sending costs
-// little.
+// Within a device sending costs little.
 bool suits(const Site& site, const Unit& unit) {
-  return site.ranks() > 2 && site.spread() && unit.bytes() <= kCapacity;
+  return site.spread() && link_model::all_reduce(site, unit) == Algorithm::kPackets2;
 }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {

@@ -6,14 +6,13 @@
 #include "base/error.h"
 #include "collectives/cuda/algorithms/direct.h"
 #include "collectives/cuda/algorithms/kernels.h"
+#include "collectives/cuda/link_model.h"
 
 namespace vt::collectives::gpu::parts {
 namespace {
 
-constexpr int kMostBlocks = 64;         // through scratch memory, or within a device
-constexpr int kMostDirectBlocks = 128;  // between devices
-// Of a part, from where on copy engines beat kernels: of a broadcast and of all others.
-constexpr size_t kLargeBroadcast = 64 << 20, kLarge = 128 << 20;
+constexpr int kMostBlocks = 64;              // through scratch memory, or within a device
+constexpr int kMostDirectBlocks = 128;       // between devices
 constexpr size_t kLargeForRoot = 16 << 20;   // a root reduces alone from there on
 constexpr size_t kBytesPerBlock = 16 << 10;  // of a part: less does not pay for another block
 constexpr size_t kMostPiece = 128 << 10;
@@ -154,15 +153,14 @@ size_t packet_mailbox(const Mesh& mesh) { return mailbox_bytes(mesh, kByPackets)
 size_t line_mailbox(const Mesh& mesh) { return mailbox_bytes(mesh, kByLines); }
 
 bool is_small(const Site& site, const Unit& unit) {
+  if (unit.bytes() > capacity(site, kByPackets)) return false;
   // Ranks that share a device meet sooner.
-  return unit.bytes() <=
-         std::min(capacity(site, kByPackets), site.spread() ? SIZE_MAX : kSmallAlone);
+  return site.spread() ? link_model::packets_pay(site, unit) : unit.bytes() <= kSmallAlone;
 }
 
 // Ranks of one device share the bandwidth of its memory.
 bool is_large(const Site& site, const Unit& unit) {
-  const size_t least = unit.call().kind == Kind::kBroadcast ? kLargeBroadcast : kLarge;
-  return site.spread() && unit.bytes() >= least && reachable(site, unit);
+  return site.spread() && link_model::copies_pay(site, unit) && reachable(site, unit);
 }
 
 // Of a pair the root alone has all that crosses the link cross it as loads; among more ranks its

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "collectives/cuda/algorithms/kernels.h"
+#include "collectives/cuda/link_model.h"
 
 namespace vt::collectives::gpu::push {
 namespace {
@@ -49,9 +50,12 @@ const void* kernel(DType dtype, ReduceOp op, int ranks) {
 
 void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel, f); }
 
-// Few blocks wait too long for each other's chunks.
+// Few blocks wait too long for each other's chunks. Where copy engines would be faster and cannot
+// be used, it comes next.
 bool suits(const Site& site, const Unit& unit) {
-  return site.spread() && unit.bytes() >= 32 << 20 && !site.narrow(unit);
+  if (!site.spread() || site.narrow(unit)) return false;
+  const Algorithm fastest = link_model::all_reduce(site, unit);
+  return fastest == Algorithm::kPush || fastest == Algorithm::kCopyEngine;
 }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {
