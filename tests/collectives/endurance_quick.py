@@ -280,6 +280,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--product", type=int, help="one size for all matrices multiplied beside")
     parser.add_argument("--max-blocks", type=int, default=0, help="of a rank; 0: as many as pay")
+    parser.add_argument("--algorithm", default="auto", help="one for all, as copy_engine")
+    parser.add_argument("--chunk", type=int, default=0, help="bytes that move as one piece")
     parser.add_argument("--in-turn", action="store_true", help="one thread does everything")
     parser.add_argument("--report", type=float, default=10.0, help="seconds between two lines")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
@@ -291,6 +293,7 @@ def main() -> None:
         mesh = fabric.mesh([names[rank % len(names)] for rank in range(args.ranks)])
     options = {"lanes": args.lanes, "report": args.report}
     options |= {"in_turn": args.in_turn, "max_blocks": args.max_blocks}
+    options |= {"algorithm": args.algorithm, "chunk_bytes": args.chunk}
     if args.product:
         options["products"] = range(args.product, args.product + 1)
     first = run(mesh, args.calls // 50, args.seconds / 10, args.seed + 1, **options)
