@@ -52,15 +52,23 @@ class CUDAGraph:
         self._recording: replay.Recording | None = None
         self._leaves: _C.LeafLog | None = None
 
-    def capture_begin(self, pool: Pools = None) -> None:
+    def capture_begin(self, pool: Pools = None, capture_error_mode: str = "global") -> None:
         """Captures the current stream, which may not be the default one, from now on.
 
         Args:
             pool: where its memory comes from, one pool for each GPU; pools of its own if None.
+            capture_error_mode: as torch's; here every mode refuses what a replay could not do
+                again.
 
         Raises:
             RuntimeError: a capture is under way already, or the stream is the default one.
+            ValueError: there is no such mode, or the pools are of other GPUs.
         """
+        if capture_error_mode not in ("global", "thread_local", "relaxed"):
+            raise ValueError(
+                "graph: capture_error_mode is 'global', 'thread_local' or 'relaxed', got "
+                f"{capture_error_mode!r}"
+            )
         if replay.recording() is not None:
             raise RuntimeError("CUDAGraph.capture_begin: this thread is capturing a graph already")
         pools = [pool] if isinstance(pool, _C.MemoryPool) else list(pool or [])
@@ -202,11 +210,7 @@ class graph:
         stream: _C.Stream | Sequence[_C.Stream] | None = None,
         capture_error_mode: str = "global",
     ) -> None:
-        if capture_error_mode not in ("global", "thread_local", "relaxed"):
-            raise ValueError(
-                "graph: capture_error_mode is 'global', 'thread_local' or 'relaxed', got "
-                f"{capture_error_mode!r}"
-            )
+        self.capture_error_mode = capture_error_mode
         self.cuda_graph = cuda_graph
         self.pool = pool
         if stream is None:
@@ -226,7 +230,7 @@ class graph:
             stream.wait_stream(previous)
             _C.set_stream(stream)
         try:
-            self.cuda_graph.capture_begin(self.pool)
+            self.cuda_graph.capture_begin(self.pool, self.capture_error_mode)
         except BaseException:
             self._leave()
             raise

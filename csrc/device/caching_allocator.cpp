@@ -317,6 +317,12 @@ void CachingAllocator::set_limit(double fraction) {
   const size_t total = source_.capacity().total;
   std::lock_guard lock(mutex_);
   limit_ = fraction == 1 ? ~size_t{0} : static_cast<size_t>(fraction * static_cast<double>(total));
+  fraction_ = fraction;
+}
+
+double CachingAllocator::limit() const {
+  std::lock_guard lock(mutex_);
+  return fraction_;
 }
 
 }  // namespace vt

@@ -80,6 +80,7 @@ class CachingAllocator final : public DeviceAllocator {
   void record_stream(void* data, void* stream) override;
   void empty_cache() override;
   void set_limit(double fraction) override;
+  double limit() const override;
 
   MemoryStats stats() const override;
   NamedCounters counters() const override;
@@ -156,6 +157,7 @@ class CachingAllocator final : public DeviceAllocator {
   MemorySource& source_;
   bool expandable_;
   size_t limit_ = ~size_t{0};  // bytes that may be reserved
+  double fraction_ = 1;        // the same of the device's memory
   mutable std::mutex mutex_;
   MemoryPool shared_;
   std::vector<std::unique_ptr<MemoryPool>> pools_;  // private ones

@@ -19,6 +19,7 @@ class DeviceAllocator {
   virtual void empty_cache() = 0;
   // Reserves at most that part of the device's memory from now on.
   virtual void set_limit(double fraction) = 0;
+  virtual double limit() const = 0;  // that part
 
   virtual MemoryStats stats() const = 0;
   virtual NamedCounters counters() const = 0;

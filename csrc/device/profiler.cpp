@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "device/nvtx.h"
 
 namespace vt::profiler {
 
@@ -17,9 +18,14 @@ std::atomic<uint32_t> g_wanted{0};
 
 namespace {
 
-// A token is the number of the recording and, below, the place in the thread's log.
+// A token is the number of the recording and, below, the place in the thread's log; the highest bit
+// says that a range of NVTX was opened with it. Where nothing is recorded, that is all.
 constexpr int kPlaceBits = 40;
 constexpr uint64_t kPlaceMask = (uint64_t{1} << kPlaceBits) - 1;
+constexpr uint64_t kEmitted = uint64_t{1} << 63;
+
+// Of g_wanted, beside those that the header tests.
+constexpr uint32_t kRecords = 1 << 30, kEmits = 1 << 31;
 
 // The lock is the owner's but for the moment when a recording ends.
 struct ThreadLog {
@@ -32,7 +38,7 @@ struct ThreadLog {
 
 struct State {
   std::mutex mutex;  // of starting and stopping
-  bool running = false;
+  bool running = false, emits = false, emits_shapes = false;
   Options options;
   int64_t start = 0;
   std::atomic<uint64_t> recording{0};
@@ -84,6 +90,20 @@ HostEvent& add(ThreadLog& log, HostEvent::Kind kind, std::string name) {
   return event;
 }
 
+void publish(const State& own) {
+  uint32_t wanted = 0;
+  if (own.running) {
+    // With the GPU alone, host events are still needed to say whose kernels they are.
+    wanted |= kRecords;
+    if (own.options.host || own.options.gpu) wanted |= detail::kHost;
+    if (own.options.shapes) wanted |= detail::kShapes;
+    if (own.options.memory) wanted |= detail::kMemory;
+  }
+  if (own.emits) wanted |= kEmits | detail::kHost;
+  if (own.emits && own.emits_shapes) wanted |= detail::kShapes;
+  detail::g_wanted.store(wanted, std::memory_order_release);
+}
+
 }  // namespace
 
 int64_t profiler_clock() {
@@ -103,20 +123,15 @@ void start(const Options& options) {
   own.options = options;
   own.start = profiler_clock();
   own.recording.fetch_add(1, std::memory_order_release);
-  uint32_t wanted = 0;
-  // With the GPU alone, host events are still needed to say whose kernels they are.
-  if (options.host || options.gpu) wanted |= detail::kHost;
-  if (options.shapes) wanted |= detail::kShapes;
-  if (options.memory) wanted |= detail::kMemory;
-  detail::g_wanted.store(wanted, std::memory_order_release);
+  publish(own);
 }
 
 Recording stop() {
   State& own = state();
   std::lock_guard lock(own.mutex);
   VT_CHECK(own.running, kRuntime, "profiler: no profile is running");
-  detail::g_wanted.store(0, std::memory_order_release);
   own.running = false;
+  publish(own);
   Recording result;
   result.start = own.start;
   result.end = profiler_clock();
@@ -139,7 +154,14 @@ Recording stop() {
 }
 
 uint64_t open(HostEvent::Kind kind, std::string name, std::string shapes) {
-  if (!recording() || t_gone) return 0;
+  const uint32_t wanted = detail::g_wanted.load(std::memory_order_acquire);
+  if (!(wanted & detail::kHost) || t_gone) return 0;
+  uint64_t emitted = 0;
+  if (wanted & kEmits) {
+    nvtx_push(shapes.empty() ? name.c_str() : (name + ", sizes = " + shapes).c_str());
+    emitted = kEmitted;
+  }
+  if (!(wanted & kRecords)) return emitted;
   const Options& options = state().options;
   std::string stack = options.stack ? options.stack() : std::string();
   ThreadLog& log = own_log();
@@ -152,17 +174,19 @@ uint64_t open(HostEvent::Kind kind, std::string name, std::string shapes) {
   log.open.push_back(place);
   if (options.gpu) enter_gpu_event(event.id);
   event.start = profiler_clock();
-  return log.recording << kPlaceBits | (place + 1);
+  return emitted | log.recording << kPlaceBits | (place + 1);
 }
 
 void close(uint64_t token) {
-  if (t_gone) return;
+  if (token & kEmitted) nvtx_pop();
+  token &= ~kEmitted;
+  if (t_gone || token == 0) return;
   const int64_t now = profiler_clock();
   const size_t place = (token & kPlaceMask) - 1;
   ThreadLog& log = own_log();
   std::lock_guard lock(log.mutex);
   // Of an earlier recording, or already closed with one around it.
-  if (token == 0 || log.recording != token >> kPlaceBits) return;
+  if (log.recording != token >> kPlaceBits) return;
   if (std::find(log.open.begin(), log.open.end(), place) == log.open.end()) return;
   while (true) {
     const size_t last = log.open.back();
@@ -189,3 +213,19 @@ void note_memory(Device device, const void* data, int64_t bytes, int64_t allocat
 }
 
 }  // namespace vt::profiler
+
+namespace vt {
+
+void emit_ranges(bool on, bool shapes) {
+  profiler::State& own = profiler::state();
+  std::lock_guard lock(own.mutex);
+  own.emits = on;
+  own.emits_shapes = shapes;
+  profiler::publish(own);
+}
+
+bool emits_ranges() {
+  return profiler::detail::g_wanted.load(std::memory_order_relaxed) & profiler::kEmits;
+}
+
+}  // namespace vt

@@ -17,6 +17,8 @@ struct KernelSettings {
   std::atomic<Float32Products> float32_products{kDefaultFloat32Products};
   // May convolutions use cuDNN? Else they are products of matrices.
   std::atomic<bool> cudnn_enabled{true};
+  // May its float32 convolutions round numbers as kTF32 does, whatever products do?
+  std::atomic<bool> cudnn_tf32{false};
   // Must kernels of cuDNN give the same bits in every run?
   std::atomic<bool> cudnn_deterministic{true};
   // May products with GELU take the kernels made here, where they are built and faster? Else

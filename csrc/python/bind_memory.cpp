@@ -171,6 +171,9 @@ void bind_memory(pyb::module_& module) {
       [](Device device, double fraction) { allocator_of(device).set_limit(fraction); },
       pyb::arg("device"), pyb::arg("fraction"),
       "Reserves at most that part of a GPU's memory from now on.");
+  module.def(
+      "memory_fraction", [](Device device) { return allocator_of(device).limit(); },
+      pyb::arg("device"), "What part of a GPU's memory may be reserved.");
   module.def("memory_snapshot", &memory_snapshot, pyb::arg("device"),
              "(segments, events) of a GPU as dictionaries.");
   module.def(

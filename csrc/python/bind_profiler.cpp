@@ -18,19 +18,24 @@ namespace {
 using profiler::GpuEvent;
 using profiler::HostEvent;
 
-// The ranges that this thread opened, as the profiler knows them.
-thread_local std::vector<uint64_t> t_ranges;
+// The ranges that this thread opened: as the profiler knows them, and whether it tells NVTX, too.
+struct OpenRange {
+  uint64_t token;
+  bool pushed;
+};
+thread_local std::vector<OpenRange> t_ranges;
 
 size_t push(const std::string& name) {
-  nvtx_push(name.c_str());
-  t_ranges.push_back(profiler::open(HostEvent::Kind::kRange, name));
+  const bool pushed = !emits_ranges();
+  if (pushed) nvtx_push(name.c_str());
+  t_ranges.push_back({profiler::open(HostEvent::Kind::kRange, name), pushed});
   return t_ranges.size() - 1;
 }
 
 size_t pop() {
   VT_CHECK(!t_ranges.empty(), kRuntime, "nvtx.range_pop: this thread has no open range");
-  nvtx_pop();
-  profiler::close(t_ranges.back());
+  if (t_ranges.back().pushed) nvtx_pop();
+  profiler::close(t_ranges.back().token);
   t_ranges.pop_back();
   return t_ranges.size();
 }
@@ -159,6 +164,15 @@ void bind_profiler(pyb::module_& module) {
   module.def(
       "nvtx_mark", [](const std::string& name) { nvtx_mark(name.c_str()); }, pyb::arg("name"),
       "Marks a moment of this thread.");
+  module.def(
+      "nvtx_start", [](const std::string& name) { return nvtx_start(name.c_str()); },
+      pyb::arg("name"), "Opens a range that any thread may close; its number.");
+  module.def("nvtx_end", &nvtx_end, pyb::arg("range"), "Closes a range by its number.");
+  module.def("emit_ranges", &emit_ranges, pyb::arg("on"), pyb::arg("shapes"),
+             "Sets whether operations and ranges are ranges of NVTX, too.");
+  module.def("begin_collection", &begin_collection,
+             "Begins what a profiler of NVIDIA's collects that waits for it.");
+  module.def("end_collection", &end_collection, "Ends that.");
   module.def("profiler_start", &start, pyb::arg("host"), pyb::arg("gpu"), pyb::arg("shapes"),
              pyb::arg("memory"), pyb::arg("stack"), "Starts recording.");
   module.def("profiler_stop", &stop, "Stops recording; what was seen.");

@@ -9,6 +9,7 @@
 #include "device/backend.h"
 #include "device/cpu/parallel.h"
 #include "device/generator.h"
+#include "device/gpu_details.h"
 #include "device/vendor_library.h"
 #include "kernels/settings.h"
 #include "python/gil.h"
@@ -56,6 +57,7 @@ void set_own_gelu_products(bool own) {
 
 // The state of a generator as 16 bytes: the seed, then how many counters were used.
 Tensor get_rng_state(Device device) {
+  check_device(device);
   const PhiloxStart state = default_generator(device).state();
   const Tensor t = empty({sizeof(state)}, DType::kU8, {});
   std::memcpy(t.data(), &state, sizeof(state));
@@ -63,6 +65,7 @@ Tensor get_rng_state(Device device) {
 }
 
 void set_rng_state(Device device, const Tensor& t) {
+  check_device(device);
   PhiloxStart state;
   VT_CHECK(t.defined() && t.dtype() == DType::kU8 && t.device().is_cpu() && t.is_dense() &&
                t.bytes() == sizeof(state),
@@ -97,6 +100,10 @@ pyb::dict build_info() {
   result["compiler"] = "gcc " __VERSION__;
   result["cuda"] =
       cuda_unavailable_reason().empty() ? std::string("available") : cuda_unavailable_reason();
+  const CudaBuild cuda = cuda_build();
+  result["cuda_version"] =
+      cuda.version > 0 ? str(cuda.version / 1000, '.', cuda.version % 1000 / 10) : std::string();
+  result["cuda_architectures"] = cuda.architectures;
   result["cpu_isa"] = env::cpu_isa();
   return result;
 }
@@ -114,27 +121,9 @@ pyb::list find_vendor_libraries() {
   return result;
 }
 
-void bind_properties(pyb::module_& module) {
-  pyb::class_<DeviceProperties>(module, "DeviceProperties", "What a device is.")
-      .def_readonly("name", &DeviceProperties::name)
-      .def_readonly("total_memory", &DeviceProperties::total_memory)
-      .def_readonly("major", &DeviceProperties::compute_major)
-      .def_readonly("minor", &DeviceProperties::compute_minor)
-      .def_readonly("multi_processor_count", &DeviceProperties::multiprocessors)
-      .def_readonly("pci_domain_id", &DeviceProperties::pci_domain)
-      .def_readonly("pci_bus_id", &DeviceProperties::pci_bus)
-      .def_readonly("pci_device_id", &DeviceProperties::pci_device)
-      .def("__repr__", [](const DeviceProperties& p) {
-        return str("DeviceProperties(name='", p.name, "', major=", p.compute_major,
-                   ", minor=", p.compute_minor, ", total_memory=", p.total_memory >> 20,
-                   "MB, multi_processor_count=", p.multiprocessors, ")");
-      });
-}
-
 }  // namespace
 
 void bind_runtime(pyb::module_& module) {
-  bind_properties(module);
   module.def(
       "device_count", [](const std::string& type) { return device_count(device_type(type)); },
       pyb::arg("type"), "How many devices of type 'cpu' or 'cuda' there are.");
@@ -145,9 +134,6 @@ void bind_runtime(pyb::module_& module) {
              "Makes 'cuda' mean that GPU on this thread.");
   module.def("cuda_unavailable_reason", &cuda_unavailable_reason,
              "Why there is no GPU to use; '' if there is one.");
-  module.def(
-      "device_properties", [](Device device) { return backend(device).properties(device.index); },
-      pyb::arg("device"), "Name, memory and size of a device.");
   module.def("synchronize", &synchronize, pyb::arg("device"),
              "Waits until all work queued on a device is done.");
 
@@ -169,6 +155,12 @@ void bind_runtime(pyb::module_& module) {
       "set_cudnn_enabled", [](bool enabled) { kernel_settings().cudnn_enabled = enabled; },
       pyb::arg("enabled"), "Sets whether convolutions may use cuDNN.");
   module.def(
+      "get_cudnn_tf32", [] { return kernel_settings().cudnn_tf32.load(); },
+      "May float32 convolutions of cuDNN use TF32, whatever products do?");
+  module.def(
+      "set_cudnn_tf32", [](bool allow) { kernel_settings().cudnn_tf32 = allow; }, pyb::arg("allow"),
+      "Sets whether float32 convolutions of cuDNN may use TF32.");
+  module.def(
       "get_cudnn_deterministic", [] { return kernel_settings().cudnn_deterministic.load(); },
       "Must cuDNN give the same bits in every run?");
   module.def(
@@ -179,7 +171,12 @@ void bind_runtime(pyb::module_& module) {
   module.def("manual_seed", &seed_devices, pyb::arg("seed"), pyb::arg("device") = pyb::none(),
              "Starts the random numbers of one device, or of all, again from a seed.");
   module.def(
-      "initial_seed", [] { return default_generator({}).initial_seed(); }, "The seed of cpu:0.");
+      "initial_seed",
+      [](const std::optional<Device>& device) {
+        check_device(device.value_or(Device{}));
+        return default_generator(device.value_or(Device{})).initial_seed();
+      },
+      pyb::arg("device") = pyb::none(), "The seed of a device; of cpu:0 if None.");
   module.def("get_rng_state", &get_rng_state, pyb::arg("device"),
              "The random state of a device, uint8.");
   module.def("set_rng_state", &set_rng_state, pyb::arg("device"), pyb::arg("state"),

@@ -5,6 +5,7 @@
 namespace vt::py {
 
 void bind_runtime(pybind11::module_& module);
+void bind_properties(pybind11::module_& module);
 void bind_memory(pybind11::module_& module);
 void bind_streams(pybind11::module_& module);
 

@@ -1,8 +1,11 @@
 // Streams and events as Python objects.
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "device/backend.h"
 #include "device/deferred.h"
+#include "device/gpu_details.h"
 #include "python/bind_runtime.h"
 #include "python/gil.h"
 #include "python/pybind_tensor.h"
@@ -46,6 +49,26 @@ StreamPointer current_stream(const std::optional<Device>& device) {
   return std::make_shared<StreamObject>(backend(place).current_stream(place.index));
 }
 
+// What this thread's `with` blocks around streams found: the stream of that device, and which GPU
+// "cuda" meant.
+thread_local std::vector<std::pair<Stream, int>> t_entered;
+
+StreamPointer enter_stream(const StreamPointer& stream) {
+  const Stream own = stream->get();
+  t_entered.emplace_back(stream->device().current_stream(own.device.index), current_cuda_index());
+  stream->device().set_current_stream(own);
+  if (own.device.is_cuda()) set_current_cuda_index(own.device.index);
+  return stream;
+}
+
+void leave_stream(const StreamObject&, const pyb::args&) {
+  VT_CHECK(!t_entered.empty(), kRuntime, "Stream.__exit__: this thread has not entered a stream");
+  const auto [before, index] = t_entered.back();
+  t_entered.pop_back();
+  backend(before.device).set_current_stream(before);
+  if (before.device.is_cuda()) set_current_cuda_index(index);
+}
+
 // Made at its first recording, when its device is known.
 class EventObject {
  public:
@@ -77,6 +100,9 @@ class EventObject {
     ReleaseGil release(ReleaseGil::kAlways);
     backend(device_).synchronize_event(handle_);
   }
+  std::optional<Device> device() const {
+    return handle_ ? std::optional<Device>(device_) : std::nullopt;
+  }
   double elapsed(const EventObject& end) {
     VT_CHECK(handle_ && end.handle_, kRuntime,
              "Event.elapsed_time: both events must be recorded first");
@@ -96,6 +122,8 @@ void bind_stream_class(pyb::module_& module) {
   pyb::class_<StreamObject, StreamPointer>(module, "Stream", "A queue of work on one device.")
       .def(pyb::init(&create_stream), pyb::arg("device") = pyb::none(), pyb::arg("priority") = 0)
       .def_property_readonly("device", [](const StreamObject& s) { return s.get().device; })
+      .def_property_readonly("device_index",
+                             [](const StreamObject& s) { return s.get().device.index; })
       .def_property_readonly(
           "cuda_stream",
           [](const StreamObject& s) { return reinterpret_cast<uintptr_t>(s.get().handle); },
@@ -103,6 +131,15 @@ void bind_stream_class(pyb::module_& module) {
       .def_property_readonly(
           "priority", [](const StreamObject& s) { return s.device().stream_priority(s.get()); },
           "0 is normal, negative more urgent.")
+      .def_static(
+          "priority_range",
+          [] {
+            const StreamPriorities range = stream_priorities(current_cuda_index());
+            return pyb::make_tuple(range.least, range.greatest);
+          },
+          "(least, greatest) priority of the current GPU.")
+      .def("__enter__", &enter_stream, "Queues this thread's work on it within a block.")
+      .def("__exit__", &leave_stream)
       .def(
           "query", [](const StreamObject& s) { return s.device().query_stream(s.get()); },
           "Is its work done?")
@@ -153,6 +190,8 @@ void bind_event_class(pyb::module_& module) {
            }),
            pyb::arg("enable_timing") = false, pyb::arg("blocking") = false,
            pyb::arg("interprocess") = false)
+      .def_property_readonly("device", &EventObject::device,
+                             "Where it was recorded; None before that.")
       .def("record", &EventObject::record, pyb::arg("stream") = pyb::none(),
            "Marks what is queued on a stream now.")
       .def("wait", &EventObject::wait, pyb::arg("stream") = pyb::none(),

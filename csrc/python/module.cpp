@@ -80,6 +80,7 @@ PYBIND11_MODULE(_C, module) {
 
   bind_autograd(module);
   bind_runtime(module);
+  bind_properties(module);
   bind_memory(module);
   bind_streams(module);
   bind_graph(module);

@@ -68,3 +68,42 @@ def test_cudnn_is_deterministic_unless_told_otherwise() -> None:
         assert torch.backends.cudnn.deterministic is False
     finally:
         torch.backends.cudnn.deterministic = True
+
+
+def test_settings_that_mean_nothing_here_are_errors_or_say_so() -> None:
+    with pytest.raises(AttributeError, match="nothing here is called 'tf32'"):
+        torch.backends.cudnn.tf32 = True
+    with pytest.raises(AttributeError, match=r"there are .*allow_tf32"):
+        torch.backends.cuda.matmul.allow_half = True
+    with pytest.warns(RuntimeWarning, match="heuristic"):
+        torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = False
+    assert torch.backends.cudnn.benchmark is False
+    assert torch.backends.cuda.is_built() == (torch.version.cuda is not None)
+
+
+def test_convolutions_have_a_tf32_of_their_own() -> None:
+    assert torch.backends.cudnn.allow_tf32 is False
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        assert torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.mark.cuda
+def test_convolutions_with_tf32_round_more() -> None:
+    torch.manual_seed(0)
+    x, w = torch.randn(4, 64, 32, 32, device="cuda"), torch.randn(64, 64, 3, 3, device="cuda")
+    exact = torch.nn.functional.conv2d(x.double(), w.double(), padding=1)
+
+    def error() -> float:
+        found = torch.nn.functional.conv2d(x, w, padding=1)
+        return float((found.double() - exact).abs().max() / exact.abs().max())
+
+    assert error() < 2e-6
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        assert 1e-5 < error() < 1e-2
+    finally:
+        torch.backends.cudnn.allow_tf32 = False

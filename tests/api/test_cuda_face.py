@@ -17,13 +17,57 @@ MIB = 1 << 20
 
 @pytest.mark.skipif(cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_questions_have_answers_and_requests_have_reasons() -> None:
-    assert cuda.device_count() == 0
-    with pytest.raises(RuntimeError, match="cuda"):
-        cuda.memory_allocated()
-    with pytest.raises(RuntimeError, match="cuda"):
-        cuda.Stream()
+    assert cuda.device_count() == 0 and not cuda.is_initialized()
+    for held in (cuda.memory_allocated, cuda.max_memory_allocated, cuda.memory_reserved):
+        assert held() == 0
+    assert cuda.memory_stats() == cuda.memory_stats_as_nested_dict() == {}
+    assert cuda.get_rng_state_all() == [] and not cuda.is_bf16_supported()
+    cuda.seed_all()
     cuda.empty_cache()
     assert cuda.memory_snapshot() == []
+    for request in (
+        cuda.init,
+        cuda.Stream,
+        cuda.get_rng_state,
+        cuda.utilization,
+        cuda.mem_get_info,
+    ):
+        with pytest.raises(RuntimeError, match="cuda"):
+            request()
+
+
+def test_what_is_elsewhere_is_named() -> None:
+    with pytest.raises(AttributeError, match="'amp'; instead there is the precision="):
+        cuda.amp  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'sparse'$"):
+        cuda.sparse  # noqa: B018
+
+
+def test_every_name_that_is_listed_is_there() -> None:
+    for module in (cuda, cuda.random, cuda.health, cuda.profiler):
+        assert all(hasattr(module, name) for name in module.__all__)
+    assert torch.random.seed() == torch.initial_seed()
+    import vibetensor.torch.cuda.random as by_name
+
+    assert by_name is cuda.random
+
+
+def test_a_fork_leaves_the_numbers_behind_it_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.rand(4).tolist()
+    torch.manual_seed(3)
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        torch.rand(5)
+    assert torch.rand(4).tolist() == before
+    with torch.random.fork_rng(enabled=False):
+        torch.rand(4)
+    assert torch.rand(4).tolist() != before
+    with (
+        pytest.raises(ValueError, match="device_type 'cuda', got 'xpu'"),
+        torch.random.fork_rng(device_type="xpu"),
+    ):
+        pass
 
 
 def test_a_cpu_is_no_gpu() -> None:
@@ -39,6 +83,9 @@ def test_nvtx_ranges_count_their_depth() -> None:
         assert cuda.nvtx.range_push("inner") == 2
         assert cuda.nvtx.range_pop() == 2
     cuda.nvtx.mark("here")
+    cuda.nvtx.range_end(cuda.nvtx.range_start("overlapping"))
+    with cuda.profiler.profile():
+        pass
     assert cuda.nvtx.range_pop() == 0
     with pytest.raises(RuntimeError, match="no open range"):
         cuda.nvtx.range_pop()
@@ -69,6 +116,64 @@ def test_stream_context_is_of_one_thread_and_ends() -> None:
     assert cuda.current_stream() == default and seen == [default]
     external = cuda.ExternalStream(side.cuda_stream)
     assert external == side and hash(external) == hash(side)
+
+
+@pytest.mark.cuda
+def test_a_stream_is_a_block_and_knows_where_it_is() -> None:
+    least, greatest = cuda.Stream.priority_range()
+    assert least >= 0 > greatest
+    side = cuda.Stream(priority=greatest)
+    assert side.priority == greatest and side.device_index == side.device.index == 0
+    default = cuda.current_stream()
+    with side as entered, side:
+        assert entered == side == cuda.current_stream()
+    assert cuda.current_stream() == default
+    with pytest.raises(RuntimeError, match="has not entered"):
+        side.__exit__(None, None, None)
+    event = cuda.Event()
+    assert event.device is None
+    event.record(side)
+    assert event.device == side.device
+
+
+@pytest.mark.cuda
+def test_random_states_of_a_gpu_go_back_and_forth() -> None:
+    cuda.manual_seed(5)
+    assert cuda.initial_seed() == 5
+    torch.rand(7, device="cuda")
+    states = cuda.get_rng_state_all()
+    assert len(states) == cuda.device_count() and states[0].dtype == torch.uint8
+    first = torch.rand(9, device="cuda").tolist()
+    cuda.set_rng_state_all(states)
+    assert torch.rand(9, device="cuda").tolist() == first
+    cuda.set_rng_state(states[0])
+    with torch.random.fork_rng(devices=[0]):
+        cuda.seed()
+        torch.rand(3, device="cuda")
+    assert torch.rand(9, device="cuda").tolist() == first
+    with pytest.raises(RuntimeError, match="16 bytes"):
+        cuda.set_rng_state(torch.zeros(3, dtype=torch.uint8))
+    with pytest.raises(RuntimeError, match="cuda:63 does not exist"):
+        cuda.get_rng_state("cuda:63")
+
+
+@pytest.mark.cuda
+def test_a_gpu_says_what_it_is_and_how_it_does() -> None:
+    import torch as pt
+
+    mine, theirs = cuda.get_device_properties(0), pt.cuda.get_device_properties(0)
+    for name in dir(theirs):
+        if name.startswith("_") or name in ("gcnArchName", "uuid"):
+            continue
+        assert getattr(mine, name) == getattr(theirs, name), name
+    assert mine.uuid == str(theirs.uuid)
+    assert cuda.get_arch_list() and torch.version.cuda is not None
+    assert cuda.is_bf16_supported() and cuda.is_tf32_supported()
+    assert cuda.get_allocator_backend() == "native"
+    assert 0 < cuda.device_memory_used() <= mine.total_memory * 1.05
+    assert cuda.power_draw() > 1000 and 0 < cuda.temperature() < 120 and cuda.clock_rate() > 0
+    assert 0 <= cuda.utilization() <= 100 and 0 <= cuda.memory_usage() <= 100
+    assert cuda.list_gpu_processes().startswith("GPU:0\n")
 
 
 @pytest.mark.cuda
@@ -127,6 +232,7 @@ def test_counters_have_torch_names_and_add_up() -> None:
     assert cuda.memory_allocated() == after[key]
     assert cuda.max_memory_allocated() >= after[key]
     assert cuda.memory_reserved() == after["reserved_bytes.all.current"] >= after[key]
+    assert cuda.memory_stats_as_nested_dict()["allocated_bytes"]["all"]["current"] == after[key]
     free, total = cuda.mem_get_info()
     assert 0 < free < total
     assert total == pytest.approx(cuda.get_device_properties().total_memory, rel=0.05)
@@ -160,6 +266,7 @@ def test_a_fraction_caps_the_process() -> None:
         cuda.set_per_process_memory_fraction(0.0)
     cuda.set_per_process_memory_fraction(0.05)
     try:
+        assert cuda.get_per_process_memory_fraction() == 0.05
         with pytest.raises(cuda.OutOfMemoryError, match="set_per_process_memory_fraction"):
             torch.empty(total // 10, dtype=torch.uint8, device="cuda")
     finally:

@@ -21,6 +21,9 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "adam decay": ("Adam", {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.95)}),
     "adamw": ("AdamW", {"lr": 0.01}),
     "adamw options": ("AdamW", {"lr": 0.01, "weight_decay": 0.2, "eps": 1e-5}),
+    "adamw fused": ("AdamW", {"lr": 0.01, "fused": True, "capturable": False}),
+    "adam foreach": ("Adam", {"lr": 0.01, "foreach": True, "fused": False}),
+    "sgd fused": ("SGD", {"lr": 0.1, "fused": True}),
 }
 
 

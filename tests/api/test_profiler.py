@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import vibetensor.torch as torch
+from vibetensor.autograd.profiler import emit_nvtx
 from vibetensor.cli import main
 from vibetensor.profiler import (
     ProfilerAction,
@@ -17,6 +19,7 @@ from vibetensor.profiler import (
     profile,
     record_function,
     schedule,
+    tensorboard_trace_handler,
 )
 
 CPU = [ProfilerActivity.CPU]
@@ -100,6 +103,71 @@ def test_stacks_name_the_line() -> None:
     assert event.stack[0].endswith(" test_stacks_name_the_line")
 
 
+def test_stacks_make_rows_and_lines_of_flame_graphs(tmp_path: Path) -> None:
+    x = torch.ones(100, 100)
+    with profile(activities=CPU, with_stack=True) as prof:
+        x.exp()
+        (x + 1).exp()
+    assert len([row for row in prof.key_averages() if row.key == "exp"]) == 1
+    rows = [row for row in prof.key_averages(group_by_stack_n=1) if row.key == "exp"]
+    assert len(rows) == 2 and all(row.stack[0].startswith(__file__) for row in rows)
+    assert " test_stacks_make_rows" in prof.key_averages(group_by_stack_n=1).table()
+    prof.export_stacks(tmp_path / "stacks")
+    lines = (tmp_path / "stacks").read_text().splitlines()
+    assert any(";exp " in line and "test_stacks_make_rows" in line for line in lines)
+    assert all(line.rpartition(" ")[2].isdigit() for line in lines)
+    with pytest.raises(ValueError, match="self_cpu_time_total"):
+        prof.export_stacks(tmp_path / "stacks", "colour")
+    with profile(activities=CPU) as without:
+        x.exp()
+    with pytest.raises(RuntimeError, match="with_stack=True"):
+        without.export_stacks(tmp_path / "stacks")
+
+
+def test_the_total_adds_all_rows_up() -> None:
+    with profile(activities=CPU) as prof:
+        torch.ones(3).exp().log()
+    rows = prof.key_averages()
+    total = rows.total_average()
+    assert total.key == "Total" and total.count == sum(row.count for row in rows)
+    assert total.self_cpu_time_total == pytest.approx(rows.self_cpu_time_total)
+
+
+def test_each_recording_has_a_file_for_tensorboard(tmp_path: Path) -> None:
+    handler = tensorboard_trace_handler(tmp_path / "logs", "me", use_gzip=True)
+    with profile(
+        activities=CPU, schedule=schedule(wait=0, warmup=0, active=1), on_trace_ready=handler
+    ) as prof:
+        prof.add_metadata("run", "seven")
+        prof.add_metadata_json("sizes", "[1, 2]")
+        for _ in range(2):
+            torch.ones(3).exp()
+            prof.step()
+    files = sorted((tmp_path / "logs").iterdir())
+    assert len(files) >= 2
+    for file in files:
+        assert file.name.startswith("me.") and file.name.endswith(".pt.trace.json.gz")
+        trace = json.loads(gzip.decompress(file.read_bytes()))
+        assert trace["run"] == "seven" and trace["sizes"] == [1, 2] and trace["traceEvents"]
+
+
+def test_ranges_for_other_profilers_come_beside_a_recording_and_without_one() -> None:
+    x = torch.ones(3, requires_grad=True)
+    with emit_nvtx(record_shapes=True):
+        with torch.cuda.nvtx.range("outer"):
+            x.exp().sum().backward()
+        with profile(activities=CPU) as prof, record_function("inside"):
+            x.exp()
+        x.exp()
+        with pytest.raises(RuntimeError, match="another block"), emit_nvtx():
+            pass
+    x.exp()
+    assert named(prof, "exp").count == 1 and named(prof, "inside").count == 1
+    with emit_nvtx(enabled=False), profile(activities=CPU) as prof:
+        x.exp()
+    assert named(prof, "exp").count == 1
+
+
 def test_threads_have_lanes_of_their_own() -> None:
     def work() -> None:
         torch.ones(10).exp()
@@ -132,6 +200,9 @@ def test_a_schedule_waits_warms_up_and_records() -> None:
             x.exp()
             prof.step()
     assert seen == [["ProfilerStep#3", "ProfilerStep#4"], ["ProfilerStep#7", "ProfilerStep#8"]]
+    at_once = schedule(wait=1, warmup=1, active=1, skip_first=1, skip_first_wait=1)
+    names = [at_once(step).name for step in range(6)]
+    assert names == ["NONE", *turn[1:2], turn[3], turn[0], turn[1], turn[3]]
     assert prof.step_num == 11 and ProfilerAction.NONE is actions(100)
 
 

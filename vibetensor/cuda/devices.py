@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vibetensor import _C
 
 DeviceLike = int | str | _C.device | None
@@ -17,6 +15,21 @@ def device_count() -> int:
 def is_available() -> bool:
     """Whether there is a GPU to use."""
     return device_count() > 0
+
+
+def init() -> None:
+    """Nothing needs it: a GPU is made ready at its first use.
+
+    Raises:
+        RuntimeError: there is no GPU, and why.
+    """
+    if not is_available():
+        raise RuntimeError(f"cuda: {_C.cuda_unavailable_reason()}")
+
+
+def is_initialized() -> bool:
+    """Whether GPUs can be used: they need no preparation."""
+    return is_available()
 
 
 def current_device() -> int:
@@ -67,15 +80,14 @@ def synchronize(device: DeviceLike = None) -> None:
     _C.synchronize(place(device))
 
 
-def get_device_properties(device: DeviceLike = None) -> Any:
-    """name, total_memory (bytes), major, minor, multi_processor_count, pci_bus_id of a GPU."""
+def get_device_properties(device: DeviceLike = None) -> _C.DeviceProperties:
+    """What a GPU is, under PyTorch's names: name, total_memory (bytes), major, minor and others."""
     return _C.device_properties(place(device))
 
 
 def get_device_name(device: DeviceLike = None) -> str:
     """What the vendor calls the GPU."""
-    name: str = get_device_properties(device).name
-    return name
+    return get_device_properties(device).name
 
 
 def get_device_capability(device: DeviceLike = None) -> tuple[int, int]:
@@ -84,21 +96,33 @@ def get_device_capability(device: DeviceLike = None) -> tuple[int, int]:
     return properties.major, properties.minor
 
 
+def is_bf16_supported(including_emulation: bool = True) -> bool:
+    """Whether the current GPU computes in bfloat16, which all do from compute capability 8.0 on.
+
+    Args:
+        including_emulation: as in torch; nothing is emulated here.
+    """
+    return is_available() and get_device_capability() >= (8, 0)
+
+
+def is_tf32_supported() -> bool:
+    """Whether the current GPU multiplies in TF32; see `torch.backends.cuda.matmul`."""
+    return is_available() and get_device_capability() >= (8, 0)
+
+
+def get_arch_list() -> list[str]:
+    """What this build has code for: "sm_90a" for GPUs of that kind, "compute_80" for newer ones."""
+    names = []
+    for entry in _C.build_info()["cuda_architectures"].split(","):
+        number, _, form = entry.partition("-")
+        names += [f"sm_{number}"] if number and form != "virtual" else []
+        names += [f"compute_{number}"] if number and form != "real" else []
+    return names
+
+
 def can_device_access_peer(device: DeviceLike, peer_device: DeviceLike) -> bool:
     """Whether kernels of one GPU may use the memory of the other; False for one and the same."""
     return _C.can_access_peer(place(device), place(peer_device))
-
-
-def manual_seed(seed: int) -> None:
-    """Seeds the numbers of the current GPU; nothing happens without one, as in torch."""
-    if is_available():
-        _C.manual_seed(seed, place(None))
-
-
-def manual_seed_all(seed: int) -> None:
-    """Seeds the numbers of every GPU; nothing happens without one, as in torch."""
-    for index in range(device_count()):
-        _C.manual_seed(seed, place(index))
 
 
 def place(device: DeviceLike) -> _C.device:

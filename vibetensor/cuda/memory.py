@@ -20,28 +20,45 @@ def memory_stats(device: DeviceLike = None) -> dict[str, int]:
     allocated_bytes, reserved_bytes, active_bytes, inactive_split_bytes, requested_bytes; which is
     all, small_pool, large_pool; when is current, peak, allocated, freed. Beside those
     num_alloc_retries, num_ooms, num_sync_all_streams, num_device_alloc and num_device_free.
+    Nothing where there is no GPU, as in torch.
     """
-    return _C.memory_counters(place(device))
+    return _C.memory_counters(place(device)) if device_count() else {}
+
+
+def memory_stats_as_nested_dict(device: DeviceLike = None) -> dict[str, Any]:
+    """`memory_stats` with a dictionary for each part of a name: ["allocation"]["all"]["peak"]."""
+    result: dict[str, Any] = {}
+    for name, value in memory_stats(device).items():
+        *path, last = name.split(".")
+        place_of = result
+        for part in path:
+            place_of = place_of.setdefault(part, {})
+        place_of[last] = value
+    return result
 
 
 def memory_allocated(device: DeviceLike = None) -> int:
-    """Bytes held by live tensors."""
-    return _C.memory_stats(place(device))["allocated"]
+    """Bytes held by live tensors; 0 where there is no GPU."""
+    return _held("allocated", device)
 
 
 def max_memory_allocated(device: DeviceLike = None) -> int:
-    """The most bytes held by live tensors since the last reset."""
-    return _C.memory_stats(place(device))["peak_allocated"]
+    """The most bytes held by live tensors since the last reset; 0 where there is no GPU."""
+    return _held("peak_allocated", device)
 
 
 def memory_reserved(device: DeviceLike = None) -> int:
-    """Bytes taken from the driver."""
-    return _C.memory_stats(place(device))["reserved"]
+    """Bytes taken from the driver; 0 where there is no GPU."""
+    return _held("reserved", device)
 
 
 def max_memory_reserved(device: DeviceLike = None) -> int:
-    """The most bytes taken from the driver since the last reset."""
-    return _C.memory_stats(place(device))["peak_reserved"]
+    """The most bytes taken from the driver since the last reset; 0 where there is no GPU."""
+    return _held("peak_reserved", device)
+
+
+def _held(what: str, device: DeviceLike) -> int:
+    return _C.memory_stats(place(device))[what] if device_count() else 0
 
 
 def reset_peak_memory_stats(device: DeviceLike = None) -> None:
@@ -76,6 +93,17 @@ def set_per_process_memory_fraction(fraction: float, device: DeviceLike = None) 
         ValueError: the fraction is not above 0 and at most 1.
     """
     _C.set_memory_fraction(place(device), fraction)
+
+
+def get_per_process_memory_fraction(device: DeviceLike = None) -> float:
+    """What part of a GPU's memory may be reserved: 1.0 unless a limit was set."""
+    return _C.memory_fraction(place(device))
+
+
+def get_allocator_backend() -> str:
+    """ "native", or "cudaMallocAsync" where VIBETENSOR_CUDA_ALLOCATOR=driver was asked for."""
+    chosen = {name: value for name, _, value in _C.env_switches()}["VIBETENSOR_CUDA_ALLOCATOR"]
+    return "cudaMallocAsync" if chosen == "driver" else "native"
 
 
 def memory_summary(device: DeviceLike = None, abbreviated: bool = False) -> str:

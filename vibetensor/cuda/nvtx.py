@@ -22,6 +22,16 @@ def range_pop() -> int:
     return _C.nvtx_pop()
 
 
+def range_start(msg: str) -> int:
+    """Opens a range that may overlap others and end on another thread. Returns what ends it."""
+    return _C.nvtx_start(msg)
+
+
+def range_end(range_id: int) -> None:
+    """Closes a range that `range_start` opened."""
+    _C.nvtx_end(range_id)
+
+
 def mark(msg: str) -> None:
     """Marks a moment on this thread."""
     _C.nvtx_mark(msg)

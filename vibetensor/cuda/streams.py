@@ -18,6 +18,11 @@ def ExternalStream(stream_ptr: int, device: DeviceLike = None) -> _C.Stream:
     return _C.external_stream(stream_ptr, place(device))
 
 
+def get_stream_from_external(data_ptr: int, device: DeviceLike = None) -> _C.Stream:
+    """As `ExternalStream`."""
+    return ExternalStream(data_ptr, device)
+
+
 def current_stream(device: DeviceLike = None) -> _C.Stream:
     """The stream that this thread queues work of a GPU on."""
     return _C.current_stream(place(device))
@@ -52,3 +57,6 @@ class stream:
             before, index = self._previous.pop()
             _C.set_stream(before)
             _C.set_device(index)
+
+
+StreamContext = stream

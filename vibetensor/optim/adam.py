@@ -10,7 +10,10 @@ from vibetensor.optim.optimizer import Optimizer
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay, as torch.optim.AdamW; updates are always fused.
+    """Adam with decoupled weight decay, as torch.optim.AdamW.
+
+    `foreach`, `fused` and `capturable` are what PyTorch's callers say; every update here is fused
+    and may be captured, whatever they are.
 
     Raises:
         ValueError: an option out of range.
@@ -23,6 +26,10 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        *,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
@@ -89,6 +96,10 @@ class Adam(AdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
 

@@ -10,7 +10,7 @@ from vibetensor.optim.optimizer import Optimizer
 
 
 class SGD(Optimizer):
-    """As torch.optim.SGD; updates are always fused.
+    """As torch.optim.SGD. Updates are always fused, whatever `foreach` and `fused` are.
 
     Raises:
         ValueError: an option out of range, or nesterov without momentum or with dampening.
@@ -26,6 +26,9 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,

@@ -8,6 +8,7 @@ prof.export_chrome_trace("trace.json")  # opens in ui.perfetto.dev and chrome://
 
 from vibetensor.profiler.averages import EventAverages, EventList
 from vibetensor.profiler.events import ProfilerEvent
+from vibetensor.profiler.ranges import emit_nvtx
 from vibetensor.profiler.session import (
     ProfilerAction,
     ProfilerActivity,
@@ -15,6 +16,7 @@ from vibetensor.profiler.session import (
     record_function,
     schedule,
     supported_activities,
+    tensorboard_trace_handler,
 )
 
 __all__ = [
@@ -23,8 +25,10 @@ __all__ = [
     "ProfilerAction",
     "ProfilerActivity",
     "ProfilerEvent",
+    "emit_nvtx",
     "profile",
     "record_function",
     "schedule",
     "supported_activities",
+    "tensorboard_trace_handler",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from vibetensor.profiler.events import ProfilerEvent
 
 @dataclass
 class EventAverages:
-    """All events of one name (and, where asked for, of one list of input shapes).
+    """All events of one name (and, where asked for, of one list of input shapes or one stack).
 
     Times are microseconds, memory is bytes; a self value leaves out what children account for.
     """
@@ -27,6 +28,7 @@ class EventAverages:
     self_cpu_memory_usage: int = 0
     device_memory_usage: int = 0
     self_device_memory_usage: int = 0
+    stack: tuple[str, ...] = ()
 
     def add(self, event: ProfilerEvent) -> None:
         """Takes one more event in."""
@@ -77,6 +79,20 @@ SORTS = (
 
 class EventList(list[EventAverages]):
     """Averages that can be printed."""
+
+    @property
+    def self_cpu_time_total(self) -> float:
+        """Microseconds on the host of all together."""
+        return sum(row.self_cpu_time_total for row in self)
+
+    def total_average(self) -> EventAverages:
+        """All rows added up, named "Total"."""
+        total = EventAverages("Total", on_device=False)
+        sums = [field.name for field in dataclasses.fields(total) if field.default == 0]
+        for row in self:
+            for name in sums:
+                setattr(total, name, getattr(total, name) + getattr(row, name))
+        return total
 
     def table(
         self,
@@ -131,6 +147,8 @@ class EventList(list[EventAverages]):
         columns.append(("Calls", lambda r: str(r.count)))
         if any(row.input_shapes for row in self):
             columns.append(("Input shapes", lambda r: r.input_shapes))
+        if any(row.stack for row in self):
+            columns.append(("Source", lambda r: " < ".join(r.stack)))
         shown = rows if row_limit < 0 else rows[:row_limit]
         cells = [[title for title, _ in columns]]
         cells += [[value(row) for _, value in columns] for row in shown]
@@ -155,16 +173,18 @@ class EventList(list[EventAverages]):
         return self.table()
 
 
-def average(events: Iterable[ProfilerEvent], by_shape: bool) -> EventList:
-    """One row a name, kernels apart from operations; and a row a list of shapes if `by_shape`."""
-    rows: dict[tuple[str, bool, str], EventAverages] = {}
+def average(events: Iterable[ProfilerEvent], by_shape: bool, stack_frames: int = 0) -> EventList:
+    """One row a name, kernels apart from operations; a row a list of shapes if `by_shape`, and a
+    row for each stack of that many frames, the innermost ones."""
+    rows: dict[tuple[str, bool, str, tuple[str, ...]], EventAverages] = {}
     for event in events:
         if event.kind == "memory":
             continue
         shapes = event.input_shapes if by_shape else ""
-        key = (event.name, event.device is not None, shapes)
+        stack = event.stack[:stack_frames]
+        key = (event.name, event.device is not None, shapes, stack)
         if key not in rows:
-            rows[key] = EventAverages(event.name, event.device is not None, shapes)
+            rows[key] = EventAverages(*key[:3], stack=stack)
         rows[key].add(event)
     return EventList(rows.values())
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import enum
+import gzip
 import json
+import os
+import socket
+import time
+import warnings
 from collections.abc import Callable, Iterable
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -40,28 +46,37 @@ def supported_activities() -> set[ProfilerActivity]:
 
 
 def schedule(
-    *, wait: int, warmup: int, active: int, repeat: int = 0, skip_first: int = 0
+    *,
+    wait: int,
+    warmup: int,
+    active: int,
+    repeat: int = 0,
+    skip_first: int = 0,
+    skip_first_wait: int = 0,
 ) -> Callable[[int], ProfilerAction]:
     """Waits, warms up (records and drops) and records, in turns of that many steps.
 
     Args:
         repeat: how many turns; 0 for no end.
         skip_first: steps before the first turn.
+        skip_first_wait: not 0: the first turn does not wait.
 
     Raises:
         ValueError: `active` is not above 0, or a number is negative.
     """
-    if active < 1 or min(wait, warmup, repeat, skip_first) < 0:
+    if active < 1 or min(wait, warmup, repeat, skip_first, skip_first_wait) < 0:
         raise ValueError(
             "schedule: expected active of at least 1 and no negative number, got "
             f"wait={wait}, warmup={warmup}, active={active}, repeat={repeat}, "
-            f"skip_first={skip_first}"
+            f"skip_first={skip_first}, skip_first_wait={skip_first_wait}"
         )
     turn = wait + warmup + active
 
     def action(step: int) -> ProfilerAction:
-        at = step - skip_first
-        if at < 0 or (repeat and at >= repeat * turn):
+        if step < skip_first:
+            return ProfilerAction.NONE
+        at = step - skip_first + (wait if skip_first_wait else 0)
+        if repeat and at >= repeat * turn:
             return ProfilerAction.NONE
         at %= turn
         if at < wait:
@@ -73,11 +88,40 @@ def schedule(
     return action
 
 
-class record_function:
-    """A named range, as a block or around a function: `with record_function("loss"): ...`."""
+_NO_FRAME = str.maketrans(" ;\t\n", "____")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+
+def tensorboard_trace_handler(
+    dir_name: str | PathLike[str], worker_name: str | None = None, use_gzip: bool = False
+) -> Callable[[profile], None]:
+    """For `on_trace_ready`: writes each recording to a file of its own in a folder.
+
+    Args:
+        dir_name: the folder, made where it is missing; TensorBoard's plugin reads it.
+        worker_name: the first part of the files' names; host and process if None.
+        use_gzip: compress them.
+    """
+    worker = worker_name or f"{socket.gethostname()}_{os.getpid()}"
+    ending = ".pt.trace.json" + (".gz" if use_gzip else "")
+
+    def handler(prof: profile) -> None:
+        folder = Path(dir_name)
+        folder.mkdir(parents=True, exist_ok=True)
+        prof.export_chrome_trace(folder / f"{worker}.{time.time_ns()}{ending}")
+
+    return handler
+
+
+class record_function:
+    """A named range, as a block or around a function: `with record_function("loss"): ...`.
+
+    Args:
+        name: of the range.
+        args: more text behind the name.
+    """
+
+    def __init__(self, name: str, args: str | None = None) -> None:
+        self.name = name if args is None else f"{name}: {args}"
         self._tokens: list[int] = []
 
     def __enter__(self) -> record_function:
@@ -136,6 +180,7 @@ class profile:
         self._options = (record_shapes, profile_memory, with_stack)
         self._action = ProfilerAction.NONE
         self._step: record_function | None = None
+        self._metadata: dict[str, Any] = {}
         self._recording: dict[str, Any] | None = None
         self._events: list[events.ProfilerEvent] | None = None
 
@@ -191,16 +236,65 @@ class profile:
             self._events = found
         return self._events
 
-    def key_averages(self, group_by_input_shape: bool = False) -> averages.EventList:
+    def key_averages(
+        self, group_by_input_shape: bool = False, group_by_stack_n: int = 0
+    ) -> averages.EventList:
         """The events of each name taken together.
+
+        Args:
+            group_by_input_shape: a row for each list of shapes, where `record_shapes` asked for
+                them.
+            group_by_stack_n: a row for each different stack of that many frames, where
+                `with_stack` asked for them.
 
         Raises:
             RuntimeError: nothing was recorded.
         """
-        return averages.average(self.events(), group_by_input_shape)
+        return averages.average(self.events(), group_by_input_shape, group_by_stack_n)
+
+    def add_metadata(self, key: str, value: str) -> None:
+        """Adds a text to the traces that are written from now on."""
+        self._metadata[key] = value
+
+    def add_metadata_json(self, key: str, value: str) -> None:
+        """Adds what a JSON text says to the traces that are written from now on.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        self._metadata[key] = json.loads(value)
+
+    def export_stacks(self, path: str | PathLike[str], metric: str = "self_cpu_time_total") -> None:
+        """Writes each stack with its microseconds, as flame graph tools read them.
+
+        Args:
+            path: of the file: a line a stack, "outermost;...;innermost number".
+            metric: "self_cpu_time_total" or "self_cuda_time_total".
+
+        Raises:
+            ValueError: there is no such metric.
+            RuntimeError: nothing was recorded, or without `with_stack=True`.
+        """
+        names = ("self_cpu_time_total", "self_cuda_time_total", "self_device_time_total")
+        if metric not in names:
+            raise ValueError(f"export_stacks: expected one of {', '.join(names)}, got {metric!r}")
+        rows = [event for event in self.events() if event.stack]
+        if not rows:
+            raise RuntimeError("export_stacks: no stacks were recorded; profile(with_stack=True)")
+        times: dict[str, float] = {}
+        for event in rows:
+            frames = [frame.translate(_NO_FRAME) for frame in reversed(event.stack)]
+            line = ";".join([*frames, event.name.translate(_NO_FRAME)])
+            spent = getattr(event, metric.replace("cuda", "device"))
+            times[line] = times.get(line, 0.0) + spent
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{line} {int(us)}\n" for line, us in times.items() if int(us) > 0)
 
     def export_chrome_trace(self, path: str | PathLike[str]) -> None:
         """Writes the last recording as a trace for ui.perfetto.dev and chrome://tracing.
+
+        Args:
+            path: of the file; compressed if it ends with ".gz".
 
         Raises:
             RuntimeError: nothing was recorded.
@@ -208,8 +302,10 @@ class profile:
         recording = self._last()
         indices = sorted({raw["device"] for raw in recording["gpu"]})
         gpus = {i: _C.device_properties(_C.device("cuda", i)).name for i in indices}
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(chrome.trace(recording, gpus), file)
+        found = {**chrome.trace(recording, gpus), **self._metadata}
+        name = Path(path)
+        with gzip.open(name, "wt") if name.suffix == ".gz" else open(name, "w") as file:
+            json.dump(found, file)
 
     def _last(self) -> dict[str, Any]:
         if self._recording is None:
@@ -241,6 +337,13 @@ class profile:
             return
         recording = _C.profiler_stop()
         self._action = ProfilerAction.NONE
+        if keep and recording["dropped"]:
+            warnings.warn(
+                f"profile: {recording['dropped']} kernels and copies are missing, the tracer had "
+                "no room for them; record fewer steps",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         if keep:
             self._recording, self._events = recording, None
             if self._on_trace_ready is not None:

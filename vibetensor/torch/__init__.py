@@ -32,14 +32,20 @@ from vibetensor._C import (
 from vibetensor.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from vibetensor.data import Generator
 from vibetensor.io import load, save
-from vibetensor.torch import backends, utils
+from vibetensor.torch import backends, random, utils, version
 from vibetensor.torch.backends import get_float32_matmul_precision, set_float32_matmul_precision
 from vibetensor.torch.determinism import (
     are_deterministic_algorithms_enabled,
     use_deterministic_algorithms,
 )
 from vibetensor.torch.info import finfo, iinfo
-from vibetensor.torch.random import get_rng_state, initial_seed, manual_seed, set_rng_state
+from vibetensor.torch.random import (
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
 
 __all__ = [
     "FabricError",
@@ -95,7 +101,9 @@ __all__ = [
     "optim",
     "pi",
     "profiler",
+    "random",
     "save",
+    "seed",
     "set_float32_matmul_precision",
     "set_grad_enabled",
     "set_num_threads",
@@ -104,6 +112,7 @@ __all__ = [
     "uint8",
     "use_deterministic_algorithms",
     "utils",
+    "version",
 ]
 
 # What people look for here, and where it is instead.
@@ -138,9 +147,14 @@ sys.modules.update(
         f"{__name__}.{name}": module
         for name, module in {
             "autograd": autograd,
+            "autograd.profiler": autograd.profiler,
             "cuda": cuda,
+            "cuda.graphs": cuda.graphs,
             "cuda.memory": cuda.memory,
             "cuda.nvtx": cuda.nvtx,
+            "cuda.profiler": cuda.profiler,
+            "cuda.random": cuda.random,
+            "cuda.streams": cuda.streams,
             "cuda.tunable": cuda.tunable,
             "nn": nn,
             "nn.functional": nn.functional,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from vibetensor import _C
 
 __all__ = ["cuda", "cudnn", "get_float32_matmul_precision", "set_float32_matmul_precision"]
@@ -10,7 +12,19 @@ __all__ = ["cuda", "cudnn", "get_float32_matmul_precision", "set_float32_matmul_
 _FLOAT32 = "bf16x6"  # what products of float32 are until something else is asked for
 
 
-class _Matmul:
+class _Settings:
+    """Names that can be set are those that mean something: others would be without effect."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_") and not hasattr(type(self), name):
+            known = [each for each in dir(type(self)) if not each.startswith("_")]
+            raise AttributeError(
+                f"torch.backends: nothing here is called {name!r}; there are {', '.join(known)}"
+            )
+        super().__setattr__(name, value)
+
+
+class _Matmul(_Settings):
     """`torch.backends.cuda.matmul`."""
 
     @property
@@ -81,15 +95,42 @@ class _Matmul:
         _C.set_own_gelu_products(whose == "own")
 
 
-class _Cuda:
+class _Cuda(_Settings):
     """`torch.backends.cuda`."""
 
-    def __init__(self) -> None:
-        self.matmul = _Matmul()
+    matmul = _Matmul()
+
+    @staticmethod
+    def is_built() -> bool:
+        """Whether this build has its CUDA half; `torch.cuda.is_available()` asks for a GPU."""
+        return bool(_C.build_info()["cuda_version"])
 
 
-class _Cudnn:
+class _Cudnn(_Settings):
     """`torch.backends.cudnn`."""
+
+    @staticmethod
+    def is_available() -> bool:
+        """Whether there is a GPU, and cuDNN is found."""
+        found = {name: path for name, path, _ in _C.find_vendor_libraries()}
+        return _C.device_count("cuda") > 0 and found["cuDNN"] is not None
+
+    @property
+    def benchmark(self) -> bool:
+        """May cuDNN's algorithms be timed and the fastest one taken? No: its heuristic chooses, so
+        that runs give the same bits. Setting it to True changes nothing and says so.
+        """
+        return False
+
+    @benchmark.setter
+    def benchmark(self, benchmark: bool) -> None:
+        if benchmark:
+            warnings.warn(
+                "torch.backends.cudnn.benchmark: algorithms are not timed here, cuDNN's heuristic "
+                "chooses them",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     @property
     def enabled(self) -> bool:
@@ -101,6 +142,17 @@ class _Cudnn:
     @enabled.setter
     def enabled(self, enabled: bool) -> None:
         _C.set_cudnn_enabled(bool(enabled))
+
+    @property
+    def allow_tf32(self) -> bool:
+        """May float32 convolutions round their inputs to TF32 (10 bits of fraction)? Off by
+        default, unlike in PyTorch. They do, too, where `backends.cuda.matmul.allow_tf32` is set.
+        """
+        return _C.get_cudnn_tf32()
+
+    @allow_tf32.setter
+    def allow_tf32(self, allow: bool) -> None:
+        _C.set_cudnn_tf32(bool(allow))
 
     @property
     def deterministic(self) -> bool:

@@ -42,12 +42,20 @@ void* DriverAllocator::allocate(size_t bytes, void* stream) {
     ++stats_.failures;
     size_t free = 0, total = 0;
     VT_CUDA(cudaMemGetInfo(&free, &total));
+    update_reserved();
+    const auto now = [](const Gauge& gauge) { return static_cast<size_t>(gauge.current); };
+    const size_t live = now(stats_.allocated.bytes[0]), reserved = now(stats_.reserved.bytes[0]);
     const std::string users = other_users(index_);
     fail(ErrorKind::kOutOfMemory, "cuda:", index_, " is out of memory: cannot allocate ",
          readable_bytes(bytes), "; ", readable_bytes(free), " of ", readable_bytes(total),
-         " are free, live tensors hold ",
-         readable_bytes(static_cast<size_t>(stats_.allocated.bytes[0].current)),
-         users.empty() ? "" : ", the GPU is also used by " + users);
+         " are free, live tensors hold ", readable_bytes(live), ", the driver's pool has reserved ",
+         readable_bytes(reserved), users.empty() ? "" : ", the GPU is also used by " + users,
+         bytes > total ? "; the request is larger than the device: are the sizes right?"
+         : reserved > live && reserved - live >= bytes
+             ? "; memory that the pool keeps lies between live tensors or is in use on another "
+               "stream: the process's own allocator (without VIBETENSOR_CUDA_ALLOCATOR=driver) "
+               "tells more"
+             : "; use a smaller batch or fewer live tensors");
   }
   VT_CUDA(code);
   live_.emplace(data, Allocation{bytes, stream, {}});

@@ -19,6 +19,7 @@ class DriverAllocator final : public DeviceAllocator {
   void record_stream(void* data, void* stream) override;
   void empty_cache() override;
   void set_limit(double fraction) override;
+  double limit() const override { return 1; }
 
   MemoryStats stats() const override;
   NamedCounters counters() const override;

@@ -22,13 +22,18 @@ struct Key {
   int64_t size[2], kernel[2], out_size[2], stride[2], padding[2], dilation[2];
 };
 
+bool tf32_allowed() {
+  const KernelSettings& settings = kernel_settings();
+  return settings.cudnn_tf32 || settings.float32_products == Float32Products::kTF32;
+}
+
 Key make_key(const Convolution& c) {
   Key key{};
   key.dtype = static_cast<int64_t>(c.dtype);
   key.pass = static_cast<int64_t>(c.pass);
   key.channels_last = c.channels_last;
   key.deterministic = kernel_settings().cudnn_deterministic;
-  key.tf32 = c.dtype == DType::kF32 && kernel_settings().float32_products == Float32Products::kTF32;
+  key.tf32 = c.dtype == DType::kF32 && tf32_allowed();
   key.n = c.n;
   key.channels = c.channels;
   key.outputs = c.outputs;
@@ -135,7 +140,8 @@ constexpr int64_t kManyTerms = int64_t{1} << 30;
 bool products_are_faster(const Convolution& c) {
   const KernelSettings& settings = kernel_settings();
   if (c.pass != ConvolutionPass::kWeight || c.dtype != DType::kF32 || c.groups != 1 ||
-      !settings.cudnn_deterministic || settings.float32_products != Float32Products::kBF16x6)
+      !settings.cudnn_deterministic || settings.float32_products != Float32Products::kBF16x6 ||
+      settings.cudnn_tf32)
     return false;
   const bool strided = c.stride[0] > 1 || c.stride[1] > 1;
   const int64_t places = c.kernel[0] * c.kernel[1];
