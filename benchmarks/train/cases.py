@@ -82,7 +82,8 @@ def _chargpt(device: str, precision: str, small: bool = False, ranks: int = 1) -
     )  # fmt: skip
 
 
-def _gpt2(name: str, batch: int, time: int) -> Case:
+def gpt2(name: str, batch: int, time: int) -> Case:
+    """Training of GPT-2 with 124 million parameters in bfloat16, on `batch` texts of `time` ids."""
     tokens = batch * time
     return Case(
         name, "cuda", "bf16",
@@ -137,6 +138,6 @@ CASES = (
     _vit("fp32"),
     _reversal(),
     _mlp(),
-    _gpt2("gpt2-124m bf16 B32", 32, 1024),
-    _gpt2("gpt-2 of short texts bf16 B4", 4, 128),  # the same network, for many steps
+    gpt2("gpt2-124m bf16 B32", 32, 1024),
+    gpt2("gpt-2 of short texts bf16 B4", 4, 128),  # the same network, for many steps
 )

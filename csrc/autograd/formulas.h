@@ -48,6 +48,8 @@ std::array<Tensor, 2> matmul_backward(const Tensor& grad, const Tensor& self, co
                                       std::array<bool, 2> needs);
 std::array<Tensor, 3> linear_backward(const Tensor& grad, const Tensor& input, const Tensor& weight,
                                       const TensorMeta& bias, std::array<bool, 3> needs);
+// Is gelu(input) to make its slope for backward at once? Note [GELU's slope on the way forward].
+bool keeps_slope(const Tensor& input, std::string_view approximate);
 std::array<Tensor, 3> linear_gelu_backward(const Tensor& grad, const Tensor& input,
                                            const Tensor& weight, const Tensor& bias,
                                            const Tensor& pre, std::array<bool, 3> needs);

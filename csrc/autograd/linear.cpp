@@ -1,6 +1,7 @@
 // A linear layer with GELU: in one product, and its backward.
 #include "autograd/formulas.h"
 #include "autograd/grad_mode.h"
+#include "fuse/gelu_slope.h"
 #include "ops/ops.h"
 
 namespace vt {
@@ -9,6 +10,11 @@ Tensor linear_gelu(const Tensor& input, const Tensor& weight, const Tensor& bias
   const bool recorded =
       grad_enabled() && (input.requires_grad() || weight.requires_grad() || bias.requires_grad());
   return linear_gelu_rows(input, weight, bias, recorded);
+}
+
+bool keeps_slope(const Tensor& input, std::string_view approximate) {
+  return grad_enabled() && input.requires_grad() && approximate == "tanh" &&
+         fuse::makes_gelu_slope(input);
 }
 
 std::array<Tensor, 3> linear_gelu_backward(const Tensor& grad, const Tensor& input,

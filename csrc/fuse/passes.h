@@ -20,11 +20,12 @@ enum Pass : unsigned {
   kNormBackwardSum = 1u << 11,  // a norm's gradient and its sum over the rows
   kColumnSums = 1u << 12,       // sums of the columns that a product with GELU's gradient makes
   kLinearAdd = 1u << 13,        // the residual sum in the product in front of it
+  kGeluSlope = 1u << 14,        // GELU's slope in the product that GELU is applied to
 };
 // Passes that need structured kernels in the list.
 inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu |
                                    kGeluBackward | kCrossEntropy | kNormBackwardSum | kColumnSums |
-                                   kLinearAdd;
+                                   kLinearAdd | kGeluSlope;
 
 struct PassInfo {
   Pass pass;

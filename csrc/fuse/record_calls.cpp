@@ -27,8 +27,10 @@ void add_range(std::vector<Range>& ranges, const GemmMatrix& m, int64_t rows, in
 // What an epilogue reads and writes beside the product.
 void add_epilogue(Node& node, const Gemm& gemm) {
   if (gemm.aux.data)
-    add_range(gemm.epilogue == GemmEpilogue::kGelu ? node.writes : node.reads, gemm.aux, gemm.m,
-              gemm.n, 1, gemm.dtype);
+    add_range(gemm.epilogue == GemmEpilogue::kGelu || gemm.epilogue == GemmEpilogue::kGeluSlope
+                  ? node.writes
+                  : node.reads,
+              gemm.aux, gemm.m, gemm.n, 1, gemm.dtype);
   if (gemm.addend)
     add_range(node.reads, {const_cast<void*>(gemm.addend), gemm.out.row_stride, 1, 0}, gemm.m,
               gemm.n, 1, gemm.dtype);

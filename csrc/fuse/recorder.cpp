@@ -244,6 +244,17 @@ class OnStreamsOf {
 
 }  // namespace
 
+const Node* Recorder::last_writer(const Tensor& x) const {
+  const char* begin = x.data<char>();
+  const Range range{begin, begin + x.bytes()};
+  const auto hit = [&](const Range& each) { return each.overlaps(range); };
+  for (auto node = pending_.rbegin(); node != pending_.rend(); ++node) {
+    const Access access = access_of(*node);
+    if (std::any_of(access.writes.begin(), access.writes.end(), hit)) return &*node;
+  }
+  return nullptr;
+}
+
 void Recorder::flush() {
   if (t_flushing) return;
   std::lock_guard lock(mutex_);
@@ -279,6 +290,7 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
   };
   apply(kAddNorm, "add_norm", &fuse_add_norm);
   apply(kCrossEntropy, "cross_entropy", &fuse_cross_entropy);
+  apply(kGeluSlope, "gelu_slope", &fuse_gelu_slope);  // before linear_gelu, which wants the same
   apply(kLinearGelu, "linear_gelu", &fuse_linear_gelu);
   apply(kGeluBackward, "gelu_backward", &fuse_gelu_backward);
   apply(kLinearAdd, "linear_add", &fuse_linear_add);

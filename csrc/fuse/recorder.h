@@ -44,6 +44,8 @@ class Recorder {
     ++report_.passed_by;
     ++report_.alone[name];
   }
+  // The last pending node that writes any of the dense tensor x; null if none does.
+  const Node* last_writer(const Tensor& x) const;
   void flush();
   bool keep(Device device, void* data, size_t bytes) noexcept;
 

@@ -149,14 +149,25 @@ struct GeluErfBackward {
     return grad * (cdf + a * (C(kInvSqrt2Pi) * bell));
   }
 };
+// The slope of GELU's tanh form, and a gradient times it.
 template <class C>
-struct GeluTanhBackward {
-  VT_HD C operator()(C grad, C a) const {
+struct GeluSlope : Plain {
+  VT_PLAIN(GeluSlope)
+  VT_HD C operator()(C a) const {
     const C square = a * a;
     const C s = math::sigmoid(C(2 * kSqrt2OverPi) * (a + C(kGeluCubic) * (square * a)));
     const C slope = C(2 * kSqrt2OverPi) * (C(1) + C(3 * kGeluCubic) * square);
-    return grad * (s + a * (s * (C(1) - s)) * slope);
+    return s + a * (s * (C(1) - s)) * slope;
   }
+};
+template <class C>
+struct GeluTimes : Plain {
+  VT_PLAIN(GeluTimes)
+  VT_HD C operator()(C grad, C slope) const { return grad * slope; }
+};
+template <class C>
+struct GeluTanhBackward {
+  VT_HD C operator()(C grad, C a) const { return grad * GeluSlope<C>{}(a); }
 };
 // Loops call `resolve` once to get the formula, where a choice in the loop would keep it from being
 // vector code.

@@ -29,7 +29,7 @@ struct GemmMatrix {
   int64_t row_stride, column_stride, batch_stride;
 };
 // What happens to the product before it is stored. GELU is its tanh form.
-enum class GemmEpilogue : uint8_t { kNone, kGelu, kGeluBackward };
+enum class GemmEpilogue : uint8_t { kNone, kGelu, kGeluBackward, kGeluSlope, kTimes };
 struct Gemm {
   Device device;
   DType dtype;
@@ -41,11 +41,11 @@ struct Gemm {
   // own, and are added before anything is rounded. Or null.
   const void* addend = nullptr;
   // For one matrix (batch 1). kGelu: out = gelu(product + bias), and what gelu is applied to goes
-  // to aux where that is not null. kGeluBackward: out = product * gelu'(aux). aux is m x n like
-  // out.
+  // to aux where that is not null. kGeluBackward: out = product * gelu'(aux). kGeluSlope: as kGelu,
+  // but gelu' of that goes to aux, and kTimes: out = product * aux. aux is m x n like out.
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   GemmMatrix aux{};
-  // With kGeluBackward and no size 0: becomes the n sums of out's columns. Or null.
+  // With kGeluBackward or kTimes and no size 0: becomes the n sums of out's columns. Or null.
   void* column_sums = nullptr;
   // For one matrix, with no size 0: becomes the m sums of a's rows, as of a gradient whose product
   // with what it came from this is. Or null.

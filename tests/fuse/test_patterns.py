@@ -249,7 +249,10 @@ def test_a_product_that_others_need_is_added_later(device: str, what: str) -> No
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_gelu_joins_the_products_around_it(device: str, dtype: torch.dtype, bias: bool) -> None:
+@pytest.mark.parametrize("slope", [True, False])
+def test_gelu_joins_the_products_around_it(
+    device: str, dtype: torch.dtype, bias: bool, slope: bool
+) -> None:
     torch.manual_seed(0)
     layers = [torch.nn.Linear(64, 128, bias=bias), torch.nn.Linear(128, 64, bias=bias)]
     grow, shrink = (layer.to(device).to(dtype) for layer in layers)
@@ -265,19 +268,73 @@ def test_gelu_joins_the_products_around_it(device: str, dtype: torch.dtype, bias
         return [out, x.grad, *[weight.grad for weight in weights]]
 
     expected = values(*work())
-    with fuse.recording() as made:
+    with fuse.recording({"gelu_slope": slope}) as made:
         found = values(*work())
-    assert made.report.rewrites["linear_gelu"] == made.report.rewrites["gelu_backward"] == 1
+    # On a GPU, so small a product makes no slope.
+    forward = "gelu_slope" if slope and device == "cpu" else "linear_gelu"
+    assert made.report.rewrites[forward] == made.report.rewrites["gelu_backward"] == 1
+    assert ({"gelu_slope", "linear_gelu"} - {forward}).isdisjoint(made.report.rewrites)
     # In float32 on a GPU the product for the weight's gradient makes that of the bias already.
     apart = device == "cpu" or dtype != torch.float32
     assert made.report.rewrites.get("column_sums", 0) == int(bias and apart)
-    assert "gelu" not in made.report.alone and "gelu_backward" not in made.report.alone
+    for name in ("gelu", "gelu_backward", "gelu_slope", "gelu_times"):
+        assert name not in made.report.alone
     unit = 2.0**-6 if dtype == torch.bfloat16 else 2.0**-18
     for f, e in zip(found, expected, strict=True):
         np.testing.assert_allclose(f, e, rtol=unit, atol=unit * np.abs(e).max())
-    with fuse.recording({"linear_gelu": False, "gelu_backward": False}) as made:
+    gelu = ["gelu_slope", "linear_gelu", "gelu_backward"]
+    with fuse.recording(dict.fromkeys(gelu, False)) as made:
         found = values(*work())
     assert same(found, expected)
+
+
+@pytest.mark.parametrize("what", ["kept", "no product", "without a gradient", "erf"])
+def test_gelu_keeps_its_slope_only_behind_a_product_of_its_own(what: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(40, 64)
+    weight = torch.randn(128, 64).requires_grad_(what != "without a gradient")
+
+    def work() -> list[torch.Tensor]:
+        weight.grad = None
+        pre = F.linear(x, weight)
+        if what == "no product":
+            pre = pre * 2
+        out = F.gelu(pre, approximate="none" if what == "erf" else "tanh")
+        results = [out]
+        if what == "kept":
+            results.append(pre * 3)
+        del pre
+        if what != "without a gradient":
+            (out * out.detach()).sum().backward()
+            results.append(weight.grad)
+        return results
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = values(*work())
+    assert "gelu_slope" not in made.report.rewrites
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-5)
+
+
+def test_a_kept_slope_serves_more_than_one_backward_pass() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(40, 64), torch.randn(128, 64).requires_grad_()
+
+    def work() -> list[torch.Tensor]:
+        out = F.gelu(F.linear(x, weight), approximate="tanh").sum()
+        return [torch.autograd.grad(out, [weight], retain_graph=True)[0] for _ in range(2)]
+
+    expected = values(*work())
+    with fuse.recording() as made:
+        found = values(*work())
+    assert made.report.rewrites["gelu_slope"] == 1
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-5)
+    with fuse.recording():
+        out = F.gelu(F.linear(x, weight), approximate="tanh").sum()
+        with pytest.raises(NotImplementedError, match="gelu_times"):
+            torch.autograd.grad(out, [weight], create_graph=True)
 
 
 @pytest.mark.parametrize("device", DEVICES)

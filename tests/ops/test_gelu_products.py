@@ -119,6 +119,55 @@ def test_gradient_and_column_sums(shape: tuple[int, int, int], dtype: str, how: 
     close(sums, total, dtype, 8 * UNITS[dtype] * np.sqrt(m) * size if exact else 2e-5 * m * size)
 
 
+@pytest.mark.parametrize("shape", [*OWN, LARGE])
+def test_slope_on_the_way_forward(shape: tuple[int, int, int]) -> None:
+    m, n, k = shape
+    (x, x64), (w, w64), (b, b64) = inputs(m, n, k, "bfloat16")
+    pre = x64 @ w64.T + b64
+    for weight in (w, b):
+        weight.requires_grad_()
+    (shrink, shrink64), (grad, grad64) = (
+        rounded(np.random.default_rng(i).standard_normal(size), "bfloat16")
+        for i, size in enumerate(((k, n), (m, k)))
+    )
+    ones = torch.ones(m, n, device="cuda", dtype=w.dtype)
+
+    def work(through: bool) -> list[torch.Tensor]:
+        seen: list[torch.Tensor] = []
+        h = F.linear(x, w, b)
+        h.register_hook(seen.append)
+        out = F.gelu(h, approximate="tanh")
+        del h
+        b.grad = None
+        if through:
+            F.linear(out, shrink).backward(grad)
+        else:
+            out.backward(ones)
+        return [out.detach(), *seen, b.grad]
+
+    with products_of("own"):
+        with fuse.recording() as made:
+            out, found, sums = work(False)
+        assert made.report.rewrites["gelu_slope"] == 1
+        close(out, gelu(pre), "bfloat16", TANH)
+        close(found, slope(pre), "bfloat16", TANH)
+        with fuse.recording() as made:
+            again, found, sums = work(True)
+        assert made.report.rewrites["gelu_slope"] == made.report.rewrites["gelu_backward"] == 1
+        assert bits(again) == bits(out)
+        before = {"gelu_slope": False}
+        with fuse.recording(before):
+            plain, without, _ = work(True)
+    wanted = (grad64 @ shrink64) * slope(pre)
+    size = np.abs(wanted).max()
+    close(plain, gelu(pre), "bfloat16", TANH)
+    close(found, wanted, "bfloat16", (TANH + UNITS["bfloat16"]) * size)
+    close(sums, wanted.sum(0), "bfloat16", TANH * np.sqrt(m) * size)
+    # As near to the true gradient as with a slope of what was rounded.
+    error, other = (np.sqrt(((numbers(each) - wanted) ** 2).sum()) for each in (found, without))
+    assert error <= 1.2 * other, (error, other)
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_memory_that_is_not_aligned(dtype: str) -> None:
     m, n, k = 4352, 1024, 128

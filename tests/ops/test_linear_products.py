@@ -1,4 +1,4 @@
-"""Large bfloat16 products with a bias, and with the residual stream added in their kernel."""
+"""Large bfloat16 products, with a bias and with the residual stream added in their kernel."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ def test_a_bias_is_added_before_rounding(shape: tuple[int, int, int]) -> None:
             out = F.linear(layer.x, layer.weight, layer.bias)
             layer.check(out, layer.product)
             assert bits(out) == bits(F.linear(layer.x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_product_alone_whose_second_matrix_lies_in_rows(shape: tuple[int, int, int]) -> None:
+    layer = Layer(*shape, bias=False)
+    across = layer.weight.t().contiguous()
+    for whose in ("own", "cublaslt"):
+        with products_of(whose):
+            out = torch.matmul(layer.x, across)
+            layer.check(out, layer.product)
+            assert bits(out) == bits(torch.matmul(layer.x, across))
+    across = torch.empty(shape[2], shape[1] + 8, device="cuda", dtype=torch.bfloat16)[:, 8:]
+    across.copy_(layer.weight.t())
+    layer.check(torch.matmul(layer.x, across), layer.product)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

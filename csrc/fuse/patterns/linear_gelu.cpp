@@ -1,10 +1,13 @@
-// GELU (tanh form) of a product, and its gradient times one: the product's kernel applies them
-// before it rounds, and adds up columns of the gradient. One rounding where the two kernels do two,
-// so results in 16 bits may differ in their last bit.
+// GELU (tanh form) of a product, and its gradient or slope times one: the product's kernel applies
+// them before it rounds, and adds up columns of the gradient. One rounding where the two kernels do
+// two, so results in 16 bits may differ in their last bit.
 #include <algorithm>
 
+#include "fuse/gelu_slope.h"
 #include "fuse/group.h"
 #include "fuse/patterns/pattern.h"
+#include "fuse/recorder.h"
+#include "kernels/linear_add.h"
 
 namespace vt::fuse {
 namespace {
@@ -32,8 +35,20 @@ bool is_result(const Window& window, const Space& space, const Gemm& gemm) {
          is_run(window, space, gemm.m * gemm.n * static_cast<int64_t>(item_size(gemm.dtype)));
 }
 
+bool is_operator(const Node& node, std::string_view name) {
+  return node.kind == NodeKind::kPointwise && name == node.name;
+}
 bool is_tanh_form(const Node& node, std::string_view name) {
-  return node.kind == NodeKind::kPointwise && name == node.name && node.params[0].to<bool>();
+  return is_operator(node, name) && node.params[0].to<bool>();
+}
+bool is_gradient(const Node& node) {
+  return (is_tanh_form(node, "gelu_backward") || is_operator(node, "gelu_times")) &&
+         node.scalar_at == kNoScalar;
+}
+
+// Does a kernel make GELU of this product and its slope?
+bool makes_both(const Gemm& gemm, Device device) {
+  return device.is_cpu() || makes_slope_in_kernel(gemm);
 }
 
 // The node that multiplies and applies the epilogue, writing what `last` writes.
@@ -61,6 +76,49 @@ bool replace(PatternList& list, int at, int i, Node both) {
 
 }  // namespace
 
+bool makes_gelu_slope(const Tensor& x) {
+  if (!recorder().here() || !recorder().enabled(kGeluSlope) || x.numel() == 0 || !x.is_dense())
+    return false;
+  const Node* node = recorder().last_writer(x);
+  const Gemm* gemm = node ? plain_product(*node) : nullptr;
+  return gemm && gemm->out.data == x.data() && gemm->dtype == x.dtype() &&
+         gemm->m * gemm->n == x.numel() && makes_both(*gemm, node->device);
+}
+
+int fuse_gelu_slope(PatternList& list) {
+  int found = 0;
+  for (int i = 0; i < list.size(); ++i) {
+    const Node& slope = list[i];
+    if (list.removed(i) || !is_operator(slope, "gelu_slope")) continue;
+    const Range in{slope.in[0].data, slope.in[0].end(slope.space)};
+    const int at = list.last_writer(i, in);
+    const Gemm* gemm = at < 0 ? nullptr : plain_product(list[at]);
+    if (!gemm || !is_result(slope.in[0], slope.space, *gemm) || !makes_both(*gemm, slope.device))
+      continue;
+    // What both are of must be nobody else's, as it is not stored.
+    const std::vector<int> readers = list.readers(at, range_of(*gemm));
+    if (readers.size() != 2 || readers[1] != i || !is_tanh_form(list[readers[0]], "gelu")) continue;
+    const int other = readers[0];
+    const Node& gelu = list[other];
+    list.place(other);
+    list.place(i);
+    const int64_t bytes = in.end - in.begin;
+    if (!is_result(gelu.in[0], gelu.space, *gemm) || !is_run(gelu.out, gelu.space, bytes) ||
+        !is_run(slope.out, slope.space, bytes) || gelu.out.data == gemm->out.data ||
+        slope.out.data == gemm->out.data)
+      continue;
+    Node target(NodeKind::kCall, "gelu_slope", gelu.device);
+    target.writes = {{gelu.out.data, gelu.out.end(gelu.space)},
+                     {slope.out.data, slope.out.end(slope.space)}};
+    if (!list.may_move(target, i, at, other)) continue;
+    list[at] = product_node("linear_gelu", gelu, *gemm, GemmEpilogue::kGeluSlope, slope.out.data);
+    list.remove(other);
+    list.remove(i);
+    ++found;
+  }
+  return found;
+}
+
 int fuse_linear_gelu(PatternList& list) {
   int found = 0;
   for (int i = 0; i < list.size(); ++i) {
@@ -86,7 +144,7 @@ int fuse_gelu_backward(PatternList& list) {
   int found = 0;
   for (int i = 0; i < list.size(); ++i) {
     const Node& gelu = list[i];
-    if (!is_tanh_form(gelu, "gelu_backward") || gelu.scalar_at != kNoScalar) continue;
+    if (!is_gradient(gelu)) continue;
     const int64_t bytes = gelu.in[0].end(gelu.space) - gelu.in[0].data;
     if (!is_run(gelu.out, gelu.space, bytes) || !is_run(gelu.in[1], gelu.space, bytes) ||
         gelu.out.data == gelu.in[0].data || gelu.out.data == gelu.in[1].data)
@@ -99,7 +157,9 @@ int fuse_gelu_backward(PatternList& list) {
       continue;
     list.place(i);
     if (replace(list, at, i,
-                product_node("gelu_backward_product", gelu, *gemm, GemmEpilogue::kGeluBackward,
+                product_node("gelu_backward_product", gelu, *gemm,
+                             is_operator(gelu, "gelu_times") ? GemmEpilogue::kTimes
+                                                             : GemmEpilogue::kGeluBackward,
                              gelu.in[1].data)))
       ++found;
   }
@@ -118,10 +178,11 @@ int fuse_column_sums(PatternList& list) {
     const Range rows{begin, begin + sums->x.bytes()};
     const int at = list.last_writer(i, rows);
     const Gemm* gemm = at < 0 ? nullptr : std::get_if<Gemm>(&list[at].call);
-    if (!gemm || gemm->epilogue != GemmEpilogue::kGeluBackward || gemm->column_sums ||
-        gemm->out.data != begin || gemm->out.row_stride != gemm->n ||
-        gemm->dtype != sums->x.dtype() || gemm->m != sums->x.sizes()[0] ||
-        gemm->n != sums->x.sizes()[1])
+    const bool is_gradient = gemm && (gemm->epilogue == GemmEpilogue::kGeluBackward ||
+                                      gemm->epilogue == GemmEpilogue::kTimes);
+    if (!is_gradient || gemm->column_sums || gemm->out.data != begin ||
+        gemm->out.row_stride != gemm->n || gemm->dtype != sums->x.dtype() ||
+        gemm->m != sums->x.sizes()[0] || gemm->n != sums->x.sizes()[1])
       continue;
     Gemm call = *gemm;
     call.column_sums = sums->out.data();

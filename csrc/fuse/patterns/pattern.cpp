@@ -23,25 +23,27 @@ bool conflict(const Access& a, const Access& b) {
 
 }  // namespace
 
-int PatternList::only_reader(int at, const Range& range) const {
-  int found = -1;
+std::vector<int> PatternList::readers(int at, const Range& range) const {
+  std::vector<int> found;
   for (int i = at + 1; i < static_cast<int>(nodes_.size()); ++i) {
     if (removed(i)) continue;
     const Access access = access_of(nodes_[static_cast<size_t>(i)]);
-    if (any(access.reads, range)) {
-      if (found >= 0) return -1;
-      found = i;
-    }
+    if (any(access.reads, range)) found.push_back(i);
     for (const Range& written : access.writes) {
       if (!written.overlaps(range)) continue;
       const bool whole = written.begin <= range.begin && range.end <= written.end;
-      return whole ? found : -1;
+      return whole ? found : std::vector<int>{};
     }
   }
   const bool freed = std::any_of(dead_.begin(), dead_.end(), [&](const Range& block) {
     return block.begin <= range.begin && range.end <= block.end;
   });
-  return freed ? found : -1;
+  return freed ? found : std::vector<int>{};
+}
+
+int PatternList::only_reader(int at, const Range& range) const {
+  const std::vector<int> all = readers(at, range);
+  return all.size() == 1 ? all[0] : -1;
 }
 
 int PatternList::last_writer(int at, const Range& range) const {

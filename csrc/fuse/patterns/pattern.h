@@ -26,6 +26,8 @@ class PatternList {
   // The node after `at` that reads `range`, if it is the only one that touches it until the memory
   // is freed or written anew; else -1. So nobody misses the value if that node does not need it.
   int only_reader(int at, const Range& range) const;
+  // All nodes after `at` that read `range`, in their order, under the same condition; else none.
+  std::vector<int> readers(int at, const Range& range) const;
   // The last node before `at` that writes any of `range`; -1 where there is none.
   int last_writer(int at, const Range& range) const;
 
@@ -67,6 +69,7 @@ int fuse_norm_backward_add(PatternList& list);
 int fuse_norm_backward_sum(PatternList& list);
 int fuse_copies(PatternList& list);
 int fuse_linear_add(PatternList& list);
+int fuse_gelu_slope(PatternList& list);
 int fuse_linear_gelu(PatternList& list);
 int fuse_gelu_backward(PatternList& list);
 int fuse_column_sums(PatternList& list);

@@ -39,12 +39,17 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t row = blockIdx.y; row < m; row += gridDim.y) {
     T& element = out[row * row_stride + column];
     const C x = convert<C>(element);
+    T* const beside = aux ? aux + row * aux_stride + column : nullptr;
     if constexpr (E == GemmEpilogue::kGelu) {
-      if (aux) aux[row * aux_stride + column] = element;
+      if (beside) *beside = element;
       element = convert<T>(functor::GeluTanh<C>{}(x));
+    } else if constexpr (E == GemmEpilogue::kGeluSlope) {
+      *beside = convert<T>(functor::GeluSlope<C>{}(x));
+      element = convert<T>(functor::GeluTanh<C>{}(x));
+    } else if constexpr (E == GemmEpilogue::kTimes) {
+      element = convert<T>(functor::GeluTimes<C>{}(x, convert<C>(*beside)));
     } else {
-      const C at = convert<C>(aux[row * aux_stride + column]);
-      element = convert<T>(functor::GeluTanhBackward<C>{}(x, at));
+      element = convert<T>(functor::GeluTanhBackward<C>{}(x, convert<C>(*beside)));
     }
   }
 }
@@ -67,9 +72,14 @@ void start_rows(const Gemm& g) {
 void finish(const Gemm& g) {
   const Queue queue("matmul", g.device);
   visit_float("matmul", g.dtype, [&]<class T>(TypeTag<T>) {
-    const auto kernel = g.epilogue == GemmEpilogue::kGelu
-                            ? &finish_kernel<T, GemmEpilogue::kGelu>
-                            : &finish_kernel<T, GemmEpilogue::kGeluBackward>;
+    const auto kernel = [&] {
+      switch (g.epilogue) {
+        case GemmEpilogue::kGelu: return &finish_kernel<T, GemmEpilogue::kGelu>;
+        case GemmEpilogue::kGeluSlope: return &finish_kernel<T, GemmEpilogue::kGeluSlope>;
+        case GemmEpilogue::kTimes: return &finish_kernel<T, GemmEpilogue::kTimes>;
+        default: return &finish_kernel<T, GemmEpilogue::kGeluBackward>;
+      }
+    }();
     queue.launch(kernel, grid_over(g.m, g.n), kThreads, static_cast<T*>(g.out.data),
                  static_cast<T*>(g.aux.data), g.m, g.n, g.out.row_stride, g.aux.row_stride);
   });
@@ -89,9 +99,22 @@ Gemm started(const Gemm& g) {
   return rest;
 }
 
+// Epilogues that only kernels made here know (gelu/product.h).
+bool is_of_slope(const Gemm& gemm) {
+  return gemm.epilogue == GemmEpilogue::kGeluSlope || gemm.epilogue == GemmEpilogue::kTimes;
+}
+
 // All but the column sums, and the row sums if it says so by false.
 bool multiply(const Gemm& gemm) {
   bool row_sums = gemm.row_sums == nullptr;
+  if (is_of_slope(gemm)) {
+    Gemm rest = gemm;
+    rest.epilogue = GemmEpilogue::kNone;
+    rest.aux = {};
+    row_sums = multiply(rest);
+    finish(gemm);
+    return row_sums;
+  }
   if (gemm.addend) {
     if (gemm.k > 0 && is_half(gemm.dtype) && cublaslt_gemm(gemm)) return row_sums;
     return multiply(started(gemm));

@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(kThreads)
   if (begin >= n) return;
   const Step step = live ? *live : eager;
   const C scale = grad_scale ? static_cast<C>(*grad_scale) : C(1);
-  auto p = *reinterpret_cast<Pack<T, V>*>(param + begin);
+  Pack<T, V> p{};
+  if (!master) p = *reinterpret_cast<Pack<T, V>*>(param + begin);  // else only written
   const auto g = *reinterpret_cast<const Pack<T, V>*>(grad + begin);
   Pack<C, V> a{}, b{}, full{};
   if (state1) a = *reinterpret_cast<Pack<C, V>*>(state1 + begin);

@@ -306,7 +306,11 @@ def public(op: Op) -> str:
     body = "\n  ".join([_new_node(op), *_edges(op), *_save(op, results=results)])
     if _two_grads(op):
         body += "\n  set_history(std::get<1>(results), owner, 1);"
-    function = f"""  {plain}
+    instead = "".join(
+        f"  if (VT_UNLIKELY({test})) return {other};\n"
+        for test, other in op.entry.get("instead", {}).items()
+    )
+    function = f"""{instead}  {plain}
 {view}  if (VT_LIKELY({unrecorded})) {finish}
 {guard}  {body}
   set_history({first}, std::move(owner), 0);

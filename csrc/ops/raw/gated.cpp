@@ -1,7 +1,12 @@
-// Gated activations and rotary position embedding below autograd.
+// GELU with its slope, gated activations and rotary position embedding below autograd.
 #include "ops/raw/dense.h"
 
 namespace vt::raw {
+
+std::tuple<Tensor, Tensor> gelu_kept(const Tensor& self) {
+  return {raw::gelu(self, "tanh"), raw::gelu_slope(self)};
+}
+
 namespace {
 
 GateKind parse_activation(std::string_view name) {

@@ -214,6 +214,17 @@ void finish(const Gemm& g) {
 #pragma GCC ivdep
         for (int64_t j = 0; j < g.n; ++j)
           out[j] = static_cast<T>(functor::GeluTanh<C>{}(static_cast<C>(out[j])));
+      } else if (g.epilogue == GemmEpilogue::kGeluSlope) {
+#pragma GCC ivdep
+        for (int64_t j = 0; j < g.n; ++j) {
+          const C x = static_cast<C>(out[j]);
+          aux[j] = static_cast<T>(functor::GeluSlope<C>{}(x));
+          out[j] = static_cast<T>(functor::GeluTanh<C>{}(x));
+        }
+      } else if (g.epilogue == GemmEpilogue::kTimes) {
+#pragma GCC ivdep
+        for (int64_t j = 0; j < g.n; ++j)
+          out[j] = static_cast<T>(static_cast<C>(out[j]) * static_cast<C>(aux[j]));
       } else {
 #pragma GCC ivdep
         for (int64_t j = 0; j < g.n; ++j)

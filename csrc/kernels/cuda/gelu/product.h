@@ -1,5 +1,5 @@
-// Products with GELU, its gradient or a residual sum in their kernel, made here of CUTLASS's parts:
-// 16-bit floats on GPUs of architecture 9.0.
+// Products with GELU, its gradient or slope or a residual sum in their kernel, and large ones
+// without, made here of CUTLASS's parts: 16-bit floats on GPUs of architecture 9.0.
 #pragma once
 #include "kernels/types.h"
 
@@ -9,7 +9,8 @@ namespace vt::cuda {
 // has no such epilogue, where lines are not whole or not aligned, where cuBLASLt is faster, or
 // where this build has no such kernels. The answer depends on shapes, strides and alignment only.
 bool gelu_product(const Gemm& gemm);
-// The same for products without GELU that have a bias or an addend.
+// The same for products without GELU: those with a bias or an addend, and those that are the
+// gradient of a layer's input.
 bool linear_product(const Gemm& gemm);
 
 }  // namespace vt::cuda

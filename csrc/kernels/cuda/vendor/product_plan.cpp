@@ -73,6 +73,8 @@ uint32_t epilogue_of(const Gemm& g) {
   switch (g.epilogue) {
     case GemmEpilogue::kGelu: return (g.aux.data ? kEpilogueGeluAux : kEpilogueGelu) | bias;
     case GemmEpilogue::kGeluBackward: return kEpilogueGeluBackward;
+    case GemmEpilogue::kGeluSlope:
+    case GemmEpilogue::kTimes:  // has none like these; never asked
     case GemmEpilogue::kNone: break;
   }
   return bias ? bias : kEpilogueDefault;

@@ -4,10 +4,10 @@
 
 namespace vt::cuda::gelu {
 
-template <class T>
+template <class T, bool kSlope>
 void launch_backward(const Queue& queue, const Gemm& g, float* sums) {
   using N = Number<T>;
-  using Kernels = Assembled<N, Tile<kColumns>, Backward<N, Tile<kColumns>>>;
+  using Kernels = Assembled<N, Tile<kColumns>, Backward<N, Tile<kColumns>, kSlope>>;
   auto arguments = arguments_of<N, Kernels>(queue, g);
   arguments.epilogue.ptr_C = static_cast<const N*>(g.aux.data);
   cute::get<0>(arguments.epilogue.dC) = g.aux.row_stride;

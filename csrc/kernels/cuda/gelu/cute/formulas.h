@@ -32,6 +32,21 @@ struct Apply<cutlass::Array<float, N>> {
   }
 };
 
+// GELU and its slope, of arrays of numbers. They share the tanh, and (1 + tanh) / 2.
+template <int N>
+CUTLASS_DEVICE void gelu_and_slope(cutlass::Array<float, N>& gelu, cutlass::Array<float, N>& slope,
+                                   const cutlass::Array<float, N>& x) {
+  CUTLASS_PRAGMA_UNROLL
+  for (int i = 0; i < N; ++i) {
+    const float square = x[i] * x[i];
+    const float t = tanh_of(x[i], square);
+    const float gate = 0.5f + 0.5f * t;
+    const float bell = x[i] * (1.0f - t * t);  // first: 0 for large x, whose cube may be infinite
+    gelu[i] = x[i] * gate;
+    slope[i] = gate + bell * (0.5f * kSlope + 1.5f * kCubicSlope * square);
+  }
+}
+
 template <class T>
 struct Gradient;
 template <int N>

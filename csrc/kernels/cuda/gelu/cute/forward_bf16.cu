@@ -3,6 +3,6 @@
 
 namespace vt::cuda::gelu {
 
-template void launch_forward<BFloat16, kColumns>(const Queue& queue, const Gemm& gemm);
+template void launch_forward<BFloat16, kColumns, false>(const Queue& queue, const Gemm& gemm);
 
 }  // namespace vt::cuda::gelu

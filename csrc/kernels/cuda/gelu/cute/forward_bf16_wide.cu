@@ -3,6 +3,6 @@
 
 namespace vt::cuda::gelu {
 
-template void launch_forward<BFloat16, kManyColumns>(const Queue& queue, const Gemm& gemm);
+template void launch_forward<BFloat16, kManyColumns, false>(const Queue& queue, const Gemm& gemm);
 
 }  // namespace vt::cuda::gelu

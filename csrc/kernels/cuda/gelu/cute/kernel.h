@@ -3,6 +3,7 @@
 // results stay hidden behind the tensor cores.
 #pragma once
 #include <cutlass/bfloat16.h>
+#include <cutlass/epilogue/thread/activation.h>
 #include <cutlass/gemm/device/gemm_universal_adapter.h>
 #include <cutlass/half.h>
 #include <cutlass/epilogue/collective/collective_builder.hpp>
@@ -14,6 +15,7 @@
 #include "base/error.h"
 #include "kernels/cuda/gelu/cute/column_sums.h"
 #include "kernels/cuda/gelu/cute/formulas.h"
+#include "kernels/cuda/gelu/cute/gelu_and_slope.h"
 #include "kernels/cuda/gelu/cute/launch.h"
 
 namespace vt::cuda::gelu {
@@ -41,8 +43,8 @@ inline constexpr int kLine = 8;  // elements of 16 bytes
 template <class A, class B>
 using Sum = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::plus, float, float, kNearest>, A, B>;
 
-// gelu(accumulator + bias); what it is applied to is stored on the way.
-template <class N, class Tile>
+// gelu(accumulator + bias); what it is applied to, or GELU's slope there, is stored on the way.
+template <class N, class Tile, bool kSlope>
 struct Forward {
   using Source = void;
   using OrderOfB = cutlass::layout::ColumnMajor;
@@ -51,19 +53,33 @@ struct Forward {
   using Store = fusion::Sm90AuxStore<kPartsOut, Part<Tile>, N, kNearest, typename Kept::Stride,
                                      typename Kept::SmemLayoutAtom, typename Kept::CopyOpR2S>;
   using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
-  using Tree = fusion::Sm90EVT<fusion::Sm90Compute<Apply, N, float, kNearest>,
-                               fusion::Sm90EVT<Store, Sum<fusion::Sm90AccFetch, Bias>>>;
+  using Before = Sum<fusion::Sm90AccFetch, Bias>;
+  using Tree = std::conditional_t<kSlope, fusion::Sm90EVT<GeluAndSlope<Store>, Before>,
+                                  fusion::Sm90EVT<fusion::Sm90Compute<Apply, N, float, kNearest>,
+                                                  fusion::Sm90EVT<Store, Before>>>;
 };
 
-// accumulator * gelu'(aux), and the sums of a tile's columns.
-template <class N, class Tile>
+// accumulator * gelu'(aux), or accumulator * aux, and the sums of a tile's columns.
+template <class N, class Tile, bool kSlope>
 struct Backward {
   using Source = N;
   using OrderOfB = RowMajor;
+  using Function =
+      std::conditional_t<kSlope, fusion::Sm90Compute<cutlass::multiplies, float, float, kNearest>,
+                         fusion::Sm90Compute<Gradient, float, float, kNearest>>;
   using Tree =
       fusion::Sm90EVT<ColumnSums<Tile, Part<Tile>>,
-                      fusion::Sm90EVT<fusion::Sm90Compute<Gradient, float, float, kNearest>,
-                                      fusion::Sm90AccFetch, fusion::Sm90SrcFetch<N>>>;
+                      fusion::Sm90EVT<Function, fusion::Sm90AccFetch, fusion::Sm90SrcFetch<N>>>;
+};
+
+// The accumulator alone, where b lies along n: the gradient of a layer's input.
+template <class N>
+struct Plain {
+  using Source = void;
+  using OrderOfB = RowMajor;
+  using Tree =
+      fusion::Sm90EVT<fusion::Sm90Compute<cutlass::epilogue::thread::Identity, N, float, kNearest>,
+                      fusion::Sm90AccFetch>;
 };
 
 // accumulator + bias.

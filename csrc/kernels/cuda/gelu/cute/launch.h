@@ -8,13 +8,15 @@ namespace vt::cuda::gelu {
 inline constexpr int kTileRows = 128, kColumns = 128, kManyColumns = 192;
 inline constexpr int kSumsOfTile = 4;  // rows of sums
 
-// out = gelu(a b + bias), and a b + bias to aux where that is not null.
-template <class T, int kTileColumns>
+// out = gelu(a b + bias), and to aux where that is not null a b + bias, or gelu' of it (kSlope,
+// which asks for aux).
+template <class T, int kTileColumns, bool kSlope>
 void launch_forward(const Queue& queue, const Gemm& gemm);
 
-// out = a b * gelu'(aux). If sums is not null, its kSumsOfTile rows for each tile's rows become
-// sums of columns, of what is not rounded yet. There are as many columns as whole tiles have.
-template <class T>
+// out = a b * gelu'(aux), or a b * aux (kSlope). If sums is not null, its kSumsOfTile rows for each
+// tile's rows become sums of columns, of what is not rounded yet. There are as many columns as
+// whole tiles have.
+template <class T, bool kSlope>
 void launch_backward(const Queue& queue, const Gemm& gemm, float* sums);
 
 // out = a b + bias, in wide tiles; the second adds the addend, too. The bias may be null.
@@ -22,5 +24,8 @@ template <class T>
 void launch_linear(const Queue& queue, const Gemm& gemm);
 template <class T>
 void launch_linear_add(const Queue& queue, const Gemm& gemm);
+// out = a b, where b lies along n.
+template <class T>
+void launch_plain(const Queue& queue, const Gemm& gemm);
 
 }  // namespace vt::cuda::gelu

@@ -37,6 +37,17 @@ bool is_lines(const void* data, int64_t row_stride, int64_t columns) {
   return is_aligned(data, 16) && row_stride % 8 == 0 && row_stride >= columns;
 }
 
+bool is_backward(const Gemm& g) {
+  return g.epilogue == GemmEpilogue::kGeluBackward || g.epilogue == GemmEpilogue::kTimes;
+}
+// Is GELU's slope what aux holds? Such kernels are there for bfloat16 only.
+bool has_slope(const Gemm& g) {
+  return g.epilogue == GemmEpilogue::kGeluSlope || g.epilogue == GemmEpilogue::kTimes;
+}
+
+// Nothing but the product, as that which the gradient of a layer's input is.
+bool is_plain(const Gemm& g) { return g.epilogue == GemmEpilogue::kNone && !g.bias && !g.addend; }
+
 bool takes_operands(const Gemm& g) {
   constexpr int64_t kMost = 0x7fffffff;
   if (!is_half(g.dtype) || g.batch != 1 || g.alpha != 1 || g.beta != 0 || g.m > kMost ||
@@ -47,7 +58,7 @@ bool takes_operands(const Gemm& g) {
       (g.aux.data && !is_lines(g.aux.data, g.aux.row_stride, g.n)) || !is_aligned(g.bias, 16))
     return false;
   // A layer's weight lies along k on its way forward, along n on its way back.
-  if (g.epilogue != GemmEpilogue::kGeluBackward)
+  if (!is_backward(g) && !is_plain(g))
     return g.b.row_stride == 1 && is_lines(g.b.data, g.b.column_stride, g.k);
   return !g.bias && g.b.column_stride == 1 && is_lines(g.b.data, g.b.row_stride, g.n);
 }
@@ -60,7 +71,7 @@ int64_t tiles_of(const Gemm& g, int columns) {
 // cuBLASLt's smaller ones, unless sums of columns would then be a kernel of their own.
 bool pays(const Gemm& g, int multiprocessors) {
   const int64_t tiles = tiles_of(g, kColumns);
-  if (g.epilogue == GemmEpilogue::kGelu) return tiles >= 2 * multiprocessors;
+  if (!is_backward(g)) return tiles >= 2 * multiprocessors;
   return tiles >= (g.column_sums ? multiprocessors / 2 : multiprocessors);
 }
 
@@ -76,22 +87,33 @@ bool is_wide(const Gemm& g, int multiprocessors) {
 // kernels, whose epilogue nothing hides, by 8 to 16% (H200; 32768 rows, 768 to 3072 columns and k).
 bool is_for_linear(const Gemm& g, int multiprocessors) {
   constexpr int64_t kLeastK = 512, kLeastTiles = 6;  // tiles: a multiprocessor
-  return g.epilogue == GemmEpilogue::kNone && g.dtype == DType::kBF16 && (g.bias || g.addend) &&
-         !g.column_sums && !g.row_sums && g.k >= kLeastK && g.n % kManyColumns == 0 &&
+  return g.epilogue == GemmEpilogue::kNone && g.dtype == DType::kBF16 && !g.column_sums &&
+         !g.row_sums && g.k >= kLeastK && g.n % kManyColumns == 0 &&
          tiles_of(g, kManyColumns) >= kLeastTiles * multiprocessors &&
          (!g.addend || is_lines(g.addend, g.out.row_stride, g.n));
 }
 
-template <class T>
+template <class T, bool kSlope>
 void run_backward(const Queue& queue, const Gemm& g) {
   const int64_t count = ceil_div(g.m, kTileRows) * kSumsOfTile;
   const int64_t width = ceil_div(g.n, kColumns) * kColumns;
   const Scratch<float> sums(queue, g.column_sums ? count * width : 0);
-  launch_backward<T>(queue, g, sums.get());
+  launch_backward<T, kSlope>(queue, g, sums.get());
   if (!g.column_sums) return;
   queue.launch_early(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kAcross))),
                      dim3(kAcross, kLanes), static_cast<T*>(g.column_sums), sums.get(), count,
                      width, g.n);
+}
+
+template <bool kSlope>
+void run_forward(const Queue& queue, const Gemm& g) {
+  if (is_wide(g, queue.multiprocessors())) launch_forward<BFloat16, kManyColumns, kSlope>(queue, g);
+  else launch_forward<BFloat16, kColumns, kSlope>(queue, g);
+}
+
+bool is_for_gelu(const Gemm& g, int multiprocessors) {
+  return g.epilogue != GemmEpilogue::kNone && (g.dtype == DType::kBF16 || !has_slope(g)) &&
+         pays(g, multiprocessors);
 }
 
 }  // namespace
@@ -100,7 +122,8 @@ bool linear_product(const Gemm& g) {
   if (!kernel_settings().own_gelu_products || !takes_operands(g)) return false;
   const Queue queue("matmul", g.device);
   if (!has_wgmma(queue.index()) || !is_for_linear(g, queue.multiprocessors())) return false;
-  if (g.addend) launch_linear_add<BFloat16>(queue, g);
+  if (is_plain(g)) launch_plain<BFloat16>(queue, g);
+  else if (g.addend) launch_linear_add<BFloat16>(queue, g);
   else launch_linear<BFloat16>(queue, g);
   return true;
 }
@@ -110,13 +133,14 @@ bool gelu_product(const Gemm& g) {
       !takes_operands(g))
     return false;
   const Queue queue("matmul", g.device);
-  if (!has_wgmma(queue.index()) || !pays(g, queue.multiprocessors())) return false;
+  if (!has_wgmma(queue.index()) || !is_for_gelu(g, queue.multiprocessors())) return false;
   const bool half = g.dtype == DType::kF16;
-  if (g.epilogue == GemmEpilogue::kGeluBackward)
-    half ? run_backward<Half>(queue, g) : run_backward<BFloat16>(queue, g);
-  else if (half) launch_forward<Half, kColumns>(queue, g);
-  else if (is_wide(g, queue.multiprocessors())) launch_forward<BFloat16, kManyColumns>(queue, g);
-  else launch_forward<BFloat16, kColumns>(queue, g);
+  if (g.epilogue == GemmEpilogue::kTimes) run_backward<BFloat16, true>(queue, g);
+  else if (g.epilogue == GemmEpilogue::kGeluSlope) run_forward<true>(queue, g);
+  else if (is_backward(g))
+    half ? run_backward<Half, false>(queue, g) : run_backward<BFloat16, false>(queue, g);
+  else if (half) launch_forward<Half, kColumns, false>(queue, g);
+  else run_forward<false>(queue, g);
   return true;
 }
 
@@ -130,6 +154,14 @@ bool adds_in_kernel(const Gemm& gemm) {
   if (!kernel_settings().own_gelu_products || !cuda::takes_operands(gemm)) return false;
   const int index = gemm.device.index;
   return cuda::has_wgmma(index) && cuda::is_for_linear(gemm, cuda::multiprocessors(index));
+}
+
+bool makes_slope_in_kernel(const Gemm& gemm) {
+  Gemm call = gemm;
+  call.epilogue = GemmEpilogue::kGeluSlope;
+  if (!kernel_settings().own_gelu_products || !cuda::takes_operands(call)) return false;
+  const int index = call.device.index;
+  return cuda::has_wgmma(index) && cuda::is_for_gelu(call, cuda::multiprocessors(index));
 }
 
 }  // namespace vt

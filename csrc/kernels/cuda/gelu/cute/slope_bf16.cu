@@ -1,0 +1,8 @@
+// Products with GELU and its slope in bfloat16.
+#include "kernels/cuda/gelu/cute/forward.h"
+
+namespace vt::cuda::gelu {
+
+template void launch_forward<BFloat16, kColumns, true>(const Queue& queue, const Gemm& gemm);
+
+}  // namespace vt::cuda::gelu
