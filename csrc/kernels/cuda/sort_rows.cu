@@ -1,11 +1,12 @@
-// Rows that fit a block: each is read once, sorted by CUB's radix sort in shared memory, written
-// once.
+// Rows that fit a block: each is read once, sorted, written once. Short ones are sorted in a warp's
+// registers, others by CUB's radix sort in shared memory.
 #include "kernels/cuda/sort_rows.h"
 
 #include <cub/block/block_load.cuh>
 #include <cub/block/block_radix_sort.cuh>
 
 #include "kernels/cuda/sort_key.h"
+#include "kernels/cuda/warp_sort.h"
 
 namespace vt::cuda {
 namespace {
@@ -50,6 +51,19 @@ void sort_short_rows(const Queue& queue, const Tensor& values, const Tensor& ind
                      const Tensor& x, bool descending) {
   const int64_t rows = x.sizes()[0], n = x.sizes()[1];
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
+    if constexpr (sizeof(T) <= 4) {
+      auto in_warps = [&]<int kItems>(std::integral_constant<int, kItems>) {
+        constexpr int kBlock = 4 * kWarp;
+        queue.launch_early(&sort_warp_rows_kernel<T, kItems, kBlock>,
+                           ceil_div(rows, kBlock / kWarp), kBlock, values.data<T>(),
+                           indices.data<int64_t>(), x.data<T>(), rows, static_cast<int>(n),
+                           descending);
+      };
+      if (n <= 64) return in_warps(std::integral_constant<int, 2>{});
+      if (n <= 128) return in_warps(std::integral_constant<int, 4>{});
+      if (n <= 256) return in_warps(std::integral_constant<int, 8>{});
+      if (n <= 512) return in_warps(std::integral_constant<int, 16>{});
+    }
     auto launch = [&](auto kernel, int block) {
       queue.launch(kernel, rows, block, values.data<T>(), indices.data<int64_t>(), x.data<T>(),
                    static_cast<int>(n), descending);
