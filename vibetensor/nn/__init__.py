@@ -15,6 +15,7 @@ from vibetensor.nn.module import Module
 from vibetensor.nn.norm import LayerNorm, RMSNorm
 from vibetensor.nn.parameter import Parameter
 from vibetensor.nn.rotary import RotaryEmbedding
+from vibetensor.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 
 __all__ = [
     "GELU",
@@ -46,6 +47,8 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "functional",
     "init",
     "parameter",

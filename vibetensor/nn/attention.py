@@ -62,13 +62,24 @@ class MultiheadAttention(Module):
         query: Tensor,
         key: Tensor,
         value: Tensor,
+        key_padding_mask: Tensor | None = None,
         need_weights: bool = True,
         attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the output and, if `need_weights`, the weights averaged over the heads.
+        """Returns the output and, if `need_weights`, the weights, averaged over the heads or not.
 
-        A boolean `attn_mask` is True where attention is not allowed; a float one is added.
+        A boolean mask is True where attention is not allowed; a float one is added.
+
+        Args:
+            query: `(batch, length, embed_dim)`, or `(length, batch, embed_dim)`.
+            key, value: the same with a length of their own.
+            key_padding_mask: `(batch, key length)`.
+            need_weights: False is faster: the weights are not stored.
+            attn_mask: `(length, key length)`, or `(batch * heads, length, key length)`.
+            average_attn_weights: False: weights of each head, `(batch, heads, length, key length)`.
+            is_causal: without an `attn_mask`: no position sees later ones. With one, that decides.
         """
         if not self.batch_first:
             same = query is key and key is value
@@ -76,20 +87,22 @@ class MultiheadAttention(Module):
             key, value = (query, query) if same else (key.transpose(0, 1), value.transpose(0, 1))
         batch, length = query.shape[0], query.shape[1]
         q, k, v = self._project(query, key, value)  # (batch, heads, length, head_dim) each
-        if attn_mask is not None and attn_mask.dtype == _C.bool:
-            attn_mask = attn_mask.logical_not()
         if attn_mask is not None and attn_mask.ndim == 3:
             attn_mask = attn_mask.reshape(batch, self.num_heads, length, key.shape[1])
+        causal = is_causal and attn_mask is None
+        if causal and (need_weights or key_padding_mask is not None):
+            shape = (length, key.shape[1])
+            attn_mask = _C.ops.ones(shape, dtype=_C.bool, device=query.device).triu(1)
+            causal = False
+        mask = _joined(attn_mask, key_padding_mask, q.dtype)
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            attention = _weights(q, k, attn_mask)
+            attention = _weights(q, k, mask)
             out = _C.ops.dropout(attention, dropout, self.training).matmul(v)
-            weights = attention.mean(1)
+            weights = attention.mean(1) if average_attn_weights else attention
         else:
-            out = _C.ops.scaled_dot_product_attention(
-                q, k, v, attn_mask, dropout, is_causal and attn_mask is None
-            )
+            out = _C.ops.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         out = self.out_proj(out.transpose(1, 2).reshape(batch, length, self.embed_dim))
         return (out if self.batch_first else out.transpose(0, 1)), weights
 
@@ -105,6 +118,27 @@ class MultiheadAttention(Module):
             ]
         heads, width = self.num_heads, self.embed_dim // self.num_heads
         return [x.unflatten(-1, (heads, width)).transpose(1, 2) for x in projected]
+
+
+def _joined(mask: Tensor | None, padding: Tensor | None, dtype: _C.dtype) -> Tensor | None:
+    """Both masks as `scaled_dot_product_attention` takes one: True where attention is allowed, or
+    what is added.
+    """
+    if padding is not None:
+        padding = padding.unflatten(0, (-1, 1, 1))  # (batch, 1, 1, keys)
+    masks = [each for each in (mask, padding) if each is not None]
+    if all(each.dtype == _C.bool for each in masks):
+        allowed = [each.logical_not() for each in masks]
+        return None if not allowed else allowed[0] & allowed[1] if len(masks) > 1 else allowed[0]
+    added = [_added(each, dtype) for each in masks]
+    return added[0] + added[1] if len(added) > 1 else added[0]
+
+
+def _added(mask: Tensor, dtype: _C.dtype) -> Tensor:
+    if mask.dtype != _C.bool:
+        return mask
+    zeros = _C.ops.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return zeros.masked_fill(mask, -math.inf)
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:

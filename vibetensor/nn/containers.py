@@ -6,6 +6,8 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
+from vibetensor.nn.in_one import gelu_layer, is_gelu_layer
+from vibetensor.nn.linear import Linear
 from vibetensor.nn.module import Module
 from vibetensor.nn.parameter import Parameter
 
@@ -70,7 +72,11 @@ class _Row(Module):
 
 
 class Sequential(_Row):
-    """Calls its modules one after the other. Takes modules, or one dict of name to module."""
+    """Calls its modules one after the other. Takes modules, or one dict of name to module.
+
+    A Linear and a GELU(approximate="tanh") behind it are computed in one product, rounded once,
+    unless one of them has hooks.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__()
@@ -86,9 +92,19 @@ class Sequential(_Row):
 
     def forward(self, input: Any) -> Any:
         attributes = self.__dict__
+        layer: Any = None  # what may be one with the module behind it
         for name in self._modules:
-            input = attributes[name](input)
-        return input
+            module = attributes[name]
+            if layer is not None:
+                if is_gelu_layer(layer, module):
+                    input, layer = gelu_layer(layer, input), None
+                    continue
+                input, layer = layer(input), None
+            if type(module) is Linear:
+                layer = module
+            else:
+                input = module(input)
+        return input if layer is None else layer(input)
 
 
 class ModuleList(_Row):
