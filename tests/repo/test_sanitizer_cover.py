@@ -31,7 +31,7 @@ def test_whose_a_kernel_is(cover: ModuleType) -> None:
     assert cover.owner("nvjet_sm90_tst_128x128_64x6_2x1_v_bz_TNN") == "a library's"
 
 
-def test_the_chosen_tests_launch_everything_and_none_is_in_vain(
+def test_the_chosen_tests_launch_everything_and_long_ones_begin(
     cover: ModuleType, tmp_path: Path
 ) -> None:
     dice = random.Random(3)
@@ -45,10 +45,8 @@ def test_the_chosen_tests_launch_everything_and_none_is_in_vain(
     chosen = cover.choose(launched)
     assert len(chosen) == len(set(chosen)) < 150
     assert cover.covered(launched, chosen)["share"] == 1.0
-    seen: set[str] = set()
-    for test in chosen:  # each launches what those before it do not
-        assert not launched[test].own <= seen
-        seen |= launched[test].own
+    costs = [launched[test].cost for test in chosen]
+    assert costs.index(max(costs)) < len([cost for cost in costs if cost > 3])
     cover.write(tmp_path / "launched.json", launched)
     again = cover.read([tmp_path / "launched.json"])
     assert {t: each.kernels for t, each in again.items()} == {
