@@ -9,6 +9,7 @@ namespace vt {
 Tensor linear_gelu(const Tensor& input, const Tensor& weight, const Tensor& bias) {
   const bool recorded =
       grad_enabled() && (input.requires_grad() || weight.requires_grad() || bias.requires_grad());
+  if (recorded && fuse::joins_gelu()) return gelu(linear(input, weight, bias), "tanh");
   return linear_gelu_rows(input, weight, bias, recorded);
 }
 

@@ -15,4 +15,7 @@ namespace vt::fuse {
 // both (pass gelu_slope).
 bool makes_gelu_slope(const Tensor& x);
 
+// Are a product and GELU to be called one after the other, as the list joins them anyway?
+bool joins_gelu();
+
 }  // namespace vt::fuse

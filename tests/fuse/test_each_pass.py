@@ -16,7 +16,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 # Passes that promise the bits of the eager step; others round less often, or sum otherwise.
 EXACT = {"pointwise", "casts", "fills", "dead_work", "copies", "add_norm"}
-PATTERNS = {"add_norm", "linear_gelu", "gelu_backward", "norm_backward_sum", "cross_entropy"}
+PATTERNS = {"add_norm", "gelu_backward", "norm_backward_sum", "cross_entropy"}
 
 
 class Block(nn.Module):
@@ -88,7 +88,8 @@ def test_all_passes(device: str) -> None:
     expected, _ = train(device, None)
     found, rewrites = train(device, fuse.recording)
     assert_near(found, expected)
-    assert rewrites >= PATTERNS
+    # GELU's slope is made by large products only on a GPU.
+    assert rewrites >= PATTERNS | {"gelu_slope" if device == "cpu" else "linear_gelu"}
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -85,6 +85,10 @@ bool makes_gelu_slope(const Tensor& x) {
          gemm->m * gemm->n == x.numel() && makes_both(*gemm, node->device);
 }
 
+bool joins_gelu() {
+  return recorder().here() && recorder().enabled(kGeluSlope) && recorder().enabled(kLinearGelu);
+}
+
 int fuse_gelu_slope(PatternList& list) {
   int found = 0;
   for (int i = 0; i < list.size(); ++i) {
