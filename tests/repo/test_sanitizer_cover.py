@@ -37,7 +37,7 @@ def test_the_chosen_tests_launch_everything_and_long_ones_begin(
     dice = random.Random(3)
     launched = {
         f"test_{i}": cover.Launched(
-            dice.random(),
+            9 * dice.random() ** 4,
             frozenset(f"vt::k{dice.randrange(200)}" for _ in range(dice.randrange(9))),
         )
         for i in range(400)
