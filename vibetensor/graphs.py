@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from os import PathLike, fspath
 from typing import Any, TypeAlias
 
 from vibetensor import _C, replay
@@ -51,6 +52,7 @@ class CUDAGraph:
         self._pools: list[_C.MemoryPool] = []
         self._recording: replay.Recording | None = None
         self._leaves: _C.LeafLog | None = None
+        self._debug = False
 
     def capture_begin(self, pool: Pools = None, capture_error_mode: str = "global") -> None:
         """Captures the current stream, which may not be the default one, from now on.
@@ -81,6 +83,8 @@ class CUDAGraph:
                 f"{_names([each.device for each in self._pools])}; give one pool for each"
             )
         self._graph = _C.Graph(devices[0])
+        if self._debug:
+            self._graph.keep_source()
         self._graph.begin(self._pools, self._whole)
         self._recording = replay.Recording(self._graph)
         replay.set_recording(self._recording)
@@ -175,6 +179,19 @@ class CUDAGraph:
         if not self._pools:
             raise RuntimeError("CUDAGraph.pool: nothing was captured")
         return list(self._pools)
+
+    def enable_debug_mode(self) -> None:
+        """Keeps what `debug_dump` needs of later captures."""
+        self._debug = True
+
+    def debug_dump(self, debug_path: str | PathLike[str]) -> None:
+        """Writes the nodes and edges of the graph to a file that Graphviz reads.
+
+        Raises:
+            RuntimeError: nothing was captured, or without `enable_debug_mode()`; or the file cannot
+                be written.
+        """
+        self._captured("debug_dump").write_dot(fspath(debug_path))
 
     @property
     def devices(self) -> list[_C.device]:

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "device/backend.h"
@@ -53,6 +54,11 @@ class Graph {
   // Drops the graph; its memory goes back to the pool.
   virtual void reset() = 0;
   virtual size_t node_count() const = 0;
+  // Keeps what is captured from now on in the driver's editable form, too, for `write_dot`.
+  virtual void keep_source() = 0;
+  // Writes the nodes and edges as Graphviz reads them: a file, or one a device where there is a
+  // graph for each, with "-1" and so on behind the first one's name.
+  virtual void write_dot(const std::string& path) const = 0;
   virtual Device device() const = 0;
   virtual std::vector<Device> devices() const = 0;  // of the last capture; device() comes first
   // The numbers that replays take from the host. RuntimeError where nothing was captured.

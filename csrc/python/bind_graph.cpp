@@ -102,6 +102,9 @@ void bind_graph(pyb::module_& module) {
            "there.")
       .def("replay", &without_gil<&Graph::replay>, "Queues everything on the current streams.")
       .def("reset", &without_gil<&Graph::reset>, "Drops the graph.")
+      .def("keep_source", &Graph::keep_source, "Keeps what write_dot needs of the next capture.")
+      .def("write_dot", &Graph::write_dot, pyb::arg("path"),
+           "Writes nodes and edges as Graphviz reads them.")
       .def(
           "set_adamw",
           [](Graph& graph, int number, double lr, double beta1, double beta2, double eps,

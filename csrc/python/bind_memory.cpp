@@ -41,8 +41,9 @@ pyb::dict memory_counters(Device device) {
 
 // Null on threads of ours without frames.
 MemoryStack python_stack() {
-  if (!PyGILState_Check()) return nullptr;
-  return std::make_shared<const std::vector<MemoryFrame>>(python_frames());
+  std::vector<MemoryFrame> frames = python_frames();
+  if (frames.empty()) return nullptr;
+  return std::make_shared<const std::vector<MemoryFrame>>(std::move(frames));
 }
 
 const char* name_of(Action action) {
@@ -180,6 +181,7 @@ void bind_memory(pyb::module_& module) {
       "record_memory_history",
       [](Device device, size_t capacity, bool stacks) {
         allocator_of(device).record_history(capacity, stacks ? &python_stack : nullptr);
+        if (stacks) want_stacks(kMemoryStacks, true);  // for as long as the process lives
       },
       pyb::arg("device"), pyb::arg("capacity"), pyb::arg("stacks"),
       "Keeps the last events of a GPU's allocator.");

@@ -42,7 +42,6 @@ size_t pop() {
 
 // "file:line function", innermost first; "" on threads of ours without frames.
 std::string stack_text() {
-  if (!PyGILState_Check()) return "";
   std::string result;
   for (const MemoryFrame& frame : python_frames())
     result += str(result.empty() ? "" : "\n", frame.file, ':', frame.line, ' ', frame.function);
@@ -145,6 +144,7 @@ pyb::dict to_python(const profiler::Recording& recording) {
 
 void start(bool host, bool gpu, bool shapes, bool memory, bool stack) {
   profiler::start({host, gpu, shapes, memory, stack ? &stack_text : nullptr});
+  want_stacks(kProfilerStacks, stack);
 }
 
 pyb::dict stop() {
@@ -153,6 +153,7 @@ pyb::dict stop() {
     ReleaseGil release(ReleaseGil::kAlways);
     recording = profiler::stop();
   }
+  want_stacks(kProfilerStacks, false);
   return to_python(recording);
 }
 

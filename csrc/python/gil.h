@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/operand.h"
+#include "python/stack.h"
 #include "tensor/tensor.h"
 
 namespace vt::py {
@@ -39,12 +40,16 @@ class ReleaseGil {
     // A caller further up may have let go of it already.
     if (VT_UNLIKELY((detail::work_of(values) + ... + int64_t{0}) > kReleaseAbove) &&
         PyGILState_Check()) {
+      kept_ = g_stack_users.load(std::memory_order_relaxed) != 0;
+      if (VT_UNLIKELY(kept_)) keep_frames();
       state_ = PyEval_SaveThread();
     }
   }
   ~ReleaseGil() { reacquire(); }
   void reacquire() {
-    if (VT_UNLIKELY(state_ != nullptr)) PyEval_RestoreThread(std::exchange(state_, nullptr));
+    if (VT_LIKELY(state_ == nullptr)) return;
+    PyEval_RestoreThread(std::exchange(state_, nullptr));
+    if (VT_UNLIKELY(kept_)) drop_frames();
   }
   ReleaseGil(const ReleaseGil&) = delete;
   ReleaseGil& operator=(const ReleaseGil&) = delete;
@@ -53,6 +58,7 @@ class ReleaseGil {
 
  private:
   PyThreadState* state_ = nullptr;
+  bool kept_ = false;
 };
 
 // With the GIL while it lives, from any thread.

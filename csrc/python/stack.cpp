@@ -6,8 +6,11 @@
 #include <frameobject.h>
 
 namespace vt::py {
+namespace {
 
-std::vector<MemoryFrame> python_frames() {
+thread_local std::vector<MemoryFrame> t_kept;
+
+std::vector<MemoryFrame> walk() {
   std::vector<MemoryFrame> result;
   PyFrameObject* frame = PyThreadState_GetFrame(PyThreadState_Get());
   while (frame) {
@@ -23,5 +26,12 @@ std::vector<MemoryFrame> python_frames() {
   }
   return result;
 }
+
+}  // namespace
+
+std::vector<MemoryFrame> python_frames() { return PyGILState_Check() ? walk() : t_kept; }
+
+void keep_frames() { t_kept = walk(); }
+void drop_frames() { t_kept.clear(); }
 
 }  // namespace vt::py

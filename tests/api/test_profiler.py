@@ -101,10 +101,17 @@ def test_stacks_name_the_line() -> None:
     event = next(e for e in prof.events() if e.name == "exp")
     assert event.stack[0].startswith(f"{__file__}:")
     assert event.stack[0].endswith(" test_stacks_name_the_line")
+    # Large operations and backward passes run without the GIL.
+    large = torch.ones(300, 300, requires_grad=True)
+    with profile(activities=CPU, with_stack=True) as prof:
+        large.exp().sum().backward()
+    assert len(prof.events()) >= 4
+    for event in prof.events():
+        assert event.stack[0].endswith(" test_stacks_name_the_line"), event
 
 
 def test_stacks_make_rows_and_lines_of_flame_graphs(tmp_path: Path) -> None:
-    x = torch.ones(100, 100)
+    x = torch.ones(200, 200)
     with profile(activities=CPU, with_stack=True) as prof:
         x.exp()
         (x + 1).exp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,27 @@ def test_replays_on_several_streams_follow_each_other() -> None:
             g.replay()
     torch.cuda.synchronize()
     assert float(x.min()) == float(x.max()) == 48
+
+
+def test_a_graph_can_be_drawn(tmp_path: Path) -> None:
+    x = torch.ones(16, device="cuda")
+    g = torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match="nothing was captured"):
+        g.debug_dump(tmp_path / "graph.dot")
+    with torch.cuda.graph(g):
+        y = (x + 1).exp().sum()
+    with pytest.raises(RuntimeError, match="enable_debug_mode"):
+        g.debug_dump(tmp_path / "graph.dot")
+    g.enable_debug_mode()
+    with torch.cuda.graph(g):
+        y = (x + 1).exp().sum()
+    g.replay()
+    g.debug_dump(tmp_path / "graph.dot")
+    text = (tmp_path / "graph.dot").read_text()
+    assert text.startswith("digraph") and text.count("->") >= 1
+    assert numbers(y) == pytest.approx(16 * np.exp(2.0), rel=1e-6)
+    with pytest.raises(RuntimeError, match="cannot write"):
+        g.debug_dump(tmp_path / "no folder" / "graph.dot")
 
 
 def test_misuse_is_an_error() -> None:

@@ -149,7 +149,7 @@ def memory_snapshot(device: DeviceLike = None) -> list[dict[str, Any]]:
 def _record_memory_history(
     enabled: str | None = "all",
     context: str | None = "all",
-    stacks: str = "python",
+    stacks: str = "all",
     max_entries: int = sys.maxsize,
     device: DeviceLike = None,
 ) -> None:
@@ -158,17 +158,17 @@ def _record_memory_history(
     Args:
         enabled: "all" keeps events, "state" only the stacks of live blocks.
         context: None leaves out the Python stacks that made the requests.
-        stacks: "python"; frames of C++ are not recorded.
+        stacks: "all" or "python": frames of Python either way, none of C++.
         max_entries: how many events a GPU keeps, the last ones.
         device: a GPU, or None for every one.
 
     Raises:
         ValueError: an argument has no such value.
     """
-    if enabled not in (None, "all", "state") or stacks != "python":
+    if enabled not in (None, "all", "state") or stacks not in ("all", "python"):
         raise ValueError(
-            f"_record_memory_history: expected enabled None, 'all' or 'state' and stacks 'python', "
-            f"got {enabled!r} and {stacks!r}"
+            "_record_memory_history: expected enabled None, 'all' or 'state' and stacks 'all' or "
+            f"'python', got {enabled!r} and {stacks!r}"
         )
     for index in _indices(device):
         if enabled is None:

@@ -36,13 +36,13 @@ def add_norm(
     branch: Tensor, stream: Tensor, dropout: Module, norm: Module
 ) -> tuple[Tensor, Tensor]:
     """Returns (norm(total), total) with `total = stream + dropout(branch)`."""
-    if _is(dropout, Dropout):
+    if isinstance(dropout, Dropout) and _is(dropout, Dropout):
         p = dropout.p if dropout.training else 0.0
-        if _is(norm, LayerNorm):
+        if isinstance(norm, LayerNorm) and _is(norm, LayerNorm):
             return _C.ops.add_layer_norm(
                 branch, stream, norm.normalized_shape, norm.weight, norm.bias, norm.eps, p
             )
-        if _is(norm, RMSNorm):
+        if isinstance(norm, RMSNorm) and _is(norm, RMSNorm):
             return _C.ops.add_rms_norm(
                 branch, stream, norm.normalized_shape, norm.weight, norm.eps, p
             )

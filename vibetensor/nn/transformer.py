@@ -86,9 +86,11 @@ class TransformerEncoderLayer(Module):
         if self.norm_first:
             branch = self._attend(self.norm1(src), *masks)
             normed, stream = add_norm(branch, src, self.dropout1, self.norm2)
-            return stream + self.dropout2(self._feed(normed))
+            dropped: Tensor = self.dropout2(self._feed(normed))
+            return stream + dropped
         stream, _ = add_norm(self._attend(src, *masks), src, self.dropout1, self.norm1)
-        return add_norm(self._feed(stream), stream, self.dropout2, self.norm2)[0]
+        normed, _ = add_norm(self._feed(stream), stream, self.dropout2, self.norm2)
+        return normed
 
     def _attend(
         self, x: Tensor, mask: Tensor | None, padding: Tensor | None, is_causal: bool

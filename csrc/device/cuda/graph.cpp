@@ -124,9 +124,24 @@ cudaError_t CudaGraph::instantiate(Lane& lane) {
   nodes_ += nodes;
   if (code == cudaSuccess) code = cudaGraphInstantiate(&lane.exec, lane.graph, 0);
   if (code == cudaSuccess) code = cudaGraphUpload(lane.exec, handle_of(lane.stream));
+  if (keep_source_) return code;
   (void)cudaGraphDestroy(lane.graph);
   lane.graph = nullptr;
   return code;
+}
+
+void CudaGraph::write_dot(const std::string& path) const {
+  VT_CHECK(ready_ && lanes_[0].graph != nullptr, kRuntime, "CUDAGraph.debug_dump: ",
+           ready_ ? "call enable_debug_mode() before the capture" : "nothing has been captured");
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    if (lanes_[i].graph == nullptr) continue;
+    const std::string name = i == 0 ? path : str(path, '-', i);
+    const cudaError_t code =
+        cudaGraphDebugDotPrint(lanes_[i].graph, name.c_str(), cudaGraphDebugDotFlagsVerbose);
+    if (code != cudaSuccess) (void)cudaGetLastError();
+    VT_CHECK(code == cudaSuccess, kRuntime, "CUDAGraph.debug_dump: the driver cannot write ", name,
+             ": ", cudaGetErrorString(code));
+  }
 }
 
 void CudaGraph::end() {

@@ -20,6 +20,8 @@ class CudaGraph final : public Graph {
   void replay() override;
   void reset() override;
   size_t node_count() const override { return nodes_; }
+  void keep_source() override { keep_source_ = true; }
+  void write_dot(const std::string& path) const override;
   Device device() const override;
   std::vector<Device> devices() const override;
   Capture& values() override;
@@ -28,9 +30,9 @@ class CudaGraph final : public Graph {
   struct Lane {
     Stream stream;  // that is, or was, captured
     uint64_t pool = 0;
-    bool begun = false;      // its capture has begun
-    int64_t pool_bytes = 0;  // that the work needs
-    cudaGraph_t graph = nullptr;
+    bool begun = false;              // its capture has begun
+    int64_t pool_bytes = 0;          // that the work needs
+    cudaGraph_t graph = nullptr;     // gone once it is executable, unless kept
     cudaGraphExec_t exec = nullptr;  // of a whole graph, only the first lane's
     Stream replayed_on;
 
@@ -51,6 +53,7 @@ class CudaGraph final : public Graph {
   bool capturing_ = false;
   bool ready_ = false;
   bool replayed_ = false;
+  bool keep_source_ = false;
   size_t nodes_ = 0;
   std::unique_ptr<Capture> values_;
 };
