@@ -227,10 +227,15 @@ def read_all(groups: list[Group], tool: str) -> Report:
     return report
 
 
+def names_in(file: Path | None) -> list[str]:
+    """The lines of a file; none of no file."""
+    return file.read_text(encoding="utf-8").splitlines() if file else []
+
+
 def choose(args: argparse.Namespace, launched: dict[str, sanitizer_cover.Launched]) -> str:
     """Writes the names of few tests that launch all of our kernels; their files, as a group."""
     within = tuple(path for group in args.tests for path in group.split(","))
-    skip = args.skip.read_text(encoding="utf-8").splitlines() if args.skip else []
+    skip = names_in(args.skip)
     asked = {test: each for test, each in launched.items() if not within or test.startswith(within)}
     chosen = sanitizer_cover.choose(asked, skip)
     args.only.write_text("".join(f"{test}\n" for test in chosen), encoding="utf-8")
@@ -273,65 +278,44 @@ def provenance() -> dict[str, Any]:
     return found()
 
 
-def main() -> int:
-    """Runs, prints a table and what was found."""
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tests", nargs="*", help="all by default; a,b: one queue for both")
-    parser.add_argument("--tool", choices=TOOLS, default="memcheck")
-    parser.add_argument("--jobs", type=int, default=8, help="processes (default 8)")
+    add = parser.add_argument
+    add("tests", nargs="*", help="all by default; a,b: one queue for both")
+    add("--tool", choices=TOOLS, default="memcheck")
+    add("--jobs", type=int, default=8, help="processes (default 8)")
     given = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
-    parser.add_argument("--threads", type=int, default=2, help="of each process, on the host")
-    parser.add_argument(
-        "--gpus", default=given, help="they take turns on these, as in 0,1; 0+1: each sees both"
-    )
-    parser.add_argument("--share", type=float, default=1.0, help="of the cases of each test")
-    parser.add_argument("--salt", default="", help="another text picks and orders other cases")
-    parser.add_argument("--seconds", type=float, default=3600.0, help="no test starts after that")
-    parser.add_argument("--grace", type=float, default=15.0, help="seconds to end what has begun")
-    parser.add_argument("--test-seconds", type=int, default=60, help="limit of one test")
-    parser.add_argument("--mark", default="cuda", help="of pytest, which tests (default cuda)")
-    parser.add_argument("--option", action="append", default=[], help="one more for the sanitizer")
-    parser.add_argument("--skip", type=Path, help="file with names of tests not to run, in lines")
-    parser.add_argument(
-        "--cover",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="files of --kernels: few tests that launch every kernel of ours that these tell of",
-    )
-    parser.add_argument("--rest", action="store_true", help="behind those of --cover, all others")
-    parser.add_argument("--passed", type=Path, help="write the names of those that passed there")
-    parser.add_argument("--kernels", type=Path, help="write who launched what there (tool none)")
-    parser.add_argument("--logs", type=Path, help="keep what the processes printed there")
-    parser.add_argument("--json", type=Path, help="write the result there")
+    add("--threads", type=int, default=2, help="of each process, on the host")
+    add("--gpus", default=given, help="they take turns on these, as in 0,1; 0+1: each sees both")
+    add("--share", type=float, default=1.0, help="of the cases of each test")
+    add("--salt", default="", help="another text picks and orders other cases")
+    add("--seconds", type=float, default=3600.0, help="no test starts after that")
+    add("--grace", type=float, default=15.0, help="seconds to end what has begun")
+    add("--test-seconds", type=int, default=60, help="limit of one test")
+    add("--mark", default="cuda", help="of pytest, which tests (default cuda)")
+    add("--option", action="append", default=[], help="one more for the sanitizer")
+    add("--skip", type=Path, help="file with names of tests not to run, in lines")
+    every = "files of --kernels: few tests that launch every kernel of ours that these tell of"
+    add("--cover", type=Path, nargs="+", default=[], help=every)
+    add("--rest", action="store_true", help="behind those of --cover, all others")
+    add("--passed", type=Path, help="write the names of those that passed there")
+    add("--kernels", type=Path, help="write who launched what there (tool none)")
+    add("--logs", type=Path, help="keep what the processes printed there")
+    add("--json", type=Path, help="write the result there")
     args = parser.parse_args()
+    if args.kernels and args.tool != "none":
+        parser.error("--kernels needs --tool none: CUPTI and a sanitizer cannot share a process")
     args.sanitizer = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path="/usr/local/cuda/bin"
     )
-    if args.kernels and args.tool != "none":
-        parser.error("--kernels needs --tool none: CUPTI and a sanitizer cannot share a process")
-    if args.tool != "none" and args.sanitizer is None:
-        print("compute-sanitizer is not installed; it is part of the CUDA toolkit", file=sys.stderr)
-        return 2
-    start = time.time()
-    args.until = start + args.seconds
     args.skip = args.skip and args.skip.resolve()
-    with tempfile.TemporaryDirectory() as room:
-        folder = args.logs or Path(room)
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("tests*/"):
-            shutil.rmtree(old)
-        launched = sanitizer_cover.read(args.cover)
-        args.only = (folder / "chosen.txt").resolve() if args.cover else None
-        if args.only is not None:
-            args.tests = [choose(args, launched)]
-        groups = [Group(path, folder) for path in args.tests or folders()]
-        run_all(args, groups)
-        report = read_all(groups, args.tool)
-    passed = sorted(name for name, outcome in report.tests.items() if outcome == "passed")
-    share = sanitizer_cover.covered(launched, passed) if launched else None
-    failed = sorted(name for name, outcome in report.tests.items() if outcome == "failed")
-    for name in failed:
+    return args
+
+
+def say(args: argparse.Namespace, report: Report, found: dict[str, Any]) -> None:
+    """Prints what failed and was found, a table, and a line of the whole."""
+    for name in found["failed"]:
         print(f"FAILED {name}\n    " + report.texts.get(name, "").strip().replace("\n", "\n    "))
     for name in report.ended:
         print(f"ENDED IN {name}")
@@ -341,47 +325,72 @@ def main() -> int:
     print(table(report))
     for reason, count in report.left_out.items():
         print(f"left out {count:5}  {reason}")
-    seconds = round(time.time() - start, 1)
     print(
         f"{args.tool}: {len(report.tests)} of {report.chosen} chosen of {report.suite} tests "
-        f"in {seconds} s by {args.jobs} processes, {len(failed)} failed, {len(report.ended)} cut "
-        f"off; {report.counted} findings, {report.no_summary} processes without a summary"
+        f"in {found['seconds']} s by {args.jobs} processes, {len(found['failed'])} failed, "
+        f"{len(report.ended)} cut off; {report.counted} findings, {report.no_summary} processes "
+        f"without a summary"
     )
-    if share:
-        few = [name[:150] for name in share["not_covered"][:20]]
-        print("\n".join(["not covered:", *few]) if few else "every kernel of ours is covered")
-        print(f"{share['covered']} of our {share['launched_by_the_suite']} kernels were launched")
+    if share := found["kernels"]:
+        of = share["launched_by_the_suite"]
+        print(f"tests that passed launch {share['covered']} of our {of} kernels; the others:")
+        print("\n".join(name[:150] for name in share["not_covered"][:20]) or "none")
+
+
+def main() -> int:
+    """Runs, prints a table and what was found."""
+    args = arguments()
+    if args.tool != "none" and args.sanitizer is None:
+        print("compute-sanitizer is not installed; it is part of the CUDA toolkit", file=sys.stderr)
+        return 2
+    start = time.time()
+    args.until = start + args.seconds
+    launched = sanitizer_cover.read(args.cover)
+    with tempfile.TemporaryDirectory() as room:
+        folder = args.logs or Path(room)
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("tests*/"):
+            shutil.rmtree(old)
+        args.only = (folder / "chosen.txt").resolve() if args.cover else None
+        if args.only is not None:
+            args.tests = [choose(args, launched)]
+        groups = [Group(path, folder) for path in args.tests or folders()]
+        run_all(args, groups)
+        report = read_all(groups, args.tool)
+    passed = sorted(name for name, outcome in report.tests.items() if outcome == "passed")
+    found = {
+        "tool": args.tool,
+        "share": args.share,
+        "salt": args.salt,
+        "jobs": args.jobs,
+        "seconds": round(time.time() - start, 1),
+        "options": COMMON + TOOLS[args.tool] + args.option if args.tool != "none" else [],
+        "suite": report.suite,
+        "chosen": report.chosen,
+        "left_out": report.left_out,
+        "named_in_skip": len(names_in(args.skip)),
+        "ran": len(report.tests),
+        "outcomes": Counter(report.tests.values()),
+        "findings": report.counted,
+        "reports_by_owner": Counter(each["in"] for each in report.findings),
+        "kernels": sanitizer_cover.covered(launched, passed) if launched else None,
+        "found": report.findings[:200],
+        "processes_without_summary": report.no_summary,
+        "failed": sorted(name for name, outcome in report.tests.items() if outcome == "failed"),
+        "cut_off": report.ended,
+        "functions": sorted({name.split("[")[0] for name in report.tests}),
+    }
+    say(args, report, found)
     if args.json:
-        found = {
-            "tool": args.tool,
-            "share": args.share,
-            "salt": args.salt,
-            "jobs": args.jobs,
-            "seconds": seconds,
-            "options": COMMON + TOOLS[args.tool] + args.option if args.tool != "none" else [],
-            "suite": report.suite,
-            "chosen": report.chosen,
-            "left_out": report.left_out,
-            "ran": len(report.tests),
-            "outcomes": Counter(report.tests.values()),
-            "findings": report.counted,
-            "reports_by_owner": Counter(each["in"] for each in report.findings),
-            "kernels": share,
-            "found": report.findings[:200],
-            "processes_without_summary": report.no_summary,
-            "failed": failed,
-            "cut_off": report.ended,
-            "functions": sorted({name.split("[")[0] for name in report.tests}),
-            **provenance(),
-        }
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({**found, **provenance()}, indent=1)
+        args.json.write_text(text + "\n", encoding="utf-8")
     if args.passed:
         args.passed.write_text("".join(f"{name}\n" for name in passed), encoding="utf-8")
     if args.kernels:
         sanitizer_cover.write(args.kernels, report.launched())
     if not report.tests:
         return 2
-    return 1 if failed or report.counted or report.findings else 0
+    return 1 if found["failed"] or report.counted or report.findings else 0
 
 
 if __name__ == "__main__":
