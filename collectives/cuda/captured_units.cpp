@@ -28,14 +28,16 @@ CapturedUnits::~CapturedUnits() {
   for (Lane& lane : lanes_) cuda::destroy_event(lane.done);
 }
 
-bool CapturedUnits::begin(const Unit& unit, std::span<const Stream> streams) {
+void CapturedUnits::enter(const Unit& unit, std::span<const Stream> streams) const {
+  for (int r = 0; r < unit.ranks() && !unit.in_line; ++r)
+    cuda::wait_event(streams[mesh_.device_number(r)], *static_cast<cuda::Event*>(unit.marks[r]));
+}
+
+bool CapturedUnits::begin(std::span<const Stream> streams) {
   bool adjacent = true;
   for (size_t d = 0; d < streams.size(); ++d) {
     const Stream stream = streams[d];
     Lane& lane = lanes_[d];
-    for (int r = 0; r < unit.ranks() && !unit.in_line; ++r)
-      if (mesh_.device_number(r) == static_cast<int>(d))
-        cuda::wait_event(stream, *static_cast<cuda::Event*>(unit.marks[r]));
     const uint64_t capture = cuda::capture_id(stream);
     const bool first = std::exchange(lane.capture, capture) != capture;
     if (first) {

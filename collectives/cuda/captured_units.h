@@ -21,9 +21,10 @@ class CapturedUnits {
   CapturedUnits(const CapturedUnits&) = delete;
   CapturedUnits& operator=(const CapturedUnits&) = delete;
 
-  // Each device's stream joins the capture that the marks of the ranks there are of, if it is not
-  // in it, and follows the last unit there. True where all have only that to wait for.
-  bool begin(const Unit& unit, std::span<const Stream> streams);
+  // Each device's stream joins the capture that the marks of the ranks there are of.
+  void enter(const Unit& unit, std::span<const Stream> streams) const;
+  // Each follows the last unit there. True where all have only that to wait for.
+  bool begin(std::span<const Stream> streams);
   void end(std::span<const Stream> streams);
   // Later work on the stream, which is being captured, waits for the device's units of its capture.
   void join(int device, Stream stream) const;

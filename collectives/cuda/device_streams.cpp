@@ -20,14 +20,39 @@ const cuda::Event& event_of(void* mark) { return *static_cast<cuda::Event*>(mark
 
 Stream current(Device device) { return {device, cuda::current_stream(device.index)}; }
 
-// The last unit on a GPU of those that span several. Note [Communicators take turns]
+// Who had the last turn on a GPU, by communicator. Note [Communicators take turns]
 struct Turn {
-  const DeviceStreams* owner = nullptr;
-  size_t number = 0;  // of the GPU, there
+  const DeviceStreams* owner;
+  size_t number;     // of the GPU, there
+  uint64_t capture;  // that the unit is part of, 0 for none
 };
-struct Turns {
+class Turns {
+ public:
   std::mutex mutex;
-  std::array<Turn, kMaxDevices> last;
+
+  // Of those in the same capture, or in none; or null.
+  const Turn* last(int device, uint64_t capture) const {
+    const auto& turns = turns_[device];
+    const auto found = std::find_if(turns.rbegin(), turns.rend(),
+                                    [&](const Turn& turn) { return turn.capture == capture; });
+    return found == turns.rend() ? nullptr : &*found;
+  }
+  void add(int device, const Turn& turn) {
+    auto& turns = turns_[device];
+    const auto replaces = [&](const Turn& old) {
+      return old.owner == turn.owner && (old.capture == 0) == (turn.capture == 0);
+    };
+    if (!turns.empty() && replaces(turns.back())) turns.pop_back();
+    else std::erase_if(turns, replaces);
+    turns.push_back(turn);
+  }
+  void drop(const DeviceStreams* owner) {
+    for (auto& turns : turns_)
+      std::erase_if(turns, [owner](const Turn& turn) { return turn.owner == owner; });
+  }
+
+ private:
+  std::array<std::vector<Turn>, kMaxDevices> turns_;
 };
 Turns& turns() {
   static auto* const all = new Turns;  // communicators may outlive what is static
@@ -81,8 +106,7 @@ DeviceStreams::~DeviceStreams() {
   }
   {
     std::lock_guard lock(turns().mutex);
-    for (Turn& turn : turns().last)
-      if (turn.owner == this) turn = {};
+    turns().drop(this);
   }
   for (cuda::Event* event : done_) cuda::destroy_event(event);
 }
@@ -136,7 +160,10 @@ void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& 
   replayed_ = false;
   choose_streams(unit);
   if (VT_UNLIKELY(captures)) {
-    adjacent_ &= units_.begin(unit, streams_);
+    units_.enter(unit, streams_);
+    for (size_t d = 0; d < streams_.size(); ++d)
+      take_turn(d, streams_[d], cuda::capture_id(streams_[d]));
+    adjacent_ &= units_.begin(streams_);
     capture_ = cuda::capture_id(streams_[0]);
     for (Stream stream : streams_)
       if (Capture* capture = capture_of(stream)) capture->add_guest(owner);
@@ -145,7 +172,7 @@ void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& 
   for (size_t d = 0; d < streams_.size(); ++d) {
     adjacent_ &= streams_[d] == ended_on_[d];
     follow(d, streams_[d]);
-    adjacent_ &= !take_turn(d, streams_[d]);
+    adjacent_ &= !take_turn(d, streams_[d], 0);
   }
   for (int r = 0; r < unit.ranks() && !unit.in_line; ++r) {
     void* const mark = unit.marks[r];
@@ -158,17 +185,25 @@ void DeviceStreams::begin(const Unit& unit, const std::shared_ptr<ReplayGuest>& 
 void DeviceStreams::follow(size_t device, Stream stream) const {
   if (stream == ended_on_[device]) return;
   std::lock_guard lock(turns().mutex);
+  wait_for_last(device, stream);
+}
+
+// Under the lock of the turns.
+void DeviceStreams::wait_for_last(size_t device, Stream stream) const {
+  record_at_once_ |= unrecorded_[device] != 0;
   cuda::wait_event(stream, end_of_last(device));
 }
 
-// Whether a unit of another communicator is the last one on the GPU, which the stream then follows.
-bool DeviceStreams::take_turn(size_t device, Stream stream) const {
+// Whether a unit of another communicator is the last one on the GPU, in the capture if there is
+// one. The stream follows it then.
+bool DeviceStreams::take_turn(size_t device, Stream stream, uint64_t capture) const {
   if (own_.size() == 1) return false;
   std::lock_guard lock(turns().mutex);
-  const Turn& turn = turns().last[own_[device].device.index];
-  if (turn.owner == nullptr || turn.owner == this) return false;
-  if (!(stream == turn.owner->ended_on_[turn.number]))
-    cuda::wait_event(stream, turn.owner->end_of_last(turn.number));
+  const Turn* const turn = turns().last(own_[device].device.index, capture);
+  if (turn == nullptr || turn->owner == this) return false;
+  const DeviceStreams& other = *turn->owner;
+  if (capture != 0) other.units_.join(static_cast<int>(turn->number), stream);
+  else if (!(stream == other.ended_on_[turn->number])) other.wait_for_last(turn->number, stream);
   return true;
 }
 
@@ -190,8 +225,8 @@ void DeviceStreams::record_end(size_t device, Stream stream) {
   std::lock_guard lock(turns().mutex);
   ended_on_[device] = stream;
   unrecorded_[device] = true;
-  if (stream.handle != nullptr) (void)end_of_last(device);
-  if (own_.size() > 1) turns().last[stream.device.index] = {this, device};
+  if (stream.handle != nullptr || record_at_once_) (void)end_of_last(device);
+  turns().add(stream.device.index, {this, device, 0});
 }
 
 // Note [Ends of units]. Under the lock of the turns, for other communicators ask, too.
@@ -202,7 +237,13 @@ const cuda::Event& DeviceStreams::end_of_last(size_t device) const {
 }
 
 void DeviceStreams::end() {
-  if (VT_UNLIKELY(captured_)) return units_.end(streams_);
+  if (VT_UNLIKELY(captured_)) {
+    units_.end(streams_);
+    std::lock_guard lock(turns().mutex);
+    for (size_t d = 0; d < streams_.size(); ++d)
+      turns().add(streams_[d].device.index, {this, d, cuda::capture_id(streams_[d])});
+    return;
+  }
   for (size_t d = 0; d < streams_.size(); ++d) record_end(d, streams_[d]);
 }
 
@@ -238,7 +279,7 @@ void DeviceStreams::before_replay() {
   for (size_t d = 0; d < own_.size(); ++d) {
     const Stream stream = current(own_[d].device);
     follow(d, stream);
-    take_turn(d, stream);
+    take_turn(d, stream, 0);
   }
 }
 

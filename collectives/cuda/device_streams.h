@@ -30,11 +30,11 @@ namespace vt::collectives::gpu {
 
 // Note [Communicators take turns]
 // Kernels of two communicators may be too large to be on a device together. If each spans several
-// devices, one could start here and the other there, and both would wait for ever. So units that
-// span several devices follow each other on every device, whichever communicators they are of, in
-// the order in which they were queued, which is the same everywhere. Replays count as units. Within
-// one graph only the callers' order counts: there, communicators whose units may run at a time have
-// to fit on a device together.
+// devices, one could start here and the other there; and of two that have room for some of their
+// blocks only, each would wait for the others. So the units of all communicators follow each other
+// on every device, in the order in which they were queued, which is the same everywhere. Replays
+// count as units. Those of one graph follow each other in the order in which they were captured, so
+// that there is no cycle among them.
 
 // Note [Units in line]
 // Where one thread calls for all ranks and its streams are to go on after the unit, the unit runs
@@ -53,7 +53,8 @@ namespace vt::collectives::gpu {
 // The end of a unit is an event that later units wait for on other streams. Units in line mostly
 // stay on one stream, where recording it for nothing would be a tenth of what the host does. So on
 // a legacy default stream, which is always there and never captured, it is recorded when somebody
-// asks for it; it may then mean work that was queued after the unit, too.
+// asks for it. It then means work that was queued after the unit, too: whoever waits on another
+// stream does so for too long, once. From then on ends are recorded at once.
 class DeviceStreams {
  public:
   explicit DeviceStreams(const fabric::Mesh& mesh);
@@ -96,7 +97,8 @@ class DeviceStreams {
   void choose_streams(const Unit& unit);
   bool is_captured(const Unit& unit) const;
   void follow(size_t device, Stream stream) const;
-  bool take_turn(size_t device, Stream stream) const;
+  bool take_turn(size_t device, Stream stream, uint64_t capture) const;
+  void wait_for_last(size_t device, Stream stream) const;
   void record_end(size_t device, Stream stream);
   const cuda::Event& end_of_last(size_t device) const;
 
@@ -106,7 +108,8 @@ class DeviceStreams {
   std::vector<Stream> ended_on_;    // the last unit that was not captured, or replay
   std::vector<cuda::Event*> done_;  // its end, unless that is still to be recorded
   mutable std::vector<uint8_t> unrecorded_;
-  bool captured_ = false;  // the last unit, or the one between begin and end
+  mutable bool record_at_once_ = false;  // others have waited for ends
+  bool captured_ = false;                // the last unit, or the one between begin and end
   bool adjacent_ = false;
   bool replayed_ = false;  // since the last unit
   uint64_t capture_ = 0;   // that the last captured unit is part of
