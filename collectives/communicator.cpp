@@ -337,6 +337,12 @@ void Communicator::reset() {
     std::vector<std::vector<Tensor>> finished(mesh_.size());
     std::unique_lock lock(mutex_);
     progress_.wait(lock, [this] { return !running_; });
+    try {
+      engine_->reset();
+    } catch (const Error&) {  // the devices do not come to rest
+      broken_ = std::current_exception();
+      throw;
+    }
     for (Pending& unit : pending_) {
       if (unit.work) {
         unit.work->failure =
@@ -353,7 +359,6 @@ void Communicator::reset() {
     std::fill(failures_.begin(), failures_.end(), nullptr);
     broken_ = nullptr;
     aborted_ = false;
-    engine_->reset();
     finished.swap(kept_);
     progress_.notify_all();
   }

@@ -81,7 +81,8 @@ class Communicator {
   // Blocks the host until all started units are done; throws if one of them failed.
   void synchronize();
   // After a time-out every call throws again until this has dropped what was pending, here and in
-  // the subgroups. No rank may be inside a call.
+  // the subgroups. No rank may be inside a call. FabricTimeoutError where the devices do not come
+  // to rest; it can be called again then.
   void reset();
 
  private:

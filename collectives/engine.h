@@ -73,15 +73,18 @@ class Engine : public ReplayGuest, public std::enable_shared_from_this<Engine> {
   virtual void join(int rank) {}
   // The end of the last unit run. Null if run() has done it all.
   virtual std::unique_ptr<Completion> completion() { return nullptr; }
-  // Throws FabricTimeoutError if a queued unit failed on a device since the last reset.
+  // Throws FabricTimeoutError if a queued unit failed on a device since the last reset, once what
+  // is queued has ended, or has had the time for it.
   virtual void check() {}
-  // Are the queued units done, failed ones included? Returns at once; errors are synchronize()'s.
+  // Are the queued units done, failed ones included, or is there no use in waiting for them any
+  // longer? Returns at once; errors are synchronize()'s.
   virtual bool drained() { return true; }
   // Blocks until the queued units are done, then check().
   virtual void synchronize() {}
   // Has kernels that wait for a peer leave; from any thread, at any time.
   virtual void abort() {}
   // Stops what still runs and makes the engine ready for the next unit, whatever went wrong before.
+  // FabricTimeoutError where what is queued does not end.
   virtual void reset() {}
 };
 

@@ -3,7 +3,10 @@
 // carried out is up to its algorithms.
 #include "collectives/engine.h"
 
+#include <atomic>
+#include <chrono>
 #include <mutex>
+#include <thread>
 
 #include "base/error.h"
 #include "collectives/cuda/algorithm.h"
@@ -43,7 +46,9 @@ class CudaEngine final : public Engine {
   CudaEngine(const Mesh& mesh, const Options& options)
       : site_(with_peers(mesh), options, mailbox_sizes(mesh)),
         late_ranks_(mesh, options.timeout_seconds),
-        shared_(mesh.max_ranks_on_a_device() > 1) {
+        shared_(mesh.max_ranks_on_a_device() > 1),
+        patience_(std::chrono::duration_cast<Clock::duration>(
+            std::chrono::duration<double>(options.timeout_seconds))) {
     VT_CHECK(site_.most_blocks(kMaxThreads) >= 1, kFabric, "communicator: the ranks of ", mesh,
              " do not fit on their devices together");
     std::lock_guard lock(cuda::launch_unit_mutex());
@@ -86,18 +91,32 @@ class CudaEngine final : public Engine {
 
   void join(int rank) override { site_.streams().join(rank); }
 
+  // Note [Errors come when the devices rest]
+  // When a rank has missed its deadline, what is queued may still write into the tensors of the
+  // others: a copy, or the kernel of whoever comes too late. So the error is thrown when all that
+  // has ended, and who catches it may use the memory for something else. What has not ended by
+  // another deadline may never do so: then the error says that the tensors are still written to.
   void check() override {
-    const std::string sentence =
-        site_.any_fault() ? site_.fault_sentence(late_ranks_.late()) : late_ranks_.sentence();
-    if (VT_LIKELY(sentence.empty())) return;
-    fail(ErrorKind::kFabricTimeout, sentence,
-         "; its results are lost, and reset() makes the communicator usable again");
+    if (VT_LIKELY(!failed())) return;
+    const uint32_t late = late_ranks_.late();
+    while (!drained()) std::this_thread::sleep_for(kPoll);
+    const bool rests = site_.streams().drained();
+    fail(ErrorKind::kFabricTimeout,
+         site_.any_fault() ? site_.fault_sentence(late) : late_ranks_.sentence(),
+         "; its results are lost, and reset() makes the communicator usable again",
+         rests ? "" : "; what is queued has not ended: keep the tensors of its calls until then");
   }
 
-  // The work of a rank that has missed its deadline may have no end.
-  bool drained() override { return late_ranks_.overdue() || site_.streams().drained(); }
+  bool drained() override {
+    if (site_.streams().drained()) return true;
+    if (!failed()) return false;
+    const int64_t now = Clock::now().time_since_epoch().count();
+    int64_t since = 0;
+    if (failed_since_.compare_exchange_strong(since, now)) return false;
+    return Clock::duration(now - since) > patience_;
+  }
   void synchronize() override {
-    if (!late_ranks_.overdue()) site_.streams().synchronize();
+    if (!failed()) site_.streams().synchronize();
     check();
   }
 
@@ -107,6 +126,7 @@ class CudaEngine final : public Engine {
     if (site_.streams().capturing()) return;  // a unit in a capture has not run
     site_.reset();
     late_ranks_.clear();
+    failed_since_ = 0;
   }
 
   void check_replay() override {
@@ -120,8 +140,11 @@ class CudaEngine final : public Engine {
   void after_replay() override { site_.streams().after_replay(); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr auto kPoll = std::chrono::microseconds(50);
   static constexpr const char *kAlone = "copy", *kNothing = "nothing";
   static constexpr size_t kLargeUnit = 64 << 20;  // bytes of a part: smaller ones want no more room
+  bool failed() { return site_.any_fault() || late_ranks_.overdue(); }
   static bool is_empty(const Unit& unit) {
     return unit.call().kind != Kind::kBarrier && unit.numel() == 0;
   }
@@ -149,6 +172,8 @@ class CudaEngine final : public Engine {
   Site site_;
   LateRanks late_ranks_;
   const bool shared_;  // have ranks a device in common?
+  const Clock::duration patience_;
+  std::atomic<int64_t> failed_since_{0};  // when that was seen, by Clock; 0: it was not
   const char* last_ = kNothing;
 };
 

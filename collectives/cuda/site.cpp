@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/env.h"
 #include "base/error.h"
 #include "device/backend.h"
 #include "device/capture.h"
@@ -196,7 +197,17 @@ void Site::copy(int rank, void* to, const void* from, size_t bytes) const {
 }
 
 void Site::reset() {
+  using Clock = std::chrono::steady_clock;
   faults_.abort();  // whoever still waits in a kernel leaves
+  const double patience = std::max(options_.timeout_seconds, env::fabric_timeout_seconds());
+  const Clock::time_point start = Clock::now();
+  while (!streams_.drained()) {
+    VT_CHECK(Clock::now() - start < std::chrono::duration<double>(patience), kFabricTimeout,
+             "reset: ", mesh_, " has been at work for another ", patience,
+             " s, on what was queued before the communicator's calls or on these; call reset() "
+             "again when it has ended, and keep the calls' tensors until then");
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
   streams_.synchronize();
   streams_.use_own();
   for (int r = 0; r < ranks(); ++r) {

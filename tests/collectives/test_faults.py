@@ -259,6 +259,63 @@ def test_synchronize_behind_a_busy_rank(timeout: float) -> None:
     assert_works(comm)
 
 
+@pytest.mark.cuda(devices=2)
+@pytest.mark.parametrize("algorithm", ["copy_engine", "push", "two_shot"])
+@pytest.mark.unsanitized("asserts seconds")
+def test_tensors_are_at_rest_when_the_error_comes(algorithm: str) -> None:
+    """A GPU that comes too late still writes to the other's tensors, but only before the error."""
+    mesh = fabric.mesh(["cuda:0", "cuda:1"])
+    comm = collectives.Communicator(mesh, timeout=0.5, algorithm=algorithm)
+    rows = fabric.symmetric_zeros(mesh, [64 << 20], torch.float32)
+    comm.all_reduce(rows)
+    comm.synchronize()
+    a, b = (torch.zeros(1 << 31, dtype=torch.uint8, device="cuda:1") for _ in range(2))
+    torch.cuda.synchronize(1)
+    for _ in range(800):  # more than the deadline, less than two
+        a.copy_(b)
+    comm.all_reduce(rows)
+    time.sleep(0.6)
+    with pytest.raises(vibetensor.FabricTimeoutError, match="cuda:1") as caught:
+        comm.barrier()
+    assert "keep the tensors" not in str(caught.value)
+    for row in rows:  # the memory is somebody else's now
+        row.fill_(7)
+    for device in mesh.devices:
+        torch.cuda.synchronize(device)
+    assert all(bool((row == 7).all()) for row in rows)
+    comm.reset()
+    comm.all_reduce(rows)
+    assert all(bool((row == 14).all()) for row in rows)
+
+
+@pytest.mark.cuda(devices=2)
+@pytest.mark.unsanitized("asserts seconds")
+def test_a_gpu_without_an_end_is_waited_for_with_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says that tensors are still in use; reset() throws until they are not."""
+    monkeypatch.setenv("VIBETENSOR_FABRIC_TIMEOUT", "0.2")
+    mesh = mesh_of("cuda")
+    comm = collectives.Communicator(mesh, timeout=0.1)
+    rows = [torch.ones(1 << 20, device=device) for device in mesh.devices]
+    assert_works(comm)
+    a, b = (torch.zeros(1 << 31, dtype=torch.uint8, device="cuda:1") for _ in range(2))
+    for device in mesh.devices:
+        torch.cuda.synchronize(device)
+    for _ in range(900):  # about a second
+        a.copy_(b)
+    start = time.monotonic()
+    comm.all_reduce(rows)
+    with pytest.raises(vibetensor.FabricTimeoutError, match="keep the tensors of its calls"):
+        comm.synchronize()
+    with pytest.raises(vibetensor.FabricTimeoutError, match=r"reset: .* call reset"):
+        comm.reset()
+    with pytest.raises(vibetensor.FabricTimeoutError):
+        comm.barrier()
+    assert time.monotonic() - start < 0.8
+    torch.cuda.synchronize(1)
+    comm.reset()
+    assert_works(comm)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_an_interrupt_ends_a_wait(device: str) -> None:
     comm = collectives.Communicator(mesh_of(device), timeout=30.0)
