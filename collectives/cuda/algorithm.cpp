@@ -133,4 +133,9 @@ Choice choose(const Site& site, const Unit& unit) {
 
 bool always(const Site&, const Unit&) { return true; }
 
+Algorithm fastest_all_reduce(const Site& site, const Unit& unit) {
+  const bool copy_engines = !site.options().always_stage && site.reachable(unit);
+  return site.model().fastest_all_reduce(unit.bytes(), copy_engines);
+}
+
 }  // namespace vt::collectives::gpu

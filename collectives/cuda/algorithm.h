@@ -48,5 +48,7 @@ struct Choice {
 Choice choose(const Site& site, const Unit& unit);
 
 bool always(const Site& site, const Unit& unit);
+// Of an all_reduce over several devices, by the model of their links.
+Algorithm fastest_all_reduce(const Site& site, const Unit& unit);
 
 }  // namespace vt::collectives::gpu

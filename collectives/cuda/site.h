@@ -10,6 +10,7 @@
 #include "collectives/cuda/fault_board.h"
 #include "collectives/cuda/side_streams.h"
 #include "collectives/engine.h"
+#include "collectives/link_model.h"
 #include "collectives/tuning.h"
 #include "fabric/symmetric.h"
 
@@ -34,6 +35,7 @@ class Site {
   int ranks() const { return mesh_.size(); }
   const Options& options() const { return options_; }
   bool spread() const { return mesh_.devices().size() > 1; }  // over several devices
+  LinkModel model() const { return {ranks(), mesh_.max_ranks_on_a_device()}; }  // where it is
   // Do the ranks meet in memory of the host, because their devices do not reach each other?
   bool through_host() const { return memory_->kind() == std::string_view("host"); }
   DeviceStreams& streams() { return streams_; }

@@ -7,7 +7,6 @@
 
 #include "collectives/cuda/algorithms/kernels.h"
 #include "collectives/cuda/algorithms/parts.h"
-#include "collectives/cuda/link_model.h"
 #include "collectives/pieces.h"
 
 namespace vt::collectives::gpu::copy_engine {
@@ -241,8 +240,8 @@ void no_kernel(void (*)(const void* kernel)) {}
 bool suits(const Site& site, const Unit& unit) {
   if (!site.spread() || !parts::reachable(site, unit)) return false;
   return unit.call().kind == Kind::kAllReduce
-             ? link_model::all_reduce(site, unit) == Algorithm::kCopyEngine
-             : link_model::copies_pay(site, unit);
+             ? fastest_all_reduce(site, unit) == Algorithm::kCopyEngine
+             : site.model().copies_pay(unit.call().kind, unit.bytes());
 }
 bool wants_large_scratch(const Site& site, const Unit& unit) {
   return unit.bytes() * static_cast<size_t>(site.ranks() - 1) >= kWantsRoom;

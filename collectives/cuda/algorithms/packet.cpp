@@ -2,7 +2,6 @@
 #include "collectives/cuda/algorithms/packet.h"
 
 #include "collectives/cuda/algorithms/kernels.h"
-#include "collectives/cuda/link_model.h"
 
 namespace vt::collectives::gpu::packets {
 namespace {
@@ -30,7 +29,7 @@ void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel,
 size_t mailbox(const Mesh& mesh) { return 2 * mesh.size() * sizeof(Packet) * stretch(mesh.size()); }
 
 bool suits(const Site& site, const Unit& unit) {
-  if (site.spread()) return link_model::all_reduce(site, unit) == Algorithm::kPackets;
+  if (site.spread()) return fastest_all_reduce(site, unit) == Algorithm::kPackets;
   // Ranks that share a GPU share its memory: there, sending more than is needed costs sooner.
   return unit.bytes() <= (site.ranks() == 2 ? 1 << 20 : site.ranks() <= 4 ? 96 << 10 : 2 << 10);
 }

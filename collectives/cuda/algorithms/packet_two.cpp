@@ -2,7 +2,6 @@
 #include "collectives/cuda/algorithms/packet_two.h"
 
 #include "collectives/cuda/algorithms/kernels.h"
-#include "collectives/cuda/link_model.h"
 
 namespace vt::collectives::gpu::packets2 {
 namespace {
@@ -27,7 +26,7 @@ size_t mailbox(const Mesh& mesh) { return 4 * mesh.size() * sizeof(Packet) * str
 
 // Within a device sending costs little.
 bool suits(const Site& site, const Unit& unit) {
-  return site.spread() && link_model::all_reduce(site, unit) == Algorithm::kPackets2;
+  return site.spread() && fastest_all_reduce(site, unit) == Algorithm::kPackets2;
 }
 
 void run(Site& site, const Unit& unit, const Plan& plan) {

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "collectives/cuda/algorithms/direct.h"
 #include "collectives/cuda/algorithms/kernels.h"
-#include "collectives/cuda/link_model.h"
 
 namespace vt::collectives::gpu::parts {
 namespace {
@@ -155,12 +154,14 @@ size_t line_mailbox(const Mesh& mesh) { return mailbox_bytes(mesh, kByLines); }
 bool is_small(const Site& site, const Unit& unit) {
   if (unit.bytes() > capacity(site, kByPackets)) return false;
   // Ranks that share a device meet sooner.
-  return site.spread() ? link_model::packets_pay(site, unit) : unit.bytes() <= kSmallAlone;
+  return site.spread() ? site.model().packets_pay(unit.call().kind, unit.bytes())
+                       : unit.bytes() <= kSmallAlone;
 }
 
 // Ranks of one device share the bandwidth of its memory.
 bool is_large(const Site& site, const Unit& unit) {
-  return site.spread() && link_model::copies_pay(site, unit) && reachable(site, unit);
+  return site.spread() && site.model().copies_pay(unit.call().kind, unit.bytes()) &&
+         reachable(site, unit);
 }
 
 // Of a pair the root alone has all that crosses the link cross it as loads; among more ranks its

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "collectives/cuda/algorithms/kernels.h"
-#include "collectives/cuda/link_model.h"
 
 namespace vt::collectives::gpu::push {
 namespace {
@@ -54,7 +53,7 @@ void for_each_kernel(void (*f)(const void* kernel)) { for_each_reduction(kernel,
 // be used, it comes next.
 bool suits(const Site& site, const Unit& unit) {
   if (!site.spread() || site.narrow(unit)) return false;
-  const Algorithm fastest = link_model::all_reduce(site, unit);
+  const Algorithm fastest = fastest_all_reduce(site, unit);
   return fastest == Algorithm::kPush || fastest == Algorithm::kCopyEngine;
 }
 
