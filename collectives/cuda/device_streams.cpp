@@ -197,7 +197,7 @@ void DeviceStreams::wait_for_last(size_t device, Stream stream) const {
 // Whether a unit of another communicator is the last one on the GPU, in the capture if there is
 // one. The stream follows it then.
 bool DeviceStreams::take_turn(size_t device, Stream stream, uint64_t capture) const {
-  if (own_.size() == 1) return false;
+  if (!waits_for_others()) return false;
   std::lock_guard lock(turns().mutex);
   const Turn* const turn = turns().last(own_[device].device.index, capture);
   if (turn == nullptr || turn->owner == this) return false;
@@ -226,7 +226,7 @@ void DeviceStreams::record_end(size_t device, Stream stream) {
   ended_on_[device] = stream;
   unrecorded_[device] = true;
   if (stream.handle != nullptr || record_at_once_) (void)end_of_last(device);
-  turns().add(stream.device.index, {this, device, 0});
+  if (waits_for_others()) turns().add(stream.device.index, {this, device, 0});
 }
 
 // Note [Ends of units]. Under the lock of the turns, for other communicators ask, too.

@@ -94,6 +94,7 @@ class DeviceStreams {
   void after_replay();
 
  private:
+  bool waits_for_others() const { return mesh_.size() > 1; }
   void choose_streams(const Unit& unit);
   bool is_captured(const Unit& unit) const;
   void follow(size_t device, Stream stream) const;

@@ -267,6 +267,8 @@ def test_tensors_are_at_rest_when_the_error_comes(algorithm: str) -> None:
     mesh = fabric.mesh(["cuda:0", "cuda:1"])
     comm = collectives.Communicator(mesh, timeout=0.5, algorithm=algorithm)
     rows = fabric.symmetric_zeros(mesh, [64 << 20], torch.float32)
+    for row in rows:
+        row.fill_(1)
     comm.all_reduce(rows)
     comm.synchronize()
     a, b = (torch.zeros(1 << 31, dtype=torch.uint8, device="cuda:1") for _ in range(2))
