@@ -13,10 +13,11 @@ struct Way {
 };
 double us(const Way& way, double bytes) { return way.start + bytes / way.speed; }
 
-constexpr Way kPackets{2.3, 363e3};  // stores; half of them are flags
-constexpr Way kTwoShot{6, 342e3};    // as many loads as stores
+constexpr Way kPackets{3.2, 300e3};  // stores; half of them are flags
+constexpr Way kTwoShot{6.5, 332e3};  // as many loads as stores
 constexpr Way kPush{8.5, 363e3};     // stores
-constexpr Way kAllReduceCopies{18, 381e3};
+constexpr Way kAllReduceCopies{18, 382e3};
+constexpr double kHop = 1.6;      // us until what a kernel sends is seen by another that runs
 constexpr double kCopy = 3.6;     // us that a copy costs beside its bytes
 constexpr double kPiece = 128e6;  // bytes, of one other rank, that copies move at a time
 
@@ -27,8 +28,8 @@ struct Ways {
 constexpr Ways kMove{{6, 362e3}, {17, 390e3}};
 constexpr Ways kMoveAndKeep{{6, 362e3}, {30, 390e3}};  // a part of its own each has to copy, too
 constexpr Ways kBroadcast{{6, 352e3}, {13.5, 390e3}};
-constexpr Ways kReduceScatter{{6, 330e3}, {30, 368e3}};
-constexpr Ways kReduce{{11.5, 371e3}, {30, 390e3}};
+constexpr Ways kReduceScatter{{6, 330e3}, {50, 368e3}};
+constexpr Ways kReduce{{11.5, 371e3}, {30, 386e3}};
 constexpr double kClearly = 0.99;  // of the kernel's time
 
 const Ways& ways_of(Kind kind) {
@@ -54,7 +55,7 @@ double LinkModel::all_reduce(Algorithm algorithm, size_t bytes) const {
   const double slices = 2 * everything / ranks_;  // to their owners, and to all
   switch (algorithm) {
     case Algorithm::kPackets: return us(kPackets, 2 * everything);
-    case Algorithm::kPackets2: return 2 * us(kPackets, slices);
+    case Algorithm::kPackets2: return kHop + us(kPackets, 2 * slices);
     case Algorithm::kTwoShot: return us(kTwoShot, slices);
     case Algorithm::kPush: return us(kPush, slices);
     case Algorithm::kCopyEngine:

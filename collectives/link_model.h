@@ -8,7 +8,7 @@ namespace vt::collectives {
 // Note [What calls between GPUs take]
 // Microseconds = a start + the bytes that cross the link of the busiest GPU, one way, by what the
 // way's accesses reach; each copy costs some more. The numbers are those of two H200s (18 links of
-// NVLink 4, 390 GB/s each way), which the model fits within 5% from 64 KiB to 4 GiB
+// NVLink 4, 390 GB/s each way), which the model fits within 5% from 512 KiB to 4 GiB
 // (benchmarks/LOG.md). No more than two have been measured: for those only counts change, of bytes,
 // ranks and copies, as if all pairs were linked alike. `bench --tune` replaces it by what a machine
 // does, and only tables name lines, whose wholeness has to be tried.

@@ -18,11 +18,19 @@ TEST(LinkModel, IsNearWhatWasMeasured) {
     size_t bytes;
     double us;
   } measured[] = {
-      {Algorithm::kPackets, 64 * kKiB, 2.6},       {Algorithm::kTwoShot, 4 * kMiB, 18.2},
-      {Algorithm::kTwoShot, 16 * kMiB, 57.0},      {Algorithm::kPush, 16 * kMiB, 54.8},
-      {Algorithm::kPush, 64 * kMiB, 192},          {Algorithm::kPush, 256 * kMiB, 751},
-      {Algorithm::kPush, 1024 * kMiB, 2962},       {Algorithm::kCopyEngine, 512 * kMiB, 1462},
-      {Algorithm::kCopyEngine, 1024 * kMiB, 2886}, {Algorithm::kCopyEngine, 4096 * kMiB, 11402},
+      {Algorithm::kPackets, 512 * kKiB, 6.9},
+      {Algorithm::kPackets, 2 * kMiB, 16.4},
+      {Algorithm::kTwoShot, kMiB, 9.9},
+      {Algorithm::kTwoShot, 8 * kMiB, 31.6},
+      {Algorithm::kTwoShot, 64 * kMiB, 206},
+      {Algorithm::kPush, 8 * kMiB, 32.2},
+      {Algorithm::kPush, 64 * kMiB, 193.5},
+      {Algorithm::kPush, 256 * kMiB, 753},
+      {Algorithm::kPush, 1024 * kMiB, 2962},
+      {Algorithm::kCopyEngine, 256 * kMiB, 737},
+      {Algorithm::kCopyEngine, 512 * kMiB, 1442},
+      {Algorithm::kCopyEngine, 1024 * kMiB, 2861},
+      {Algorithm::kCopyEngine, 4096 * kMiB, 11376},
   };
   for (const auto& row : measured) {
     const double us = pair.all_reduce(row.algorithm, row.bytes);

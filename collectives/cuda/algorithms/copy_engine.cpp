@@ -23,7 +23,7 @@ constexpr int kDepth = SideStreams::kDepth;
 // away is taken while the one before it is on its way; where none is, the last one is taken when
 // nothing else is left to do, and is to be short.
 constexpr size_t kMostPiece = 128 << 20, kLastPiece = 32 << 20;
-constexpr size_t kWantsRoom = 256 << 20;  // of a part, for one other rank: from there on it pays
+constexpr size_t kWantsRoom = 192 << 20;  // of a part, for one other rank: from there on it pays
 
 // What a rank is in charge of: the same bytes of several tensors.
 struct Share {
@@ -55,13 +55,11 @@ class Flow {
     const size_t limit = adding.kernel ? room_ : SIZE_MAX;  // what is not added up needs no place
     for (int r = 0; r < ranks(); ++r) {
       const size_t bytes = shares[r].bytes, half = (bytes + 1) / 2;
-      size_t most =
+      const size_t most =
           std::min({plan.chunk ? plan.chunk : kMostPiece, std::max(half, kLastPiece), limit});
-      if (hides_last_sum(r)) {  // all alike
-        const size_t number = (bytes + most - 1) / most;
-        most = number ? (bytes + number - 1) / number : most;
-      }
-      pieces_[r] = tapered_pieces(bytes, most, hides_last_sum(r) ? most : kLastPiece);
+      const size_t number = std::max<size_t>((bytes + most - 1) / most, 1);
+      const size_t alike = (bytes + number - 1) / number;
+      pieces_[r] = tapered_pieces(bytes, alike, hides_last_sum(r) ? alike : kLastPiece);
       steps_ = std::max(steps_, pieces_[r].size());
     }
   }
