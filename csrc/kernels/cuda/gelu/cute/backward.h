@@ -4,15 +4,15 @@
 
 namespace vt::cuda::gelu {
 
-template <class T, bool kSlope>
+template <class T, int kTileColumns, bool kSlope>
 void launch_backward(const Queue& queue, const Gemm& g, float* sums) {
   using N = Number<T>;
-  using Kernels = Assembled<N, Tile<kColumns>, Backward<N, Tile<kColumns>, kSlope>>;
+  using Kernels = Assembled<N, Tile<kTileColumns>, Backward<N, Tile<kTileColumns>, kSlope>>;
   auto arguments = arguments_of<N, Kernels>(queue, g);
   arguments.epilogue.ptr_C = static_cast<const N*>(g.aux.data);
   cute::get<0>(arguments.epilogue.dC) = g.aux.row_stride;
   auto& [gradient, columns] = arguments.epilogue.thread;
-  columns = {sums, ceil_div(g.n, kColumns) * kColumns};
+  columns = {sums, ceil_div(g.n, kTileColumns) * kTileColumns};
   launch<Kernels>(queue, arguments);
 }
 

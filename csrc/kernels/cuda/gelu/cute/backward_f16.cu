@@ -3,6 +3,7 @@
 
 namespace vt::cuda::gelu {
 
-template void launch_backward<Half, false>(const Queue& queue, const Gemm& gemm, float* sums);
+template void launch_backward<Half, kColumns, false>(const Queue& queue, const Gemm& gemm,
+                                                     float* sums);
 
 }  // namespace vt::cuda::gelu

@@ -16,7 +16,7 @@ void launch_forward(const Queue& queue, const Gemm& gemm);
 // out = a b * gelu'(aux), or a b * aux (kSlope). If sums is not null, its kSumsOfTile rows for each
 // tile's rows become sums of columns, of what is not rounded yet. There are as many columns as
 // whole tiles have.
-template <class T, bool kSlope>
+template <class T, int kTileColumns, bool kSlope>
 void launch_backward(const Queue& queue, const Gemm& gemm, float* sums);
 
 // out = a b + bias, in wide tiles; the second adds the addend, too. The bias may be null.

@@ -93,12 +93,12 @@ bool is_for_linear(const Gemm& g, int multiprocessors) {
          (!g.addend || is_lines(g.addend, g.out.row_stride, g.n));
 }
 
-template <class T, bool kSlope>
+template <class T, int kTileColumns, bool kSlope>
 void run_backward(const Queue& queue, const Gemm& g) {
   const int64_t count = ceil_div(g.m, kTileRows) * kSumsOfTile;
-  const int64_t width = ceil_div(g.n, kColumns) * kColumns;
+  const int64_t width = ceil_div(g.n, kTileColumns) * kTileColumns;
   const Scratch<float> sums(queue, g.column_sums ? count * width : 0);
-  launch_backward<T, kSlope>(queue, g, sums.get());
+  launch_backward<T, kTileColumns, kSlope>(queue, g, sums.get());
   if (!g.column_sums) return;
   queue.launch_early(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kAcross))),
                      dim3(kAcross, kLanes), static_cast<T*>(g.column_sums), sums.get(), count,
@@ -135,10 +135,13 @@ bool gelu_product(const Gemm& g) {
   const Queue queue("matmul", g.device);
   if (!has_wgmma(queue.index()) || !is_for_gelu(g, queue.multiprocessors())) return false;
   const bool half = g.dtype == DType::kF16;
-  if (g.epilogue == GemmEpilogue::kTimes) run_backward<BFloat16, true>(queue, g);
+  if (g.epilogue == GemmEpilogue::kTimes)
+    is_wide(g, queue.multiprocessors()) ? run_backward<BFloat16, kManyColumns, true>(queue, g)
+                                        : run_backward<BFloat16, kColumns, true>(queue, g);
   else if (g.epilogue == GemmEpilogue::kGeluSlope) run_forward<true>(queue, g);
   else if (is_backward(g))
-    half ? run_backward<Half, false>(queue, g) : run_backward<BFloat16, false>(queue, g);
+    half ? run_backward<Half, kColumns, false>(queue, g)
+         : run_backward<BFloat16, kColumns, false>(queue, g);
   else if (half) launch_forward<Half, kColumns, false>(queue, g);
   else run_forward<false>(queue, g);
   return true;
