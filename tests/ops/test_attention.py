@@ -169,6 +169,81 @@ def test_two_runs_give_the_same_bits(dtype: str, tokens: int) -> None:
         assert torch.equal(first, run())
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("batch", "heads", "shared", "queries", "keys", "width"),
+    [
+        (2, 3, 3, 256, 256, 64),
+        (1, 2, 2, 257, 257, 64),
+        (1, 2, 2, 1000, 1000, 64),
+        (1, 40, 40, 512, 512, 64),
+        (1, 4, 2, 700, 333, 64),
+        (1, 4, 1, 300, 520, 64),
+        (2, 2, 2, 256, 256, 128),
+        (1, 2, 2, 1000, 1000, 128),
+        (1, 4, 2, 333, 700, 128),
+    ],
+)
+def test_gradients_of_long_sequences(
+    dtype: str,
+    causal: bool,
+    batch: int,
+    heads: int,
+    shared: int,
+    queries: int,
+    keys: int,
+    width: int,
+) -> None:
+    """Relative to the size of each gradient: with many keys all of them are small. Twice, with the
+    same bits."""
+    oracle.manual_seed(queries + width)
+    q = rounded(batch, queries, heads, width, dtype=dtype).transpose(1, 2)
+    kv = rounded(batch, keys, 2, shared, width, dtype=dtype)
+    k, v = (kv[:, :, i].transpose(1, 2) for i in range(2))
+    grad = rounded(batch, heads, queries, width, dtype=dtype)
+    options = {"is_causal": causal, "enable_gqa": heads != shared}
+    exact = [t.detach().clone().requires_grad_() for t in (q, k, v)]
+    wanted = oracle.nn.functional.scaled_dot_product_attention(*exact, **options)
+    wanted.backward(grad)
+
+    packed = ours(kv, "cuda", dtype, grad=False)
+    mine = [
+        ours(q.transpose(1, 2), "cuda", dtype, grad=False).transpose(1, 2),
+        *(packed[:, :, i].transpose(1, 2) for i in range(2)),
+    ]
+    mine = [t.detach().requires_grad_(True) for t in mine]
+    out_grad = ours(grad, "cuda", dtype, grad=False)
+
+    def run() -> list[Any]:
+        out = F.scaled_dot_product_attention(*mine, **options)
+        return list(torch.autograd.grad(out, mine, out_grad))
+
+    first = run()
+    for actual, reference in zip(first, exact, strict=True):
+        assert reference.grad is not None
+        error = numbers(actual) - reference.grad.numpy()
+        size = np.sqrt((reference.grad.numpy() ** 2).mean())
+        assert np.sqrt((error**2).mean()) <= TOLERANCE[dtype] / 4 * size
+        assert np.abs(error).max() <= TOLERANCE[dtype] * max(1.0, np.abs(numbers(actual)).max())
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(first, run(), strict=True))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("width", [64, 128])
+def test_gradients_where_scores_are_far_below_zero(width: int) -> None:
+    """Weights of keys past the end would be infinite, and infinity times a zero is no number."""
+    tokens = 300
+    q = torch.full((1, 1, tokens, width), 8.0, device="cuda", dtype=torch.bfloat16)
+    parts = [q, -q, torch.randn(1, 1, tokens, width, device="cuda").to(torch.bfloat16)]
+    parts = [t.requires_grad_(True) for t in parts]
+    out = F.scaled_dot_product_attention(*parts)
+    for grad in torch.autograd.grad(out, parts, torch.ones_like(out)):
+        assert np.isfinite(numbers(grad)).all()
+
+
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_query_shared_by_all_heads(device: str, dtype: str) -> None:

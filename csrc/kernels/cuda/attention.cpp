@@ -1,4 +1,5 @@
 // Fused attention on a GPU: which kernel takes which shape.
+#include "kernels/cuda/attention_gradients/gradients.h"
 #include "kernels/cuda/attention_rows.h"
 #include "kernels/cuda/attention_short.h"
 #include "kernels/cuda/vendor/cudnn.h"
@@ -18,6 +19,7 @@ void attention(const Attention& a) {
 
 void attention_backward(const Attention& a) {
   if (short_can_attend(a)) return short_attention_backward(a);
+  if (gradients_pay(a)) return gradients_of_attention(a);
   cudnn_can_attend(a, true) ? cudnn_attention_backward(a) : rows_attention_backward(a);
 }
 

@@ -1,0 +1,156 @@
+// How a group of four warps walks through its block's items and their tiles.
+#pragma once
+#include "kernels/cuda/attention_gradients/group.h"
+#include "kernels/cuda/attention_gradients/producer.h"
+
+namespace vt::cuda::attention_gradients {
+
+// Note [Turns]
+// A group's work on a tile has two halves: products, and weights out of scores, of which the tensor
+// cores know nothing. So groups have the tensor cores in turn, once for each tile of the block: one
+// multiplies while the other one weighs. In its turn a group starts the sums of its tile before and
+// the scores of this one.
+template <class F>
+struct Consumer : Group<F> {
+  using Base = Group<F>;
+  using Base::D, Base::N, Base::m, Base::job, Base::group, Base::lane, Base::first, Base::kept,
+      Base::sum1, Base::sum2;
+
+  Turn<F::kStages> turn{};  // of the next tile
+
+  using Base::Base;
+
+  __device__ void take_turn() const {
+    asm volatile("bar.sync %0, 256;" ::"r"(1 + F::kGroups + group) : "memory");
+  }
+  __device__ void pass_turn() const {
+    asm volatile("bar.arrive %0, 256;" ::"r"(1 + F::kGroups + (group + 1) % F::kGroups) : "memory");
+  }
+  __device__ void await_tile() const { await_phase(m.full(turn.stage), turn.parity); }
+  // The group has read a stage.
+  __device__ void release(int stage) const {
+    __syncwarp();
+    if (lane == 0) arrive(m.empty(stage));
+  }
+  // Passes tiles that the block sees and the group does not.
+  __device__ void skip(int count) {
+    for (int i = 0; i < count; ++i, turn.next()) {
+      await_tile();
+      take_turn();
+      pass_turn();
+      release(turn.stage);
+    }
+  }
+
+  using Weights = Lefts<F::kQueries ? 1 : N / 16>;
+  __device__ void start_sums(const Weights& p, const Lefts<N / 16>& ds, int stage) {
+    const uint32_t tile = m.tile_at(stage);
+    this->start_sum(sum1, ds, tile);
+    if constexpr (!F::kQueries) this->start_sum(sum2, p, tile + F::kTileBytes);
+  }
+  // Starts scores and gradients of weights of the next tile, in a turn that this ends, and waits.
+  __device__ void finish_turn(float (&s)[N / 2], float (&d)[N / 2]) {
+    const uint32_t tile = m.tile_at(turn.stage);
+    this->start_scores(s, this->left1, kept, tile);
+    this->start_scores(d, this->left2, kept + F::kKeptBytes, tile + F::kTileBytes);
+    end_products();
+    pass_turn();
+    await_products();
+    hold(s);
+    hold(d);
+  }
+
+  // All that the group sees of an item, of `heads` heads: `seen`. The block sees `all`.
+  __device__ void sum_up(const Range<F>& all, const Range<F>& seen, int heads) {
+    const int before = seen.begin - all.begin;
+    int left = seen.count() * heads;
+    if (left == 0) return skip(all.count() * heads);
+    float s[N / 2], d[N / 2];
+    Weights p;
+    Lefts<N / 16> ds;
+    skip(before);
+    await_tile();
+    take_turn();
+    begin_products();
+    finish_turn(s, d);
+    int t = seen.begin, stage = turn.stage;
+    this->weigh(p, ds, s, d, t, stage);
+    turn.next();
+#pragma unroll 1
+    while (--left > 0) {
+      ++t;
+      if (!F::kQueries && t == seen.end) {
+        t = seen.begin;
+        skip(before);
+      }
+      await_tile();
+      take_turn();
+      begin_products();
+      start_sums(p, ds, stage);
+      if constexpr (F::kShort) {
+        end_products();
+        await_products();
+        release(stage);
+        begin_products();
+      }
+      finish_turn(s, d);
+      if constexpr (!F::kShort) release(stage);
+      stage = turn.stage;
+      this->weigh(p, ds, s, d, t, stage);
+      turn.next();
+    }
+    begin_products();
+    start_sums(p, ds, stage);
+    end_products();
+    await_products();
+    release(stage);
+    skip(all.end - seen.end);
+  }
+
+  // Sums go to memory by way of kept rows, which nothing needs any more.
+  __device__ void store(const Item& item, const Maps& maps) {
+    hold(sum1);
+    hold(sum2);
+    meet_group(group);  // all have read what was kept
+    this->put(kept, sum1, job.scale);
+    if constexpr (!F::kQueries) this->put(kept + F::kKeptBytes, sum2, 1.f);
+    publish_writes();
+    meet_group(group);
+    if (threadIdx.x % 128 == 0) {
+      if (first < (F::kQueries ? job.queries : job.keys)) {
+#pragma unroll
+        for (int i = 0; i < (F::kQueries ? 1 : 2); ++i)
+#pragma unroll
+          for (int part = 0; part < D / 64; ++part)
+            store_box(maps.made[i], kept + i * F::kKeptBytes + part * F::kRows * 128, part * 64,
+                      first, item.head, item.batch);
+      }
+      await_stores();
+    }
+  }
+
+  __device__ void run(const Maps& maps) {
+    const int heads = F::kQueries ? 1 : job.heads / job.kv_heads;
+    if (group == F::kGroups - 1) pass_turn();
+    int n = 0;
+    for (int round = 0; Item::any(job, round); ++round) {
+      const Item item(job, F::kQueries, round);
+      if (item.none) continue;
+      const int buffer = n % 2;
+      first = item.tile * F::kRows + group * 64;
+      if constexpr (F::kQueries) this->load_rows_of(item);
+      await_phase(m.kept_full(buffer), n / 2 % 2);
+      ++n;
+      kept = m.kept_at(buffer) + group * 64 * 128;
+      this->hold_left(this->left1, kept);
+      this->hold_left(this->left2, kept + F::kKeptBytes);
+      this->clear();
+      sum_up(Range<F>(job, item.tile * F::kRows, F::kRows), Range<F>(job, first, 64), heads);
+      store(item, maps);
+      if (threadIdx.x % 128 == 0) arrive(m.kept_empty(buffer));
+    }
+    if (group == 0) take_turn();
+  }
+};
+
+}  // namespace vt::cuda::attention_gradients

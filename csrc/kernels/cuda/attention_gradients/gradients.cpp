@@ -1,0 +1,80 @@
+// Which problems go to the kernels made here, and what the kernels are told.
+#include "kernels/cuda/attention_gradients/gradients.h"
+
+#include "kernels/cuda/architecture.h"
+#include "kernels/cuda/attention_gradients/launch.h"
+
+namespace vt::cuda {
+namespace {
+
+using namespace attention_gradients;
+
+constexpr int64_t kRoom = 34 << 20;  // bytes of the L2 cache for what streams by
+
+HeadedTensor gradient_of_out(const Attention& a) {
+  HeadedTensor t = a.out;
+  t.data = const_cast<void*>(a.dout);
+  return t;
+}
+
+bool takes(const Attention& a) {
+  constexpr int64_t kMost = 0x7fffffff;
+  const int64_t tiles = ceil_div(std::max(a.queries, a.keys), kRowsOfItem);
+  return is_half(a.dtype) && (a.width == 64 || a.width == 128) && a.batch * a.heads > 0 &&
+         a.batch * a.heads <= 0xffff && a.batch * a.heads * tiles <= kMost / 2 &&
+         a.queries <= kMost / 2 && a.keys <= kMost / 2 &&
+         a.heads / a.kv_heads * ceil_div(a.queries, kRowsOfTile) <= kMost / 2 && has_map(a.q) &&
+         has_map(a.k) && has_map(a.v) && has_map(gradient_of_out(a)) &&
+         is_aligned(a.out.data, 16) && has_map(a.dq) && has_map(a.dk) && has_map(a.dv) &&
+         has_wgmma(a.device.index);
+}
+
+}  // namespace
+
+bool gradients_pay(const Attention& a) {
+  constexpr int64_t kFewest = 256;  // tokens
+  return a.queries >= kFewest && a.keys >= kFewest && takes(a);
+}
+
+void gradients_of_attention(const Attention& a) {
+  const Queue queue("attention_backward", a.device);
+  const auto size = [](int64_t x) { return static_cast<int>(x); };
+  const int64_t padded = ceil_div(a.queries, kRowsOfTile) * kRowsOfTile;
+  const int64_t rows = a.batch * a.heads * padded;
+  const Scratch<float> scratch(queue, 2 * rows);
+
+  launch_rows(queue, a, scratch.get(), scratch.get() + rows, padded);
+
+  Job job{};
+  job.shifts = scratch.get();
+  job.deltas = scratch.get() + rows;
+  job.padded = size(padded);
+  job.heads = size(a.heads);
+  job.kv_heads = size(a.kv_heads);
+  job.queries = size(a.queries);
+  job.keys = size(a.keys);
+  job.causal = a.causal;
+  job.scale = static_cast<float>(a.scale);
+  job.factor = job.scale * 1.4426950408889634f;  // of powers of 2
+  // Of the side that is kept; `streamed` is how many tokens of the other one stream by.
+  const auto set_items = [&](int64_t heads, int64_t tokens, int64_t streamed) {
+    const int64_t all = a.batch * heads, tiles = ceil_div(tokens, kRowsOfItem);
+    job.order = {size(all * tiles), size(tiles),
+                 heads_of_group(queue.multiprocessors(), all, streamed * a.width * 4, kRoom)};
+  };
+  const auto of_queries = [&](const HeadedTensor& t) {
+    return heads_map(t, a.dtype, a.batch, a.heads, a.queries, a.width);
+  };
+  const auto of_keys = [&](const HeadedTensor& t) {
+    return heads_map(t, a.dtype, a.batch, a.kv_heads, a.keys, a.width);
+  };
+  const CUtensorMap q = of_queries(a.q), dout = of_queries(gradient_of_out(a)), k = of_keys(a.k),
+                    v = of_keys(a.v), dq = of_queries(a.dq);
+  set_items(a.heads, a.queries, a.keys);
+  launch_queries(queue, a.dtype, a.width, Maps{{q, dout}, {k, v}, {dq, dq}}, job);
+  set_items(a.kv_heads, a.keys, a.queries * (a.heads / a.kv_heads));
+  launch_keys(queue, a.dtype, a.width, Maps{{k, v}, {q, dout}, {of_keys(a.dk), of_keys(a.dv)}},
+              job);
+}
+
+}  // namespace vt::cuda

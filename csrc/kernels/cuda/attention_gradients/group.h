@@ -1,0 +1,163 @@
+// What a group of four warps computes of a tile: scores, gradients of scores, sums.
+#pragma once
+#include "kernels/cuda/attention_gradients/form.h"
+#include "kernels/cuda/attention_gradients/pipeline.h"
+#include "kernels/cuda/attention_gradients/wgmma.h"
+
+namespace vt::cuda::attention_gradients {
+
+// 2^x; 0 where that is below the smallest normal number.
+__device__ __forceinline__ float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+// Two numbers in one register, the first in its lower half.
+template <class T>
+__device__ __forceinline__ uint32_t join(float first, float second) {
+  uint32_t both;
+  if constexpr (std::is_same_v<T, BFloat16>)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  return both;
+}
+
+// Left operands of products in registers: 16 along k each.
+template <int kCount>
+using Lefts = uint32_t[kCount][4];
+
+// Of 64 kept rows, warp w has 16w to 16w + 15. Of a product with 8j columns, lane (g, t) has rows
+// g and g + 8, columns 8j + 2t and 8j + 2t + 1: numbers 4j to 4j + 3.
+template <class F>
+struct Group {
+  using T = typename F::T;
+  static constexpr int D = F::kWidth, N = F::kColumns;
+
+  const Memory<F>& m;
+  const Job& job;
+  // The same for all lanes, and the compiler can tell.
+  const int warp_of_block = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
+  const int group = warp_of_block / 4, warp = warp_of_block % 4;
+  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t4 = lane % 4;
+  // Of the item at hand:
+  int first;                                  // row
+  uint32_t kept;                              // address of the group's kept rows
+  float2 shifts, deltas;                      // of queries g and g + 8
+  Lefts<F::kHeld ? D / 16 : 1> left1, left2;  // kept rows
+  // Gradients of queries, or of keys and values.
+  float sum1[D / 2], sum2[F::kQueries ? 1 : D / 2];
+
+  __device__ Group(const Memory<F>& memory, const Job& job_in) : m(memory), job(job_in) {}
+
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < D / 2; ++i) {
+      sum1[i] = 0;
+      if constexpr (!F::kQueries) sum2[i] = 0;
+    }
+  }
+
+  // Shifts and deltas of the thread's queries.
+  __device__ void load_rows_of(const Item& item) {
+    const int row = first + warp * 16 + g;
+    const int64_t at = (int64_t{item.batch} * job.heads + item.head) * job.padded + row;
+    const auto load = [&](const float* from, int i, float other) {
+      return row + i < job.queries ? from[at + i] : other;
+    };
+    shifts = make_float2(load(job.shifts, 0, INFINITY), load(job.shifts, 8, INFINITY));
+    deltas = make_float2(load(job.deltas, 0, 0), load(job.deltas, 8, 0));
+  }
+
+  // Kept rows of a buffer, 16 columns after the other, become left operands.
+  __device__ void hold_left(Lefts<F::kHeld ? D / 16 : 1>& left, uint32_t rows) {
+    if constexpr (F::kHeld) {
+#pragma unroll
+      for (int k = 0; k < D / 16; ++k) {
+        const int row = warp * 16 + lane % 16, line = (k % 4 * 2 + lane / 16) ^ (row % 8);
+        read_matrices(left[k], rows + (k / 4 * F::kRows + row) * 128 + line * 16);
+      }
+    }
+  }
+
+  // s = kept rows times streamed rows.
+  __device__ void start_scores(float (&s)[N / 2], const Lefts<F::kHeld ? D / 16 : 1>& left,
+                               uint32_t kept_rows, uint32_t streamed) {
+    const uint64_t b = operand(streamed, 0), a = operand(kept_rows, 0);
+    start_score<false>(s, left[0], a, b);
+#pragma unroll
+    for (int k = 1; k < D / 16; ++k)
+      start_score<true>(s, left[F::kHeld ? k : 0], a + (k / 4 * F::kRows * 128 + k % 4 * 32) / 16,
+                        b + (k / 4 * N * 128 + k % 4 * 32) / 16);
+  }
+  template <bool kKeep>
+  __device__ void start_score(float (&s)[N / 2], const uint32_t (&left)[4], uint64_t a,
+                              uint64_t b) {
+    if constexpr (F::kHeld) multiply<T, Right::kRowsAreColumns, kKeep>(s, left, b);
+    else multiply<T, kKeep>(s, a, b);
+  }
+  // sum += left times streamed rows along k.
+  __device__ void start_sum(float (&sum)[D / 2], const Lefts<N / 16>& left, uint32_t streamed) {
+    const uint64_t b = operand(streamed, N * 128);
+#pragma unroll
+    for (int k = 0; k < N / 16; ++k)
+      multiply<T, Right::kRowsAreAlongK, true>(sum, left[k], b + k * 2048 / 16);
+  }
+
+  // No weight where the query does not see the key. Queries past the end have infinite shifts; keys
+  // past the end count zeros, but of weights that may be infinite.
+  __device__ void mask(float (&s)[N / 2], int t) const {
+    const int row = first + warp * 16 + g, column = t * N + 2 * t4;
+    if constexpr (F::kQueries) {
+      const int count = job.causal ? min(first + 1, job.keys) : job.keys;  // that all rows see
+      if (t * N + N <= count) return;
+      const int keys[] = {job.causal ? min(row + 1, job.keys) : job.keys,
+                          job.causal ? min(row + 9, job.keys) : job.keys};
+#pragma unroll
+      for (int i = 0; i < N / 2; ++i)
+        s[i] = column + i / 4 * 8 + i % 2 < keys[i / 2 % 2] ? s[i] : -INFINITY;
+    } else {
+      if (!job.causal || t * N >= first + 63) return;
+#pragma unroll
+      for (int i = 0; i < N / 2; ++i)
+        s[i] = row + i / 2 % 2 * 8 <= column + i / 4 * 8 + i % 2 ? s[i] : -INFINITY;
+    }
+  }
+  // p = weights of scores s of tile t, ds = gradients of scores, given those of weights, d.
+  __device__ void weigh(Lefts<F::kQueries ? 1 : N / 16>& p, Lefts<N / 16>& ds, float (&s)[N / 2],
+                        const float (&d)[N / 2], int t, int stage) const {
+    mask(s, t);
+    const uint32_t rows = m.streamed_rows_at(stage) + t4 * 8;
+#pragma unroll
+    for (int j = 0; j < N / 8; ++j) {
+      const float2 from = F::kQueries ? shifts : read_pair(rows + j * 32);
+      const float2 less = F::kQueries ? deltas : read_pair(rows + N * 4 + j * 32);
+      float weight[4], gradient[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const bool second = F::kQueries ? i / 2 : i % 2;
+        weight[i] = power_of_two(fmaf(s[4 * j + i], job.factor, -(second ? from.y : from.x)));
+        gradient[i] = weight[i] * (d[4 * j + i] - (second ? less.y : less.x));
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int i = j % 2 * 2 + half;
+        if constexpr (!F::kQueries) p[j / 2][i] = join<T>(weight[2 * half], weight[2 * half + 1]);
+        ds[j / 2][i] = join<T>(gradient[2 * half], gradient[2 * half + 1]);
+      }
+    }
+  }
+
+  // Sums times a factor go where kept rows were.
+  __device__ void put(uint32_t to, const float (&sum)[D / 2], float factor) const {
+#pragma unroll
+    for (int j = 0; j < D / 8; ++j)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = warp * 16 + g + half * 8, i = 4 * j + 2 * half;
+        write(to + (j / 8 * F::kRows + row) * 128 + (j % 8 ^ g) * 16 + t4 * 4,
+              join<T>(sum[i] * factor, sum[i + 1] * factor));
+      }
+  }
+};
+
+}  // namespace vt::cuda::attention_gradients

@@ -1,0 +1,20 @@
+// The kernels, each in a file of its own.
+#pragma once
+#include "kernels/cuda/attention_gradients/job.h"
+#include "kernels/cuda/attention_gradients/maps.h"
+#include "kernels/cuda/launch.h"
+
+namespace vt::cuda::attention_gradients {
+
+inline constexpr int kRowsOfItem = 128, kRowsOfTile = 64;
+
+// Shifts and deltas, from Attention::stats, outputs and their gradients.
+void launch_rows(const Queue& queue, const Attention& attention, float* shifts, float* deltas,
+                 int64_t padded);
+// Gradients of queries.
+void launch_queries(const Queue& queue, DType dtype, int64_t width, const Maps& maps,
+                    const Job& job);
+// Gradients of keys and values.
+void launch_keys(const Queue& queue, DType dtype, int64_t width, const Maps& maps, const Job& job);
+
+}  // namespace vt::cuda::attention_gradients
