@@ -347,12 +347,15 @@ void bind_collectives(pyb::module_& module) {
           pyb::arg("ranks"), Free(),
           "The communicator of some of the ranks, numbered anew in the order given; kept.")
       .def("synchronize", &Communicator::synchronize, Free(),
-           "Blocks until all that was started is done; throws if something failed on a device.")
+           "Blocks until all that was started is done; FabricTimeoutError if something failed on a "
+           "device, once what is queued has ended, or has had another deadline for it.")
       .def("abort", &Communicator::abort, Free(),
            "From any thread: every wait ends with a FabricError, kernels that wait for a peer "
            "leave, and every call throws until reset().")
       .def("reset", &Communicator::reset, Free(),
-           "Makes the communicator usable again after a time-out; drops what was pending.");
+           "Makes the communicator usable again after a time-out or an abort; drops what was "
+           "pending. Waits for what is queued; FabricTimeoutError where that does not end within "
+           "the longer of `timeout` and VIBETENSOR_FABRIC_TIMEOUT.");
   bind_group_calls(type);
   bind_rank_calls(type);
   module.def("communicator", &communicator, pyb::arg("mesh"), Free());
