@@ -123,7 +123,10 @@ void GradientReducer::backward(std::span<const Tensor> losses, std::span<const d
     if (reduce) finish_pass();
   } catch (...) {
     reducing_ = false;
-    comm_.reset();  // drops what only some ranks have arrived at
+    try {
+      comm_.reset();          // drops what only some ranks have arrived at
+    } catch (const Error&) {  // the next call throws it again; what came first is to be heard now
+    }
     throw;
   }
   reducing_ = false;
