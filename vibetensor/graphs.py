@@ -237,6 +237,11 @@ class graph:
         self._previous: list[_C.Stream] = []
 
     def __enter__(self) -> None:
+        if replay.recording() is not None:
+            raise RuntimeError(
+                "graph: this thread is capturing a graph already, and graphs do not nest; capture "
+                "one after the other"
+            )
         # Dead tensors leave the cache to the graph's pool, which takes its memory from the driver.
         gc.collect()
         for stream in self.streams:

@@ -51,10 +51,12 @@ CachingAllocator::Filling CachingAllocator::fill(AddressRange& range, size_t siz
     if (bytes < hole->size) cut(hole, bytes);
     hole->hole = false;
     MemoryPool& pool = *hole->owner->pool;
-    if (range.mapped == 0) ++pool.segments;
+    const bool first = range.mapped == 0;
+    if (first) ++pool.segments;
     range.mapped += bytes;
     ++stats_.system_allocations;
-    stats_.reserved.add(false, static_cast<int64_t>(bytes));
+    if (first) stats_.reserved.add(false, static_cast<int64_t>(bytes));
+    else stats_.reserved.grow(static_cast<int64_t>(bytes));
     note(Action::kSegmentMap, hole->data, bytes, hole->owner->stream);
     merge(hole);
     return Filling::kDone;
@@ -112,9 +114,10 @@ size_t CachingAllocator::release_pages(AddressRange& range, MemoryPool& pool) {
     if (begin >= end) continue;
     const auto bytes = static_cast<size_t>(end - begin);
     note(Action::kSegmentUnmap, begin, bytes, block->owner->stream);
-    stats_.reserved.subtract(false, static_cast<int64_t>(bytes));
-    ++stats_.system_frees;
     released += bytes;
+    if (released == range.mapped) stats_.reserved.subtract(false, static_cast<int64_t>(bytes));
+    else stats_.reserved.shrink(static_cast<int64_t>(bytes));
+    ++stats_.system_frees;
     block = unmap_middle(block, begin, end);
   }
   range.mapped -= released;

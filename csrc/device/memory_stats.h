@@ -41,6 +41,13 @@ struct SizedGauge {
       bytes[which].subtract(size);
     }
   }
+  // Of a large thing that grows or shrinks.
+  void grow(int64_t size) {
+    for (int which : {0, 2}) bytes[which].add(size);
+  }
+  void shrink(int64_t size) {
+    for (int which : {0, 2}) bytes[which].subtract(size);
+  }
   template <class F>
   void for_each(F&& f) {
     for (Gauge& each : count) f(each);
@@ -51,7 +58,7 @@ struct SizedGauge {
 struct AllocatorStats {
   SizedGauge allocated;       // blocks that tensors hold
   SizedGauge active;          // those, and freed ones that other streams still use
-  SizedGauge reserved;        // segments taken from the system
+  SizedGauge reserved;        // segments taken from the system, and ranges that have memory
   SizedGauge inactive_split;  // free blocks that share a segment with others
   Gauge requested[3];         // bytes before rounding
   int64_t system_allocations = 0, system_frees = 0, retries = 0, failures = 0, waits = 0;

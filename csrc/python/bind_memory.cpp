@@ -132,6 +132,8 @@ pyb::dict describe(const MemoryEvent& event, Frames& frames) {
   result["size"] = event.size;
   result["stream"] = number(event.stream);
   result["time_us"] = event.time_us;
+  result["compile_context"] = "";
+  result["user_metadata"] = "";
   result["frames"] = frames.of(event.stack);
   return result;
 }

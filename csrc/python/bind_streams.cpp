@@ -157,7 +157,8 @@ void bind_stream_class(pyb::module_& module) {
             event.record(other);
             event.wait(s);
           },
-          pyb::arg("stream"), "Later work waits for what is queued on the other stream now.")
+          pyb::arg("stream").none(false),
+          "Later work waits for what is queued on the other stream now.")
       .def(
           "wait_event", [](const StreamPointer& s, EventObject& event) { event.wait(s); },
           pyb::arg("event"), "Later work waits for the event.")

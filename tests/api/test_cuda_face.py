@@ -130,6 +130,11 @@ def test_a_stream_is_a_block_and_knows_where_it_is() -> None:
     assert cuda.current_stream() == default
     with pytest.raises(RuntimeError, match="has not entered"):
         side.__exit__(None, None, None)
+    for use in (cuda.set_stream, cuda.stream):
+        with pytest.raises(TypeError, match="expected a Stream or None, got 3"):
+            use(3)
+    with pytest.raises(TypeError):
+        side.wait_stream(None)
     event = cuda.Event()
     assert event.device is None
     event.record(side)
@@ -294,8 +299,22 @@ def test_snapshot_has_what_the_viewer_reads(tmp_path: Path) -> None:
     assert actions.count("alloc") == 2 and actions[-2:] == ["free_requested", "free_completed"]
     for segment in found["segments"]:
         assert segment["total_size"] == sum(b["size"] for b in segment["blocks"])
+    import torch as pt
     from torch.cuda import _memory_viz  # PyTorch's own reader
 
+    pt.cuda.memory._record_memory_history(max_entries=100)
+    hold = pt.empty(5 * MIB, dtype=pt.uint8, device="cuda")
+    theirs = pt.cuda.memory._snapshot()
+    pt.cuda.memory._record_memory_history(enabled=None)
+    del hold
+    assert found.keys() == theirs.keys()
+    for get in (
+        lambda s: s["segments"][0],
+        lambda s: s["segments"][0]["blocks"][0],
+        lambda s: next(e for e in s["device_traces"][0] if e["action"] == "alloc"),
+    ):
+        types = {name: type(value) for name, value in get(theirs).items()}
+        assert {name: type(get(found)[name]) for name in types} == types
     for read in (_memory_viz.segsum, _memory_viz.trace, _memory_viz.trace_plot):
         assert read(found)
 
@@ -329,6 +348,9 @@ try:
     torch.empty(10 ** 15, dtype=torch.uint8, device="cuda")
 except torch.cuda.OutOfMemoryError as error:
     print(error)
+stats = torch.cuda.memory_stats()
+assert all(value >= 0 for value in stats.values()), stats
+print(torch.cuda.get_allocator_backend(), stats["segment.large_pool.current"])
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -339,4 +361,7 @@ except torch.cuda.OutOfMemoryError as error:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "out of memory" in done.stdout
+    assert "out of memory" in done.stdout and "larger than the device" in done.stdout
+    backend, segments = done.stdout.splitlines()[-1].split()
+    assert backend == {"expandable": "native", "driver": "cudaMallocAsync"}[kind]
+    assert int(segments) == {"expandable": 1, "driver": 0}[kind]

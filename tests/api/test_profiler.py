@@ -21,6 +21,7 @@ from vibetensor.profiler import (
     schedule,
     tensorboard_trace_handler,
 )
+from vibetensor.profiler.averages import readable
 
 CPU = [ProfilerActivity.CPU]
 
@@ -268,6 +269,24 @@ def test_the_table_has_totals_and_limits_rows() -> None:
     text = prof.key_averages().table(sort_by="self_cpu_time_total", row_limit=1, header="Mine")
     assert text.startswith("Mine\n") and "Self CPU time total" in text
     assert ("exp" in text) != ("log" in text)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shown"),
+    [
+        (
+            "void vt::cuda::(anonymous namespace)::rows_kernel<vt::BFloat16, 64>(vt::X<(int)1>)",
+            "rows_kernel<BFloat16, 64>",
+        ),
+        ("vt::cuda::split_kernel<(vt::cuda::Layout)0, 2>(int)", "split_kernel<(Layout)0, 2>"),
+        ("void cub::CUB_300001_SM_900::detail::scan::Kernel<cub::P>(P)", "scan::Kernel<P>"),
+        ("_ZN7cutlass13device_kernelINS_4gemm6kernelEEEvT_", "cutlass::device_kernel<...>"),
+        ("nvjet_sm90_tst_128x64_NNT", "nvjet_sm90_tst_128x64_NNT"),
+        ("Memcpy HtoD", "Memcpy HtoD"),
+    ],
+)
+def test_kernels_have_names_to_read(kernel: str, shown: str) -> None:
+    assert readable(kernel) == shown
 
 
 def test_the_command_prints_a_table_and_writes_a_trace(tmp_path: Path, capsys: Any) -> None:

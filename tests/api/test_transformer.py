@@ -8,6 +8,7 @@ import pytest
 import torch as pt
 from oracle import assert_close, copy_weights, to_vt
 
+import vibetensor
 import vibetensor.torch as vt
 from vibetensor.profiler import ProfilerActivity, profile
 
@@ -146,6 +147,33 @@ def test_a_layer_and_gelu_in_a_row_are_one_product() -> None:
     assert "linear_gelu_rows" not in seen(lambda: with_erf(x))
     feed = vt.nn.TransformerEncoderLayer(8, 2, 16, activation=vt.nn.GELU(approximate="tanh"))
     assert "linear_gelu_rows" in seen(lambda: feed(vt.randn(2, 3, 8)))
+
+
+@pytest.mark.cuda
+def test_captured_steps_have_the_bits_of_eager_ones() -> None:
+    def train(captured: bool) -> list[float]:
+        vt.manual_seed(6)
+        layer = vt.nn.TransformerEncoderLayer(
+            64, 4, 128, 0.1, vt.nn.GELU(approximate="tanh"), batch_first=True, norm_first=True
+        )
+        encoder = vt.nn.TransformerEncoder(layer, 2, vt.nn.LayerNorm(64)).to("cuda")
+        encoder.to(vt.bfloat16)
+        optimizer = vt.optim.AdamW(encoder.parameters(), lr=1e-3)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = encoder(x, is_causal=True).float().square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = vibetensor.capture(step, strict=True) if captured else step
+        data = [vt.randn(4, 32, 64, device="cuda").to(vt.bfloat16) for _ in range(6)]
+        return [run(x).item() for x in data] + [
+            p.float().sum().item() for p in encoder.parameters()
+        ]
+
+    assert train(True) == train(False) == train(True)
 
 
 def test_what_is_wrong_is_named() -> None:

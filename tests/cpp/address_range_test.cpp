@@ -55,6 +55,26 @@ TEST_F(AddressRanges, GivePagesBackAroundLiveBlocks) {
   EXPECT_EQ(allocator.stats().reserved, 0u);
 }
 
+TEST_F(AddressRanges, ARangeWithMemoryIsOneSegment) {
+  const auto segments = [&](const char* when) {
+    for (const auto& [name, value] : allocator.counters())
+      if (name == std::string("segment.all.") + when) return value;
+    return int64_t{-1};
+  };
+  char* a = take(50);
+  char* b = take(90);
+  EXPECT_EQ(segments("current"), 1);
+  allocator.deallocate(a);
+  allocator.empty_cache();
+  EXPECT_EQ(segments("current"), 1);
+  allocator.deallocate(b);
+  allocator.empty_cache();
+  EXPECT_EQ(segments("current"), 0);
+  EXPECT_EQ(segments("freed"), 1);
+  take(10);
+  EXPECT_EQ(segments("allocated"), 2);
+}
+
 TEST_F(AddressRanges, BelongToOneStream) {
   char* a = take(30);
   allocator.deallocate(a);

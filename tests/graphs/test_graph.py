@@ -110,6 +110,7 @@ def test_what_would_wait_for_the_gpu_is_refused_by_name_and_the_process_goes_on(
         "copy from the host": lambda: torch.ones(3).cuda(),
         "nonzero": lambda: x.nonzero(),
         "nonzero:mask": lambda: x[x > 3],
+        "one_hot": lambda: nn.functional.one_hot(x.long()),
         "synchronize": lambda: torch.cuda.synchronize(),
         "stream.synchronize": lambda: torch.cuda.current_stream().synchronize(),
         "stream.query": lambda: torch.cuda.current_stream().query(),
@@ -243,6 +244,8 @@ def test_misuse_is_an_error() -> None:
         x.add_(1)
         with pytest.raises(RuntimeError, match="already"):
             other.capture_begin()
+        with pytest.raises(RuntimeError, match="do not nest"), torch.cuda.graph(other):
+            pass
     side = torch.cuda.Stream()
     with pytest.raises(RuntimeError, match="has not waited for"), torch.cuda.graph(g):
         side.wait_stream(torch.cuda.current_stream())

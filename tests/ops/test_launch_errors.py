@@ -39,6 +39,20 @@ def test_it_names_what_the_operator_was_given() -> None:
     assert (x + y).sum().item() == 12
 
 
+def test_it_names_what_a_factory_makes_and_a_product_takes() -> None:
+    layer, x = vt.nn.Linear(3, 4, device="cuda"), vt.ones(2, 3, device="cuda")
+    layer(x), vt.rand(5, 7, device="cuda"), vt.full((5, 7), 2.0, device="cuda")
+    vt.cuda.synchronize()
+    with refused_launches():
+        with pytest.raises(RuntimeError, match=r"rand\(f32\[5, 7\]@cuda:0\)"):
+            vt.rand(5, 7, device="cuda")
+        with pytest.raises(RuntimeError, match=r"full\(f32\[5, 7\]@cuda:0\)"):
+            vt.full((5, 7), 2.0, device="cuda")
+        with pytest.raises(RuntimeError, match=r"linear\(f32\[2, 3\]@cuda:0, f32\[4, 3\]"):
+            layer(x)
+    vt.cuda.synchronize()
+
+
 def test_it_names_the_gradients_of_a_node() -> None:
     x = vt.ones(2, 3, device="cuda", requires_grad=True)
     gradient = vt.ones(2, 3, device="cuda")

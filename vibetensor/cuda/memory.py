@@ -102,8 +102,12 @@ def get_per_process_memory_fraction(device: DeviceLike = None) -> float:
 
 def get_allocator_backend() -> str:
     """ "native", or "cudaMallocAsync" where VIBETENSOR_CUDA_ALLOCATOR=driver was asked for."""
+    return "cudaMallocAsync" if _allocator() == "driver" else "native"
+
+
+def _allocator() -> str:
     chosen = {name: value for name, _, value in _C.env_switches()}["VIBETENSOR_CUDA_ALLOCATOR"]
-    return "cudaMallocAsync" if chosen == "driver" else "native"
+    return chosen or "segments"
 
 
 def memory_summary(device: DeviceLike = None, abbreviated: bool = False) -> str:
@@ -184,7 +188,12 @@ def _snapshot(device: DeviceLike = None) -> dict[str, Any]:
     return {
         "segments": [segment for segments, _ in found.values() for segment in segments],
         "device_traces": [found.get(i, ([], []))[1] for i in range(device_count())],
-        "allocator_settings": {},
+        "allocator_settings": {
+            "VIBETENSOR_CUDA_ALLOCATOR": _allocator(),
+            "expandable_segments": _allocator() == "expandable",
+            "max_split_size": -1,
+            "garbage_collection_threshold": 0.0,
+        },
         "external_annotations": [],
     }
 

@@ -36,7 +36,7 @@ def default_stream(device: DeviceLike = None) -> _C.Stream:
 def set_stream(stream: _C.Stream | None) -> None:
     """Makes it the stream that this thread queues work of its GPU on; None changes nothing."""
     if stream is not None:
-        _C.set_stream(stream)
+        _C.set_stream(_checked("set_stream", stream))
         _C.set_device(stream.device.index)
 
 
@@ -44,7 +44,7 @@ class stream:
     """Queues work on one stream, on its GPU, within a block; None changes nothing."""
 
     def __init__(self, stream: _C.Stream | None) -> None:
-        self.stream = stream
+        self.stream = None if stream is None else _checked("stream", stream)
         self._previous: list[tuple[_C.Stream, int]] = []
 
     def __enter__(self) -> None:
@@ -60,3 +60,9 @@ class stream:
 
 
 StreamContext = stream
+
+
+def _checked(what: str, stream: object) -> _C.Stream:
+    if not isinstance(stream, _C.Stream):
+        raise TypeError(f"torch.cuda.{what}: expected a Stream or None, got {stream!r}")
+    return stream

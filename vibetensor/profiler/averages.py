@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -152,7 +153,10 @@ class EventList(list[EventAverages]):
         shown = rows if row_limit < 0 else rows[:row_limit]
         cells = [[title for title, _ in columns]]
         cells += [[value(row) for _, value in columns] for row in shown]
-        names = ["Name"] + [_cut(row.key, max_name_column_width) for row in shown]
+        names = ["Name"] + [
+            _cut(readable(row.key) if row.on_device else row.key, max_name_column_width)
+            for row in shown
+        ]
         widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
         name_width = max(len(name) for name in names)
         lines = [
@@ -187,6 +191,36 @@ def average(events: Iterable[ProfilerEvent], by_shape: bool, stack_frames: int =
             rows[key] = EventAverages(*key[:3], stack=stack)
         rows[key].add(event)
     return EventList(rows.values())
+
+
+def readable(kernel: str) -> str:
+    """The name of a kernel without what all have: its parameters, return type and namespaces.
+
+    What a demangler gave up on loses its template arguments, too.
+    """
+    if kernel.startswith("_ZN"):
+        return _unmangled(kernel, len("_ZN"))
+    name = re.sub(
+        r"\(anonymous namespace\)::|\b(?:vt|at|c10|cub|CUB_\w+|std|cuda|functor|native|detail)::",
+        "",
+        kernel,
+    )
+    depth = 0
+    for i, letter in enumerate(name):
+        depth += (letter == "<") - (letter == ">")
+        if letter == "(" and depth == 0 and i > 0:
+            name = name[:i]
+            break
+    return name.removeprefix("void ").strip()
+
+
+def _unmangled(kernel: str, at: int) -> str:
+    parts = []
+    while found := re.compile(r"\d+").match(kernel, at):
+        end = found.end() + int(found[0])
+        parts.append(kernel[found.end() : end])
+        at = end
+    return "::".join(parts) + ("<...>" if kernel[at : at + 1] == "I" else "")
 
 
 def _cut(name: str, width: int) -> str:

@@ -113,8 +113,12 @@ void DriverAllocator::update_reserved() const {
   VT_CUDA(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &now));
   VT_CUDA(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemHigh, &peak));
   for (int which : {0, 2}) {
-    stats_.reserved.bytes[which].current = static_cast<int64_t>(now);
-    stats_.reserved.bytes[which].peak = static_cast<int64_t>(peak);
+    Gauge& gauge = stats_.reserved.bytes[which];
+    // The driver tells what is held and the peak; what came and went between two questions is not
+    // in the sum.
+    gauge.added += std::max<int64_t>(static_cast<int64_t>(now) - gauge.current, 0);
+    gauge.current = static_cast<int64_t>(now);
+    gauge.peak = static_cast<int64_t>(peak);
   }
 }
 

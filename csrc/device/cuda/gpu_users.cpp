@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct NvmlProcess {
 };
 using NvmlDevice = void*;
 constexpr int kNvmlSuccess = 0;
+constexpr size_t kMostNamed = 4;
 
 class Nvml {
  public:
@@ -59,13 +61,19 @@ class Nvml {
 std::string other_users(int index) noexcept {
   try {
     static const Nvml nvml;
+    std::vector<NvmlProcess> others = nvml.processes(properties(index));
+    std::erase_if(others, [](auto& each) { return each.pid == static_cast<unsigned>(getpid()); });
+    // Those that hold the most; all ones, where the driver does not tell, come first.
+    std::stable_sort(others.begin(), others.end(),
+                     [](auto& a, auto& b) { return a.used_bytes > b.used_bytes; });
     std::string result;
-    for (const NvmlProcess& each : nvml.processes(properties(index))) {
-      if (each.pid == static_cast<unsigned>(getpid())) continue;
-      if (!result.empty()) result += ", ";
-      result += str("process ", each.pid);
-      if (each.used_bytes != ~0ULL) result += str(" (", readable_bytes(each.used_bytes), ")");
+    for (size_t i = 0; i < others.size() && i < kMostNamed; ++i) {
+      if (i > 0) result += ", ";
+      result += str("process ", others[i].pid);
+      if (others[i].used_bytes != ~0ULL)
+        result += str(" (", readable_bytes(others[i].used_bytes), ")");
     }
+    if (others.size() > kMostNamed) result += str(" and ", others.size() - kMostNamed, " more");
     return result;
   } catch (const std::exception&) {  // an error report must not fail for want of a detail
     return "";

@@ -4,6 +4,7 @@
 
 #include "device/generator.h"
 #include "kernels/table.h"
+#include "ops/launch_failed.h"
 #include "ops/ops.h"
 
 namespace vt {
@@ -19,10 +20,19 @@ DType inferred(Scalar s) {
   return s.is_float() ? DType::kF32 : s.is_bool() ? DType::kBool : DType::kI64;
 }
 
-Tensor filled(const Dims& sizes, Scalar value, DType dtype, Device device) {
-  Tensor out = empty(sizes, dtype, device);
-  if (out.numel() > 0) kernels(device).fill(out, value);
+// Has `fill` write a tensor that has elements; of a launch that fails it tells which.
+template <class Fill>
+Tensor written(const char* op, Tensor out, Fill&& fill) {
+  if (out.numel() == 0) return out;
+  try {
+    fill(kernels(out.device()), out);
+  } catch (const LaunchError& error) { launch_failed(error, op, out); }
   return out;
+}
+
+Tensor filled(const Dims& sizes, Scalar value, DType dtype, Device device) {
+  return written("full", empty(sizes, dtype, device),
+                 [&](const auto& table, const Tensor& out) { table.fill(out, value); });
 }
 
 }  // namespace
@@ -83,11 +93,11 @@ Tensor arange_range(Scalar start, Scalar end, Scalar step, std::optional<DType> 
     const int64_t span = end.to<int64_t>() - start.to<int64_t>(), s = step.to<int64_t>();
     count = (span + s - (s > 0 ? 1 : -1)) / s;
   }
-  Tensor out =
+  return written(
+      "arange",
       empty(Dims{std::max<int64_t>(count, 0)},
-            dtype.value_or(any_float ? DType::kF32 : DType::kI64), device_or_default(device));
-  if (out.numel() > 0) kernels(out.device()).arange(out, start, step);
-  return out;
+            dtype.value_or(any_float ? DType::kF32 : DType::kI64), device_or_default(device)),
+      [&](const auto& table, const Tensor& out) { table.arange(out, start, step); });
 }
 
 Tensor arange_end(Scalar end, std::optional<DType> dtype, std::optional<Device> device) {
@@ -97,9 +107,11 @@ Tensor arange_end(Scalar end, std::optional<DType> dtype, std::optional<Device> 
 Tensor linspace(Scalar start, Scalar end, int64_t steps, std::optional<DType> dtype,
                 std::optional<Device> device) {
   VT_CHECK(steps >= 0, kRuntime, "linspace: number of steps must be non-negative, got ", steps);
-  Tensor out = empty(Dims{steps}, dtype.value_or(DType::kF32), device_or_default(device));
-  if (steps > 0) kernels(out.device()).linspace(out, start.to<double>(), end.to<double>());
-  return out;
+  return written("linspace",
+                 empty(Dims{steps}, dtype.value_or(DType::kF32), device_or_default(device)),
+                 [&](const auto& table, const Tensor& out) {
+                   table.linspace(out, start.to<double>(), end.to<double>());
+                 });
 }
 
 Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype,
@@ -107,7 +119,8 @@ Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype,
   const int64_t columns = m.value_or(n);
   Tensor out = zeros(Dims{n, columns}, dtype, device);
   const Tensor diagonal = view_of(out, Dims{std::min(n, columns)}, Dims{columns + 1}, 0);
-  if (diagonal.numel() > 0) kernels(out.device()).fill(diagonal, Scalar(1));
+  (void)written("eye", diagonal,
+                [](const auto& table, const Tensor& t) { table.fill(t, Scalar(1)); });
   return out;
 }
 
@@ -128,15 +141,17 @@ void check_random_float(const char* op, const Tensor& t) {
 
 Tensor uniform(Tensor out, double low, double high) {
   check_random_float("rand", out);
-  if (out.numel() > 0) kernels(out.device()).random_uniform(out, low, high, reserve(out));
-  return out;
+  return written("rand", std::move(out), [&](const auto& table, const Tensor& t) {
+    table.random_uniform(t, low, high, reserve(t));
+  });
 }
 
 Tensor normal(Tensor out, double mean, double std) {
   check_random_float("randn", out);
   VT_CHECK(std >= 0, kRuntime, "normal_: expects std >= 0.0, got ", std);
-  if (out.numel() > 0) kernels(out.device()).random_normal(out, mean, std, reserve(out));
-  return out;
+  return written("randn", std::move(out), [&](const auto& table, const Tensor& t) {
+    table.random_normal(t, mean, std, reserve(t));
+  });
 }
 
 // Fills a tensor of any layout through a dense one.
@@ -167,8 +182,9 @@ Tensor randn_like(const Tensor& self) { return normal(empty_like(self), 0, 1); }
 Tensor randint_range(int64_t low, int64_t high, const Dims& size, std::optional<DType> dtype,
                      std::optional<Device> device) {
   VT_CHECK(low < high, kRuntime, "randint: expects 'low' < 'high', got ", low, " and ", high);
-  const Tensor out = empty(size, DType::kI64, device_or_default(device));
-  if (out.numel() > 0) kernels(out.device()).random_int(out, low, high, reserve(out));
+  const Tensor out = written(
+      "randint", empty(size, DType::kI64, device_or_default(device)),
+      [&](const auto& table, const Tensor& t) { table.random_int(t, low, high, reserve(t)); });
   return raw::to_dtype(out, dtype.value_or(DType::kI64));
 }
 

@@ -1,4 +1,5 @@
 // Indexing made of other operators.
+#include "device/capture.h"
 #include "iter/elementwise.h"
 #include "ops/ops.h"
 
@@ -68,6 +69,8 @@ Tensor one_hot(const Tensor& self, int64_t num_classes) {
   if (classes < 0) {
     VT_CHECK(self.numel() > 0, kRuntime,
              "one_hot: cannot infer the number of classes of an empty tensor");
+    check_not_capturing("one_hot", self.device(),
+                        "the number of classes depends on values; give num_classes");
     const Tensor top = raw::to_device(raw::amax(self, {}, false), Device{}, false);
     classes = *top.data<int64_t>() + 1;
   }

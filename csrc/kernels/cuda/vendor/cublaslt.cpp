@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "device/capture.h"
 #include "device/cuda/device.h"
+#include "device/launch_error.h"
 #include "kernels/cuda/vendor/product_plan.h"
 #include "kernels/cuda/vendor/product_tuning.h"
 #include "kernels/product_choices.h"
@@ -55,9 +56,11 @@ bool cublaslt_gemm(const Gemm& gemm) {
            gemm.device);
   plan->point_to(gemm);
   const Status status = plan->run(gemm);
-  VT_CHECK(status == kSuccess, kRuntime, "matmul: cublasLtMatmul failed with cuBLAS status ",
-           status, " for ", gemm.batch, " products ", gemm.m, 'x', gemm.k, " @ ", gemm.k, 'x',
-           gemm.n, " of ", name(gemm.dtype), " on ", gemm.device);
+  if (VT_UNLIKELY(status != kSuccess))
+    throw LaunchError(ErrorKind::kRuntime,
+                      str("matmul: cublasLtMatmul failed with cuBLAS status ", status_text(status),
+                          " for ", gemm.batch, " products ", gemm.m, 'x', gemm.k, " @ ", gemm.k,
+                          'x', gemm.n, " of ", name(gemm.dtype), " on ", gemm.device));
   return true;
 }
 

@@ -14,8 +14,26 @@ const Api& api() {
   return *instance;
 }
 
+std::string status_text(Status status) {
+  const auto meaning = [&] {
+    switch (status) {
+      case 1: return "not initialised";
+      case 3: return "it got no memory";
+      case 7: return "invalid value";
+      case 8: return "not for this GPU";
+      case 11: return "memory cannot be reached";
+      case 13: return "a kernel could not be started or failed";
+      case 14: return "internal error";
+      case 15: return "not supported";
+      default: return "unknown";
+    }
+  };
+  return str(static_cast<int>(status), " (", meaning(), ")");
+}
+
 void check(Status status, const char* call) {
-  VT_CHECK(status == kSuccess, kRuntime, "matmul: ", call, " failed with cuBLAS status ", status);
+  VT_CHECK(status == kSuccess, kRuntime, "matmul: ", call, " failed with cuBLAS status ",
+           status_text(status));
 }
 
 Handle handle_of_device(int index) {

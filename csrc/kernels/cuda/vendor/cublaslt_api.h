@@ -1,5 +1,7 @@
 // The functions of cuBLASLt, and a handle of each device.
 #pragma once
+#include <string>
+
 #include "device/vendor_library.h"
 #include "kernels/cuda/vendor/cublaslt_abi.h"
 
@@ -35,6 +37,8 @@ struct Api {
 
 const Api& api();  // opens the library at the first call
 void check(Status status, const char* call);
+// "13 (execution failed)".
+std::string status_text(Status status);
 Handle handle_of_device(int index);
 
 }  // namespace vt::cuda::cublaslt
