@@ -13,7 +13,10 @@ from vibetensor.torch.nn import functional as F
 
 import vibetensor.torch as vt
 
-SHAPES = [(1, 1_000_003), (1, 400_000), (3, 70_001), (5000, 40), (5000, 1032), (40, 1030), (7, 1)]
+SHAPES = [
+    (1, 1_000_003), (1, 400_000), (3, 70_001), (5000, 40), (5000, 1032), (8192, 256), (40, 1030),
+    (7, 1),
+]  # fmt: skip
 
 
 def put(place: str, t: pt.Tensor) -> Any:
@@ -130,6 +133,27 @@ def test_gradient_of_a_look_up(place: str, classes: int, n: int) -> None:
         expected.index_add_(0, index.view(-1), seed.double().view(-1, n))
         if dtype == "float32" or place == "cuda":
             close(got, expected, dtype)
+
+
+@places
+@pytest.mark.parametrize(
+    ("picks", "often"), [(1, 1), (500, 1), (8192, 3), (16384, 300), (16385, 3)]
+)
+def test_gradient_of_a_look_up_of_few(place: str, picks: int, often: int) -> None:
+    """All picks are of few rows, among many that nobody asks for."""
+    index = pt.arange(picks) * 7919 % often * 2 + 5
+    for n in (8, 264):
+        seed, weight = given(picks, n, dtype="float32", seed=7), pt.zeros(1000, n)
+
+        def run(weight: Any = weight, seed: Any = seed) -> list[Any]:
+            mine = put(place, weight).requires_grad_()
+            vt.autograd.backward([F.embedding(put(place, index), mine)], [put(place, seed)])
+            return [mine.grad]
+
+        (got,) = twice(run)
+        close(
+            got, pt.zeros(1000, n, dtype=pt.float64).index_add_(0, index, seed.double()), "float32"
+        )
 
 
 @places

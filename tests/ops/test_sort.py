@@ -11,9 +11,11 @@ CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int32", "uint8"])
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("n", [1, 2, 63, 256, 257, 1000, 1024, 1025, 4095, 4096, 4097])
+@pytest.mark.parametrize(
+    "n", [1, 2, 63, 64, 65, 128, 200, 256, 257, 512, 513, 1000, 1024, 1025, 4095, 4096, 4097]
+)
 def test_rows_are_sorted_and_equal_elements_keep_their_order(
     device: str, dtype: str, descending: bool, n: int
 ) -> None:

@@ -36,10 +36,15 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t outer = rows == picks ? 0 : row / picks, at = index[row - outer * picks];
     if (in_range(note, "index_select", at, n)) from[k] = (outer * n + at) * units;
   }
+  const U* source = n > 0 ? x : out;  // of nothing, nothing is taken
   for (int64_t u = threadIdx.x; u < units; u += blockDim.x) {
     U values[kRows];
 #pragma unroll
-    for (int k = 0; k < kRows; ++k) values[k] = from[k] >= 0 ? x[from[k] + u] : U{};
+    for (int k = 0; k < kRows; ++k) {
+      // A load that may not happen would be waited for at once.
+      const U value = source[(from[k] >= 0 ? from[k] : 0) + u];
+      values[k] = from[k] >= 0 ? value : U{};
+    }
 #pragma unroll
     for (int k = 0; k < kRows; ++k)
       if (const int64_t row = first + k * blockDim.y; row < rows) out[row * units + u] = values[k];

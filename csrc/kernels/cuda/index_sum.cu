@@ -1,12 +1,13 @@
 // Sums of slices by index, the gradient of a look-up: out[:, v, :] is the sum of the slices of src
 // whose index is v, in their order, and 0 where there is none.
 //
-// The indices are sorted; what has the same index then lies together, as in Note [Runs of equal
-// keys] of index.cu.
+// Few indices are looked at by every block: Note [Sums of few indices]. Else they are sorted; what
+// has the same index then lies together, as in Note [Runs of equal keys] of index.cu.
 #include <bit>
 
 #include "device/cuda/fault.h"
 #include "kernels/cuda/block.h"
+#include "kernels/cuda/index_sum_few.h"
 #include "kernels/cuda/packs.h"
 #include "kernels/cuda/radix_sort.h"
 #include "kernels/cuda/reduce_ops.h"
@@ -267,6 +268,50 @@ void sum_runs(const Queue& queue, const Tensor& out, const Tensor& src, const So
   }
 }
 
+// Sums of few indices in one kernel; false: they are too many, or lie badly.
+template <class T>
+bool sum_few(const Queue& queue, const Tensor& out, const Tensor& src, const Tensor& index,
+             const Lines& lines) {
+  constexpr int kVector = 16 / sizeof(T), kBlock = 1024;
+  const int64_t picks = index.numel(), packs = lines.inner / kVector;
+  if (lines.outer != 1 || picks > kMostFew || lines.inner % kVector != 0 ||
+      !is_aligned(out.data(), 16) || !is_aligned(src.data(), 16))
+    return false;
+  // Two packs a lane where they are of few numbers, which take as many registers as one of eight.
+  const int64_t a_lane = kVector < 8 && packs > kWarp ? 2 : 1,
+                parts = ceil_div(packs, a_lane * kWarp);
+  if (parts > kMostParts) return false;
+  // As many blocks as run at once. Each compares all that it has picked with all its slices.
+  const int block_bits = 7 - (std::bit_width(static_cast<uint64_t>(parts)) - 1);
+  const int64_t slices = ceil_div(lines.n, int64_t{1} << block_bits);
+  if (slices > kMostOwned || slices * (picks >> block_bits) > kMostCompared) return false;
+  const FewIndices few{index.data<int64_t>(), static_cast<int>(picks), lines.n, packs, block_bits};
+  auto launch = [&]<int kPacks, int kEach>(std::integer_sequence<int, kPacks, kEach>) {
+    constexpr size_t bytes = sizeof(uint32_t) * kBlock * kEach;
+    const auto kernel = &sum_few_kernel<T, kVector, kPacks, kBlock, kEach>;
+    queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
+    queue.launch_shared<Start::kEarly>(
+        kernel,
+        dim3(static_cast<unsigned>(std::min<int64_t>(lines.n, int64_t{1} << block_bits)),
+             static_cast<unsigned>(parts)),
+        kBlock, bytes, out.data<T>(), src.data<T>(), few, fault_note(queue.index()));
+  };
+  auto choose = [&]<int kPacks>(std::integral_constant<int, kPacks>) {
+    if (picks <= kBlock) launch(std::integer_sequence<int, kPacks, 1>{});
+    else if (picks <= 4 * kBlock) launch(std::integer_sequence<int, kPacks, 4>{});
+    else if (picks <= 8 * kBlock) launch(std::integer_sequence<int, kPacks, 8>{});
+    else launch(std::integer_sequence<int, kPacks, 16>{});
+  };
+  if constexpr (kVector < 8) {
+    if (a_lane == 2) {
+      choose(std::integral_constant<int, 2>{});
+      return true;
+    }
+  }
+  choose(std::integral_constant<int, 1>{});
+  return true;
+}
+
 }  // namespace
 
 void index_sum(const Tensor& out, const Tensor& src, const Tensor& index, int dim) {
@@ -277,6 +322,11 @@ void index_sum(const Tensor& out, const Tensor& src, const Tensor& index, int di
   if (src.numel() == 0) return clear(queue, out, nullptr, lines);
   VT_CHECK(lines.n < std::numeric_limits<uint32_t>::max(), kRuntime, "index_add: dimension ", dim,
            " of ", out, " is larger than 2^32 - 2");
+  const bool summed = visit_dtype(out.dtype(), [&]<class T>(TypeTag<T>) {
+    if constexpr (is_float(DTypeOf<T>::value)) return sum_few<T>(queue, out, src, index, lines);
+    else return false;
+  });
+  if (summed) return;
   // A large result is written once: the sums where there are such, zeros elsewhere.
   const bool marks = out.bytes() >= (8 << 20) && lines.outer <= 65535 &&
                      lines.inner * static_cast<int64_t>(out.item_size()) % 16 == 0 &&
