@@ -3,6 +3,7 @@
 #include "kernels/cuda/reduce_ops.h"
 #include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/scan_once.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -260,6 +261,30 @@ __global__ void __launch_bounds__(kThreads) chunk_carries_kernel(A* sums, int ch
   }
 }
 
+// Running sums of few long rows, which are read once; false: there are too many tiles.
+template <class T>
+bool cumsum_once(const Queue& queue, const Tensor& out, const Tensor& x, const RowChunks& rows) {
+  using Sums = TileSums<float>;
+  constexpr int kBlock = 512, kPacks = sizeof(T) == 2 ? 4 : 8, kBlocks = sizeof(T) == 2 ? 3 : 2;
+  using Ahead = TileAhead<T, kPacks, kBlock>;
+  const int64_t tiles = ceil_div(rows.n, Ahead::kElements);
+  if (tiles > Sums::kMostTiles || rows.rows * tiles > std::numeric_limits<int32_t>::max())
+    return false;
+  const int64_t count = Sums::words_for(rows.rows, tiles);
+  const Scratch<uint64_t> words(queue, count);
+  VT_CUDA(cudaMemsetAsync(words.get(), 0, static_cast<size_t>(count) * sizeof(uint64_t),
+                          queue.stream()));
+  const auto kernel = &cumsum_once_kernel<T, kPacks, kBlock, kBlocks>;
+  queue.allow_shared(reinterpret_cast<const void*>(kernel), Ahead::kBytes);
+  queue.launch_shared<Start::kEarly>(
+      kernel, std::min<int64_t>(rows.rows * tiles, int64_t{queue.multiprocessors()} * kBlocks),
+      kBlock, Ahead::kBytes, out.data<T>(), x.data<T>(),
+      Sums{words.get(), rows.rows, static_cast<int>(tiles),
+           static_cast<int>(ceil_div(tiles, Sums::kGroup))},
+      rows.n);
+  return true;
+}
+
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     cumsum_lines_kernel(T* out, const T* x, int64_t lines, int64_t n, int64_t inner) {
@@ -314,8 +339,10 @@ void cumsum(const Tensor& out, const Tensor& x, int dim) {
     using A = sum_t<T>;
     constexpr int kVector = 16 / sizeof(T);
     RowChunks rows(lines.outer, lines.n);
-    const Scratch<A> carries(queue, rows.chunks > 1 ? rows.rows * rows.chunks : 0);
     auto launch = [&]<int V>(std::integral_constant<int, V>) {
+      if constexpr (std::is_same_v<A, float>)
+        if (V > 1 && rows.chunks > 1 && cumsum_once<T>(queue, out, x, rows)) return;
+      const Scratch<A> carries(queue, rows.chunks > 1 ? rows.rows * rows.chunks : 0);
       const dim3 grid = rows.grid(kThreads);
       if (rows.chunks > 1) {
         queue.launch_early(&chunk_sums_kernel<T, V>, grid, kThreads, carries.get(), x.data<T>(),
