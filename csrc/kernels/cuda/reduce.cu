@@ -9,16 +9,19 @@
 
 #include "kernels/cuda/packs.h"
 #include "kernels/cuda/reduce_ops.h"
+#include "kernels/cuda/reduce_short.h"
 #include "kernels/cuda/walk.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
 namespace {
 
-constexpr int64_t kWantedBlocks = 1056;        // a few for each multiprocessor
-constexpr int64_t kWantedColumnBlocks = 528;   // as many as run at once: their work is even
-constexpr int kColumns = 32, kColumnRows = 8;  // a block in column order
-constexpr int64_t kManyRows = 4096;            // enough for one warp each
+constexpr int64_t kWantedBlocks = 1056;         // a few for each multiprocessor
+constexpr int64_t kWantedColumnBlocks = 528;    // as many as run at once: their work is even
+constexpr int kColumns = 32, kColumnRows = 8;   // a block in column order
+constexpr int64_t kManyRows = 4096;             // enough for one warp each
+constexpr int64_t kMostForClusters = 40 << 20;  // bytes
+constexpr int64_t kMostClusterBlocks = 128;     // one a multiprocessor
 
 // Where results go: to the output, or as accumulators to partial[chunk][output].
 template <class Op>
@@ -32,20 +35,6 @@ struct Target {
     else out[output] = op.finish(value);
   }
 };
-
-template <class Op, class T, int V>
-__device__ __forceinline__ Pack<typename Op::Acc, V> mapped(const Op& op, Pack<T, V> pack) {
-  Pack<typename Op::Acc, V> result;
-  if constexpr (Op::kWidens) {
-    result = widen<typename Op::Acc>(pack);
-#pragma unroll
-    for (auto& value : result.v) value = op.adjust(value);
-  } else {
-#pragma unroll
-    for (int j = 0; j < V; ++j) result.v[j] = op.map(pack.v[j]);
-  }
-  return result;
-}
 
 // kWidth threads an output. Packs of V elements where the reduced ones are dense and aligned (V is
 // 1 otherwise).
@@ -230,13 +219,67 @@ Shape shape_of(const Tensor& x, uint32_t dims) {
   return shape;
 }
 
+// Rows that fit a warp's registers, a kernel of one round; false: they do not.
+template <class T, class Op>
+bool run_short_rows(const Queue& queue, typename Op::Out* out, const T* x, const Shape& shape,
+                    Op op) {
+  constexpr int V = 16 / sizeof(T);
+  const int64_t n = shape.reduced.count, packs = n / V, rows = shape.kept.count;
+  if (!shape.rows || !shape.packed || shape.kept.ndim > 1 || n == 0 || n % V != 0 ||
+      packs > 8 * kWarp || rows > std::numeric_limits<int32_t>::max())
+    return false;
+  auto launch = [&]<int kPacks>(std::integral_constant<int, kPacks>) {
+    queue.launch_early(&reduce_short_rows_kernel<T, Op, kPacks>, ceil_div(rows, kThreads / kWarp),
+                       kThreads, out, x, op, static_cast<int>(rows), static_cast<int>(packs),
+                       shape.kept.ndim ? shape.kept.strides[0] : 0);
+  };
+  if (packs <= kWarp) launch(std::integral_constant<int, 1>{});
+  else if (packs <= 2 * kWarp) launch(std::integral_constant<int, 2>{});
+  else if (packs <= 4 * kWarp) launch(std::integral_constant<int, 4>{});
+  else launch(std::integral_constant<int, 8>{});
+  return true;
+}
+
+// Note [Columns by clusters], where that is faster than two kernels; false: it is not.
+template <class T, class Op>
+bool run_clusters(const Queue& queue, typename Op::Out* out, const T* x, const Shape& shape,
+                  Op op) {
+  constexpr bool kBuilt =
+      sizeof(T) <= 4 &&
+      (std::is_same_v<Op, SumReduction<T>> || std::is_same_v<Op, ExtremeReduction<T>>) &&
+      is_float(DTypeOf<T>::value);
+  if constexpr (kBuilt) {
+    constexpr int V = 16 / sizeof(T);
+    const int64_t rows = shape.reduced.count, outputs = shape.kept.count;
+    if (shape.rows || !shape.packed || shape.reduced.ndim != 1 || shape.chunks == 1 ||
+        rows * outputs * static_cast<int64_t>(sizeof(T)) > kMostForClusters ||
+        properties(queue.index()).compute_major < 9)
+      return false;
+    auto launch = [&]<int kLanes>(std::integral_constant<int, kLanes>) {
+      const int64_t blocks = ceil_div(outputs, kLanes * V) * kClusterBlocks;
+      if (blocks > kMostClusterBlocks) return false;
+      queue.launch_clusters(&reduce_columns_cluster_kernel<T, Op, kLanes>, blocks, kClusterThreads,
+                            kClusterBlocks, out, x, op, static_cast<int>(rows),
+                            static_cast<int>(outputs), shape.reduced.strides[0]);
+      return true;
+    };
+    return launch(std::integral_constant<int, 4>{}) || launch(std::integral_constant<int, 8>{}) ||
+           launch(std::integral_constant<int, 16>{});
+  }
+  return false;
+}
+
 template <class T, class Op>
 void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
   const Queue queue("reduce", x.device());
   const Shape shape = shape_of(x, dims);
   const int64_t outputs = shape.kept.count, count = shape.reduced.count;
+  auto* to = out.data<typename Op::Out>();
+  if (run_short_rows<T>(queue, to, x.data<T>(), shape, op) ||
+      run_clusters<T>(queue, to, x.data<T>(), shape, op))
+    return;
   const Scratch<typename Op::Acc> partial(queue, shape.chunks > 1 ? shape.chunks * outputs : 0);
-  const Target<Op> target{out.data<typename Op::Out>(), partial.get(), outputs, shape.chunk};
+  const Target<Op> target{to, partial.get(), outputs, shape.chunk};
   const WalkMap kept(shape.kept), reduced(shape.reduced);
   const auto chunks = static_cast<unsigned>(shape.chunks);
   auto rows = [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
@@ -261,13 +304,12 @@ void run(const Tensor& out, const Tensor& x, uint32_t dims, Op op) {
     else rows(std::integer_sequence<int, kThreads, 1>{});
   }
   if (chunks == 1) return;
-  auto* out_data = out.data<typename Op::Out>();
   if (outputs < kThreads)
-    queue.launch_early(&reduce_few_chunks_kernel<Op>, outputs, kThreads, partial.get(), op,
-                       out_data, outputs, chunks);
+    queue.launch_early(&reduce_few_chunks_kernel<Op>, outputs, kThreads, partial.get(), op, to,
+                       outputs, chunks);
   else
     queue.launch_early(&reduce_chunks_kernel<Op>, ceil_div(outputs, kColumns),
-                       dim3(kColumns, kColumnRows), partial.get(), op, out_data, outputs, chunks);
+                       dim3(kColumns, kColumnRows), partial.get(), op, to, outputs, chunks);
 }
 
 }  // namespace
