@@ -1,4 +1,5 @@
 // Copies within a device, with any strides and between any two types.
+#include "kernels/cuda/packs.h"
 #include "kernels/cuda/strided.h"
 #include "kernels/cuda/turned_tile.h"
 #include "kernels/structured_cuda.h"
@@ -99,21 +100,42 @@ __global__ void __launch_bounds__(TurnedTile<R>::kUnits)
   }
 }
 
+template <class To, class From, int V>
+__device__ __forceinline__ Pack<To, V> convert_pack(Pack<From, V> in) {
+  if constexpr (std::is_same_v<compute_t<To>, float> && std::is_same_v<compute_t<From>, float>) {
+    return narrow<To>(widen<float>(in));
+  } else {
+    Pack<To, V> out;
+#pragma unroll
+    for (int j = 0; j < V; ++j) out.v[j] = convert<To>(in.v[j]);
+    return out;
+  }
+}
+
+constexpr int kConvertedPacks = 2;  // a thread
+template <class To, class From>
+inline constexpr int kConverted = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
+
 template <class To, class From>
 __global__ void __launch_bounds__(kThreads)
     convert_dense_kernel(To* dst, const From* src, int64_t numel) {
   await_earlier();
-  constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
-  const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
-  if (begin + V <= numel) {
-    const auto in = *reinterpret_cast<const Pack<From, V>*>(src + begin);
-    Pack<To, V> out;
+  constexpr int V = kConverted<To, From>, kStep = kThreads * V;
+  const int64_t begin = int64_t{blockIdx.x} * (kConvertedPacks * kStep) + threadIdx.x * V;
+  if (begin + (kConvertedPacks - 1) * kStep + V <= numel) {
+    Pack<From, V> packs[kConvertedPacks];
 #pragma unroll
-    for (int j = 0; j < V; ++j) out.v[j] = convert<To>(in.v[j]);
-    *reinterpret_cast<Pack<To, V>*>(dst + begin) = out;
+    for (int p = 0; p < kConvertedPacks; ++p)
+      packs[p] = *reinterpret_cast<const Pack<From, V>*>(src + begin + p * kStep);
+#pragma unroll
+    for (int p = 0; p < kConvertedPacks; ++p)
+      *reinterpret_cast<Pack<To, V>*>(dst + begin + p * kStep) = convert_pack<To>(packs[p]);
     return;
   }
-  for (int64_t i = begin; i < numel; ++i) dst[i] = convert<To>(src[i]);
+  for (int p = 0; p < kConvertedPacks; ++p) {
+    const int64_t first = begin + p * kStep;
+    for (int64_t i = first; i < numel && i < first + V; ++i) dst[i] = convert<To>(src[i]);
+  }
 }
 
 template <class To, class From>
@@ -229,9 +251,9 @@ void copy_same_type(const Queue& queue, const ElementwisePlan& plan, size_t item
 template <class To, class From>
 void convert_plan(const Queue& queue, ElementwisePlan plan) {
   if (plan.dense && is_aligned(plan.data[0], 16) && is_aligned(plan.data[1], 16)) {
-    constexpr int V = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
-    queue.launch_early(&convert_dense_kernel<To, From>, ceil_div(plan.numel, int64_t{kThreads} * V),
-                       kThreads, reinterpret_cast<To*>(plan.data[0]),
+    constexpr int64_t kEach = int64_t{kThreads} * kConverted<To, From> * kConvertedPacks;
+    queue.launch_early(&convert_dense_kernel<To, From>, ceil_div(plan.numel, kEach), kThreads,
+                       reinterpret_cast<To*>(plan.data[0]),
                        reinterpret_cast<const From*>(plan.data[1]), plan.numel);
     return;
   }
