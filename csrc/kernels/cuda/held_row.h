@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "kernels/cuda/block.h"
+#include "kernels/cuda/cache_policy.h"
 
 namespace vt::cuda {
 
@@ -35,6 +36,20 @@ struct RegisterRow {
     for (int p = 0; p < kPacks; ++p)
       if (const int i = start(p, lane); i < static_cast<int>(n))
         *reinterpret_cast<Pack<T, V>*>(row + i) = packs[p];
+  }
+  // The same with what the cache is told about it.
+  __device__ __forceinline__ void load(const T* row, int64_t n, int lane, CachePolicy policy) {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int i = start(p, lane);
+      packs[p] = policy.load(reinterpret_cast<const Pack<T, V>*>(row + (i < n ? i : 0)));
+    }
+  }
+  __device__ __forceinline__ void store(T* row, int64_t n, int lane, CachePolicy policy) const {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (const int i = start(p, lane); i < static_cast<int>(n))
+        policy.store(reinterpret_cast<Pack<T, V>*>(row + i), packs[p]);
   }
   // The lane's p-th pack, which begins at element i.
   __device__ __forceinline__ const Pack<T, V>& at(int64_t, int p) const { return packs[p]; }

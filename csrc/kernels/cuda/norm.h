@@ -12,6 +12,7 @@ struct NormForward {
   const T *x, *residual, *weight, *bias;  // the last three may be null
   int64_t rows, n;
   C eps;
+  bool passing;  // more than the cache holds: what is read and written should not stay in it
 };
 
 // What is dropped of x before the residual is added. As kernels/cuda/dropout.cu does it, from the

@@ -21,33 +21,41 @@ constexpr int norm_block(int width, int packs) {
   return width == 96 ? 768 : width == 32 && packs == 3 ? 384 : 512;
 }
 
+// a * b + c, the same in every kernel.
+__device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+
 template <class C>
 struct TwoSums {
   C g, gx;
 };
-struct AddTwo {
+struct AddSums {
   template <class C>
   __device__ __forceinline__ TwoSums<C> operator()(TwoSums<C> a, TwoSums<C> b) const {
     return {a.g + b.g, a.gx + b.gx};
+  }
+  template <class C>
+  __device__ __forceinline__ C operator()(C a, C b) const {
+    return a + b;
   }
 };
 
 // Sums over one of the groups of kWidth threads that a block consists of; the groups may be at
 // different rows. `turn` alternates from call to call: a slow thread then still finds the parts of
 // the call before.
-template <int kWidth, int kBlock, class C>
-__device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn) {
-  value = warp_reduce(value, AddTwo{});
+template <int kWidth, int kBlock, class Sums>
+__device__ __forceinline__ Sums sum_over_group(Sums value, int turn) {
+  value = warp_reduce(value, AddSums{});
   if constexpr (kWidth == kWarp) return value;
   constexpr int kWarps = kWidth / kWarp;
-  __shared__ TwoSums<C> storage[2][kBlock / kWarp];
+  __shared__ Sums storage[2][kBlock / kWarp];
   const int group = threadIdx.x / kWidth, warp = threadIdx.x / kWarp;
   if (threadIdx.x % kWarp == 0) storage[turn][warp] = value;
   asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kWidth) : "memory");
-  const TwoSums<C>* parts = &storage[turn][group * kWarps];
-  TwoSums<C> result = parts[0];
+  const Sums* parts = &storage[turn][group * kWarps];
+  Sums result = parts[0];
 #pragma unroll
-  for (int w = 1; w < kWarps; ++w) result = AddTwo{}(result, parts[w]);
+  for (int w = 1; w < kWarps; ++w) result = AddSums{}(result, parts[w]);
   return result;
 }
 
@@ -56,7 +64,7 @@ __device__ __forceinline__ TwoSums<C> sum_over_group(TwoSums<C> value, int turn)
 template <class T, int kWidth, int kPacks, bool kExtra, int kBlock>
 struct RowsAhead {
   static constexpr int V = 16 / sizeof(T), kTensors = kExtra ? 3 : 2;
-  static constexpr int kStages = kPacks * kTensors > 6 ? 3 : 4;
+  static constexpr int kStages = kPacks * kTensors >= 4 ? 3 : 4;
   static constexpr size_t kBytes = size_t{kStages} * kTensors * kPacks * kBlock * 16;
   using Held = Pack<T, V>;
   Held* memory;  // [stage][tensor][pack][thread]
@@ -90,10 +98,10 @@ struct RowsAhead {
   }
 };
 
-// See Note [Norm gradients in one pass]. partial is [2 or, with kSums,
-// 3][blocks][V][kPacks][kWidth]: dweight, dbias, the sums of dx; or null. The latter are taken
-// before dx is rounded.
-template <class T, int kWidth, int kPacks, bool kExtra, bool kSums, int kBlock>
+// See Note [Norm gradients in one pass]. kBoth: as layer norm needs it; RMS norm has no mean and no
+// bias. partial is [1 + kBoth + kSums][blocks][V][kPacks][kWidth]: dweight, dbias, the sums of dx;
+// or null. The latter are taken before dx is rounded.
+template <class T, int kWidth, int kPacks, bool kExtra, bool kBoth, bool kSums, int kBlock>
 __global__ void __launch_bounds__(kBlock, 1)
     norm_backward_kernel(NormBackward<T> a, compute_t<T>* partial) {
   await_earlier();
@@ -101,7 +109,13 @@ __global__ void __launch_bounds__(kBlock, 1)
   using Row = RegisterRow<T, kWidth, kPacks>;
   using Ahead = RowsAhead<T, kWidth, kPacks, kExtra, kBlock>;
   constexpr int V = Row::V, kGroups = kBlock / kWidth, kStages = Ahead::kStages;
-  constexpr int kKinds = kSums ? 3 : 2;
+  constexpr int kKinds = 1 + kBoth + kSums;
+  // Are widened numbers kept from the first walk over a row for the second one? The kernel has as
+  // many instructions to issue as the memory gives it time for.
+  constexpr bool kKeep = sizeof(C) == 4 && kBlock <= 512;
+#ifndef VT_LATE
+  if (partial) release_next();
+#endif
   extern __shared__ __align__(16) char shared[];
   const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
@@ -111,13 +125,20 @@ __global__ void __launch_bounds__(kBlock, 1)
 #pragma unroll
   for (int s = 0; s < kStages - 1; ++s) ahead.start(a, row + s * step, s, lane);
   Row weight;
-  if (a.weight) weight.load(a.weight, n, lane);
+  if (a.weight) {
+    weight.load(a.weight, n, lane);
+  } else {
+#pragma unroll
+    for (Pack<T, V>& pack : weight.packs)
+#pragma unroll
+      for (T& one : pack.v) one = convert<T>(C(1));
+  }
   C columns[kKinds][kPacks][V] = {};
   const C inverse = C(1) / static_cast<C>(n);
   C next_mean = 0, next_rstd = 0;
   auto load_statistics = [&](int64_t of) {
     if (of >= a.rows) return;
-    if (a.means) next_mean = a.means[of];
+    if (kBoth && a.means) next_mean = a.means[of];
     next_rstd = a.rstds[of];
   };
   load_statistics(row);
@@ -126,37 +147,60 @@ __global__ void __launch_bounds__(kBlock, 1)
     load_statistics(row + step);
     ahead.start(a, row + (kStages - 1) * step, stage == 0 ? kStages - 1 : stage - 1, lane);
     ahead.wait();
-    // f(element number, p, j, grad, grad * weight, xhat)
+    // grad * weight and x - mean, which is xhat / rstd.
+    Pack<C, V> kept_h[kKeep ? kPacks : 1], kept_x[kKeep ? kPacks : 1];
+    // f(j, grad, grad * weight, x - mean, weight)
     auto each = [&](int p, auto&& f) {
       const Pack<C, V> grad = widen<C>(*ahead.place(stage, 0, p)),
                        x = widen<C>(*ahead.place(stage, 1, p)), w = widen<C>(weight.packs[p]);
 #pragma unroll
       for (int j = 0; j < V; ++j)
-        f(j, grad.v[j], a.weight ? grad.v[j] * w.v[j] : grad.v[j], (x.v[j] - mean) * rstd);
+        f(j, grad.v[j], grad.v[j] * w.v[j], kBoth ? x.v[j] - mean : x.v[j], w.v[j]);
     };
-    TwoSums<C> sums{0, 0};
+    C sum_g = 0, sum_gx = 0;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p)
       if (Row::start(p, lane) < n)
-        each(p, [&](int j, C g, C h, C xhat) {
-          sums.g += h;
-          sums.gx += h * xhat;
-          columns[0][p][j] += g * xhat;
-          columns[1][p][j] += g;
+        each(p, [&](int j, C g, C h, C x, C w) {
+          if constexpr (kKeep) {
+            kept_h[p].v[j] = h;
+            kept_x[p].v[j] = x;
+          }
+          const C gx = g * x;
+          sum_gx += gx * w;
+          columns[0][p][j] += gx * rstd;
+          if constexpr (kBoth) {
+            sum_g += h;
+            columns[1][p][j] += g;
+          }
         });
-    sums = sum_over_group<kWidth, kBlock>(sums, turn);
-    const C mean_g = a.means ? sums.g * inverse : C(0), mean_gx = sums.gx * inverse;
+    // dx = rstd h - shift - slope (x - mean)
+    C shift = 0;
+    if constexpr (kBoth) {
+      const auto sums = sum_over_group<kWidth, kBlock>(TwoSums<C>{sum_g, sum_gx}, turn);
+      if (a.means) shift = rstd * (sums.g * inverse);
+      sum_gx = sums.gx;
+    } else {
+      sum_gx = sum_over_group<kWidth, kBlock>(sum_gx, turn);
+    }
+    const C slope = sum_gx * rstd * inverse * rstd * rstd;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const int i = Row::start(p, lane);
       if (i >= n) continue;
       Pack<C, V> result, extra;
       if constexpr (kExtra) extra = widen<C>(*ahead.place(stage, 2, p));
-      each(p, [&](int j, C, C h, C xhat) {
-        result.v[j] = rstd * (h - mean_g - xhat * mean_gx);
+      auto put = [&](int j, C, C h, C x, C) {
+        result.v[j] = fused(-slope, x, fused(rstd, h, -shift));
         if constexpr (kExtra) result.v[j] += extra.v[j];
-        if constexpr (kSums) columns[2][p][j] += result.v[j];
-      });
+        if constexpr (kSums) columns[kKinds - 1][p][j] += result.v[j];
+      };
+      if constexpr (kKeep) {
+#pragma unroll
+        for (int j = 0; j < V; ++j) put(j, C(0), kept_h[p].v[j], kept_x[p].v[j], C(0));
+      } else {
+        each(p, put);
+      }
       *reinterpret_cast<Pack<T, V>*>(a.dx + row * a.n + i) = narrow<T>(result);
     }
     stage = stage == kStages - 1 ? 0 : stage + 1;
@@ -260,16 +304,20 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   partial[(int64_t{threadIdx.y} * gridDim.y + blockIdx.y) * a.n + column] = sum;
 }
 
-// dweight, dbias and dx_sum: the sums of partial [3][parts][held] over its parts. Column c of them
+// Up to three results: the sums of partial [result][parts][held] over its parts. Column c of them
 // is element (c % (held / vector)) * vector + c / (held / vector) of the row.
 template <class T>
+struct Results {
+  T* data[3];  // null: not wanted
+};
+template <class T>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
-    norm_parameters_finish_kernel(T* dweight, T* dbias, T* dx_sum, const compute_t<T>* partial,
-                                  int64_t n, int64_t held, int vector, int parts_count) {
+    norm_parameters_finish_kernel(Results<T> results, const compute_t<T>* partial, int64_t n,
+                                  int64_t held, int vector, int parts_count) {
   await_earlier();
   using C = compute_t<T>;
   __shared__ C parts[kColumnRows][kColumns];
-  T* out = blockIdx.y == 0 ? dweight : blockIdx.y == 1 ? dbias : dx_sum;
+  T* out = results.data[blockIdx.y];
   if (!out) return;
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
   C sum = 0;
@@ -292,35 +340,40 @@ struct ColumnSums {
   const Tensor &dweight, &dbias, &dx_sum;
 };
 
+// `both`: partial has sums for dbias.
 template <class T>
-void finish(const Queue& queue, const ColumnSums& out, const compute_t<T>* partial, int64_t n,
-            int64_t held, int vector, int64_t parts) {
-  queue.launch_early(
-      &norm_parameters_finish_kernel<T>,
-      dim3(static_cast<unsigned>(ceil_div(held, kColumns)), out.dx_sum.defined() ? 3 : 2),
-      dim3(kColumns, kColumnRows), data_or_null<T>(out.dweight), data_or_null<T>(out.dbias),
-      data_or_null<T>(out.dx_sum), partial, n, held, vector, parts);
+void finish(const Queue& queue, const ColumnSums& out, bool both, const compute_t<T>* partial,
+            int64_t n, int64_t held, int vector, int64_t parts) {
+  Results<T> results{};
+  unsigned count = 0;
+  results.data[count++] = data_or_null<T>(out.dweight);
+  if (both) results.data[count++] = data_or_null<T>(out.dbias);
+  if (out.dx_sum.defined()) results.data[count++] = out.dx_sum.data<T>();
+  queue.launch_early(&norm_parameters_finish_kernel<T>,
+                     dim3(static_cast<unsigned>(ceil_div(held, kColumns)), count),
+                     dim3(kColumns, kColumnRows), results, partial, n, held, vector, parts);
 }
 
-template <class T, class Shape, bool kExtra, bool kSums>
+template <class T, class Shape, bool kExtra, bool kBoth, bool kSums>
 bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T>& a) {
   constexpr int block = norm_block(Shape::width, Shape::packs), groups = block / Shape::width;
   constexpr int V = 16 / sizeof(T), held = V * Shape::packs * Shape::width;
   constexpr size_t bytes = RowsAhead<T, Shape::width, Shape::packs, kExtra, block>::kBytes;
   // The static part comes on top.
   if (static_cast<int64_t>(bytes) + 1024 > queue.shared_limit()) return false;
-  const auto kernel = &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra, kSums, block>;
+  const auto kernel =
+      &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra, kBoth, kSums, block>;
   const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
   const bool sums = kSums || out.dweight.defined() || out.dbias.defined();
-  const Scratch<compute_t<T>> partial(queue, sums ? (kSums ? 3 : 2) * blocks * held : 0);
+  const Scratch<compute_t<T>> partial(queue, sums ? (1 + kBoth + kSums) * blocks * held : 0);
   queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
   queue.launch_shared<Start::kEarly>(kernel, blocks, block, bytes, a, partial.get());
-  if (sums) finish<T>(queue, out, partial.get(), a.n, held, V, blocks);
+  if (sums) finish<T>(queue, out, kBoth, partial.get(), a.n, held, V, blocks);
   return true;
 }
 
 // False: no block holds such rows.
-template <class T>
+template <class T, bool kExtra, bool kBoth>
 bool in_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T>& a) {
   bool done = false;
   const int64_t packs = a.n * static_cast<int64_t>(sizeof(T)) / 16;
@@ -329,18 +382,25 @@ bool in_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T
     choose_row_shape<RowShape<32, 1>, RowShape<64, 1>, RowShape<96, 1>, RowShape<128, 1>,
                      RowShape<256, 1>, RowShape<512, 1>, RowShape<512, 2>>(
         packs, [&]<class Shape>(Shape) {
-          done = a.extra ? launch_one_pass<T, Shape, true, true>(queue, out, a)
-                         : launch_one_pass<T, Shape, false, true>(queue, out, a);
+          done = launch_one_pass<T, Shape, kExtra, kBoth, true>(queue, out, a);
         });
     return done;
   }
   choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<128, 1>,
                    RowShape<128, 2>, RowShape<256, 2>, RowShape<512, 2>>(
       packs, [&]<class Shape>(Shape) {
-        done = a.extra ? launch_one_pass<T, Shape, true, false>(queue, out, a)
-                       : launch_one_pass<T, Shape, false, false>(queue, out, a);
+        done = launch_one_pass<T, Shape, kExtra, kBoth, false>(queue, out, a);
       });
   return done;
+}
+template <class T>
+bool in_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T>& a) {
+  const bool both = a.means || out.dbias.defined();
+  if (a.extra)
+    return both ? in_one_pass<T, true, true>(queue, out, a)
+                : in_one_pass<T, true, false>(queue, out, a);
+  return both ? in_one_pass<T, false, true>(queue, out, a)
+              : in_one_pass<T, false, false>(queue, out, a);
 }
 
 template <class T>
@@ -362,7 +422,7 @@ void in_walks(const Queue& queue, const Tensor& dx, const ColumnSums& out, const
                      dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
                      dim3(kColumns, kColumnRows), a, partial.get(), chunk);
   const Tensor none;
-  finish<T>(queue, {out.dweight, out.dbias, none}, partial.get(), a.n, a.n, 1, chunks);
+  finish<T>(queue, {out.dweight, out.dbias, none}, true, partial.get(), a.n, a.n, 1, chunks);
 }
 
 }  // namespace

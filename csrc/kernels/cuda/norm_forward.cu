@@ -100,6 +100,8 @@ __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_
 
 // Are weights asked for together with the row? More of them would take too many registers.
 constexpr bool affine_ahead(int width, int packs) { return packs <= 3 || width == 64; }
+// What is read and written at least, if the cache shall not hold it: more than half of a large one.
+constexpr int64_t kPassing = 32 << 20;
 // Blocks that a multiprocessor should hold: with 64 registers a thread, or a few more.
 constexpr int norm_blocks(int width, int packs, bool residual, bool drop) {
   const bool more = packs == 4 ? width == 64 : residual && packs == 3;
@@ -123,18 +125,19 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
     if (a.weight) weight.load(a.weight, n, lane);
     if (a.bias) bias.load(a.bias, n, lane);
   };
-  x.load(a.x + at, n, lane);
+  const CachePolicy policy(a.passing);
+  x.load(a.x + at, n, lane, policy);
   if constexpr (kResidual) {
     constexpr bool kAll = kAhead && kPacks <= 3;  // registers for everything at once
     Row residual;
-    residual.load(a.residual + at, n, lane);
+    residual.load(a.residual + at, n, lane, policy);
     if constexpr (kAll) load_affine();
     if constexpr (kDrop) {
       const PhiloxStart start = begin_numbers(drop);
       x.each(n, lane, [&](int i, auto& pack, int) { drop_pack(pack, at + i, drop, start); });
     }
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
-    x.store(a.sum + at, n, lane);
+    x.store(a.sum + at, n, lane, policy);
     if constexpr (kAhead && !kAll) load_affine();
   } else if constexpr (kAhead) {
     load_affine();
@@ -150,14 +153,16 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
   squares = row_reduce<kWidth, 1>(squares, AddOp{});
   const C rstd = math::rsqrt(squares / static_cast<C>(n) + a.eps);
   if (lane == 0) store_statistics(a, row, mean, rstd);
+  constexpr bool kOneByOne = kWidth * kPacks == 4096;  // no registers for more
+  if constexpr (!kAhead && !kOneByOne) load_affine();
   x.each(n, lane, [&](int i, const auto& pack, int p) {
     using Held = Pack<T, Row::V>;
-    if constexpr (!kAhead) {
+    if constexpr (kOneByOne) {
       if (a.weight) weight.packs[p] = *reinterpret_cast<const Held*>(a.weight + i);
       if (a.bias) bias.packs[p] = *reinterpret_cast<const Held*>(a.bias + i);
     }
-    *reinterpret_cast<Held*>(a.out + at + i) =
-        normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd);
+    policy.store(reinterpret_cast<Held*>(a.out + at + i),
+                 normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd));
   });
 }
 
@@ -205,16 +210,27 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a, N
 
 template <bool kDrop, class T>
 bool in_registers(const Queue& queue, const NormForward<T>& a, const NormDropout& drop) {
-  return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<64, 2>,
-                          RowShape<64, 4>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
-                          RowShape<1024, 4>>(a.n * sizeof(T) / 16, [&]<class Shape>(Shape) {
+  auto launch = [&]<class Shape>(Shape) {
     constexpr int W = Shape::width, P = Shape::packs, block = held_block(W);
     auto kernel = &norm_kernel<T, W, P, true, kDrop>;
     if constexpr (!kDrop) {
       if (!a.residual) kernel = &norm_kernel<T, W, P, false, false>;
     }
     queue.launch_early(kernel, ceil_div(a.rows, block / W), block, a, drop);
-  });
+  };
+  const auto packs = a.n * static_cast<int64_t>(sizeof(T)) / 16;
+  // Twice the threads for a row where one walk over it less, or memory, leaves them less to do.
+  if (packs > 256 && packs <= 512 && (a.residual || !a.means)) {
+    launch(RowShape<256, 2>{});
+    return true;
+  }
+  if (packs > 512 && packs <= 1024 && !a.residual && !a.means) {
+    launch(RowShape<512, 2>{});
+    return true;
+  }
+  return choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<64, 2>,
+                          RowShape<64, 4>, RowShape<128, 4>, RowShape<256, 4>, RowShape<1024, 2>,
+                          RowShape<1024, 4>>(packs, launch);
 }
 
 template <bool kDrop>
@@ -236,7 +252,8 @@ void run(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor&
                            data_or_null<T>(bias),
                            x.sizes()[0],
                            x.sizes()[1],
-                           static_cast<C>(eps)};
+                           static_cast<C>(eps),
+                           static_cast<int64_t>(x.bytes()) > kPassing};
     const auto tensors = {&out, &sum, &x, &residual, &weight, &bias};
     if (rows_are_packed<T>(a.n, tensors) && in_registers<kDrop>(queue, a, drop)) return;
     for_row_shape<T>(a.n, tensors, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
