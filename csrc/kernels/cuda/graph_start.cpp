@@ -2,6 +2,7 @@
 #include "kernels/cuda/graph_start.h"
 
 #include <cuda.h>
+#include <unistd.h>
 
 #include "base/device.h"
 #include "base/env.h"
@@ -55,6 +56,7 @@ class KernelGraph {
  private:
   bool make(const CUDA_KERNEL_NODE_PARAMS& kernel) {
     release();
+    owner_ = getpid();
     if (driver().create(&graph_, 0) == CUDA_SUCCESS &&
         driver().add_kernel(&node_, graph_, nullptr, 0, &kernel) == CUDA_SUCCESS &&
         driver().instantiate(&executable_, graph_, 0) == CUDA_SUCCESS)
@@ -63,6 +65,7 @@ class KernelGraph {
     return false;
   }
   void release() {
+    if (owner_ != getpid()) return;  // a forked process has no use of the driver
     if (executable_) (void)driver().destroy_executable(executable_);
     if (graph_) (void)driver().destroy(graph_);
     executable_ = nullptr;
@@ -72,6 +75,7 @@ class KernelGraph {
   CUgraph graph_ = nullptr;
   CUgraphNode node_ = nullptr;
   CUgraphExec executable_ = nullptr;
+  pid_t owner_ = 0;
 };
 
 // A few graphs a thread and device, each some 100 KiB of the device's memory: kernels that come in
