@@ -10,6 +10,7 @@
 #include "device/cpu/parallel.h"
 #include "device/generator.h"
 #include "device/gpu_details.h"
+#include "device/sync_debug.h"
 #include "device/vendor_library.h"
 #include "kernels/settings.h"
 #include "python/gil.h"
@@ -85,6 +86,21 @@ uint64_t seed_of(const pyb::int_& seed) {
 void seed_devices(const pyb::int_& seed, const std::optional<Device>& device) {
   if (device) default_generator(*device).seed(seed_of(seed));
   else manual_seed(seed_of(seed));
+}
+
+// 1: a warning at the line of Python, 2: an error.
+template <int kMode>
+void tell_of_wait(const char* op) {
+  if constexpr (kMode == 2)
+    fail(ErrorKind::kRuntime, op,
+         ": the host would wait for the GPU, which set_sync_debug_mode(\"error\") forbids");
+  const HoldGil hold;
+  const std::string text = str(op, ": the host waits for the GPU");
+  if (PyErr_WarnEx(PyExc_UserWarning, text.c_str(), 1) < 0) throw PythonError();
+}
+
+void set_wait_mode(int mode) {
+  observe_waits(mode == 2 ? &tell_of_wait<2> : mode == 1 ? &tell_of_wait<1> : nullptr);
 }
 
 pyb::list env_switches() {
@@ -182,6 +198,9 @@ void bind_runtime(pyb::module_& module) {
   module.def("set_rng_state", &set_rng_state, pyb::arg("device"), pyb::arg("state"),
              "Continues from a state that get_rng_state gave.");
 
+  module.def("set_wait_mode", &set_wait_mode, pyb::arg("mode"),
+             "What happens where the host is about to wait for a GPU: 0 nothing, 1 a warning, 2 an "
+             "error.");
   module.def("env_switches", &env_switches,
              "(name, meaning, value or None) of each environment switch.");
   module.def("build_info", &build_info, "Facts about this build.");

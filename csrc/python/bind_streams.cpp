@@ -200,7 +200,11 @@ void bind_event_class(pyb::module_& module) {
       .def("query", &EventObject::query, "Has all marked work been done?")
       .def("synchronize", &EventObject::synchronize, "Waits until the marked work is done.")
       .def("elapsed_time", &EventObject::elapsed, pyb::arg("end_event"),
-           "Milliseconds between two marks.");
+           "Milliseconds between two marks.")
+      .def("__repr__", [](const EventObject& e) {
+        return e.device() ? str("<Event device=", *e.device(), ">")
+                          : std::string("<Event not recorded>");
+      });
 }
 
 void record_stream(const Tensor& t, const StreamObject& stream) {

@@ -141,6 +141,49 @@ def test_a_stream_is_a_block_and_knows_where_it_is() -> None:
     assert event.device == side.device
 
 
+def test_a_mode_of_waits_that_is_none_is_an_error() -> None:
+    assert cuda.get_sync_debug_mode() == 0
+    with pytest.raises(ValueError, match="'default', 'warn' or 'error'"):
+        cuda.set_sync_debug_mode("quiet")
+    cuda.set_sync_debug_mode("error")
+    assert cuda.get_sync_debug_mode() == 2 and torch.ones(3).sum().item() == 3  # of the CPU
+    cuda.set_sync_debug_mode(0)
+
+
+@pytest.mark.cuda
+def test_waits_that_nobody_asked_for_are_told() -> None:
+    x = torch.ones(4, device="cuda")
+    pinned = torch.zeros(4).pin_memory()
+    waits = {
+        "copy to the host": (x.sum().item, x.cpu, x.tolist, lambda: bool(x.sum() > 0)),
+        "nonzero": (x.nonzero, lambda: x[x > 0]),
+        "copy from pinned memory": (lambda: x.copy_(pinned),),
+    }
+
+    def quiet() -> None:
+        x.copy_(pinned, non_blocking=True)
+        pinned.copy_(x, non_blocking=True)
+        x.add_(1)
+        cuda.synchronize()
+        cuda.current_stream().synchronize()
+
+    try:
+        for text, calls in waits.items():
+            for call in calls:
+                cuda.set_sync_debug_mode("error")
+                with pytest.raises(RuntimeError, match=f"{text}: the host would wait"):
+                    call()
+                cuda.set_sync_debug_mode("warn")
+                with pytest.warns(UserWarning, match=f"{text}: the host waits") as found:
+                    call()
+                assert found[0].filename == __file__
+        cuda.set_sync_debug_mode("error")
+        quiet()
+    finally:
+        cuda.set_sync_debug_mode("default")
+    assert x.sum().item() >= 0
+
+
 @pytest.mark.cuda
 def test_random_states_of_a_gpu_go_back_and_forth() -> None:
     cuda.manual_seed(5)

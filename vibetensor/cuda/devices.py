@@ -80,6 +80,36 @@ def synchronize(device: DeviceLike = None) -> None:
     _C.synchronize(place(device))
 
 
+class _Sync:
+    mode = 0
+
+
+def set_sync_debug_mode(debug_mode: int | str) -> None:
+    """What happens where Python would wait for a GPU without asking to: at `item()`, `cpu()`,
+    `nonzero()` and the like. `synchronize()` and its kind are left alone.
+
+    Args:
+        debug_mode: "default" or 0: nothing. "warn" or 1: a UserWarning at that line. "error" or 2:
+            a RuntimeError, and nothing is done.
+
+    Raises:
+        ValueError: another mode.
+    """
+    modes: dict[int | str, int] = {"default": 0, 0: 0, "warn": 1, 1: 1, "error": 2, 2: 2}
+    if debug_mode not in modes:
+        raise ValueError(
+            "set_sync_debug_mode: expected 'default', 'warn' or 'error' (0, 1, 2), got "
+            f"{debug_mode!r}"
+        )
+    _Sync.mode = modes[debug_mode]
+    _C.set_wait_mode(_Sync.mode)
+
+
+def get_sync_debug_mode() -> int:
+    """What `set_sync_debug_mode` chose: 0, 1 or 2."""
+    return _Sync.mode
+
+
 def get_device_properties(device: DeviceLike = None) -> _C.DeviceProperties:
     """What a GPU is, under PyTorch's names: name, total_memory (bytes), major, minor and others."""
     return _C.device_properties(place(device))

@@ -8,6 +8,7 @@
 #include "device/cuda/fault.h"
 #include "device/cuda/pinned.h"
 #include "device/cuda/stream.h"
+#include "device/sync_debug.h"
 
 namespace vt::cuda {
 
@@ -49,6 +50,8 @@ void with_host(void* dst, const void* src, const void* host, int index, size_t b
   DeviceGuard guard(index);
   // Before the copy, so that a block freed by another thread meanwhile is not handed out.
   const bool pinned = is_pinned(host);
+  if (kind == cudaMemcpyDeviceToHost ? !(pinned && non_blocking) : pinned && !non_blocking)
+    note_wait(kind == cudaMemcpyDeviceToHost ? "copy to the host" : "copy from pinned memory");
   if (pinned && non_blocking) record_pinned_use(host, stream);
   VT_CUDA(cudaMemcpyAsync(dst, src, bytes, kind, handle_of(stream)));
   if (pinned && non_blocking) return;

@@ -10,6 +10,7 @@
 #include "device/cuda/event.h"
 #include "device/cuda/gpu_users.h"
 #include "device/cuda/stream.h"
+#include "device/profiler.h"
 
 namespace vt::cuda {
 namespace {
@@ -64,6 +65,7 @@ void* DriverAllocator::allocate(size_t bytes, void* stream) {
   stats_.active.add(false, size);
   stats_.requested[0].add(size);
   stats_.requested[2].add(size);
+  if (profiler::wants_memory()) tell_profiler(data, size);
   return data;
 }
 
@@ -82,6 +84,7 @@ void DriverAllocator::deallocate(void* data) noexcept {
     stats_.active.subtract(false, size);
     stats_.requested[0].subtract(size);
     stats_.requested[2].subtract(size);
+    if (profiler::wants_memory()) tell_profiler(data, -size);
     VT_CUDA(cudaFreeAsync(data, static_cast<cudaStream_t>(own.stream)));
   } catch (const Error&) {  // the context is lost, and the memory with it
   }
@@ -105,6 +108,12 @@ void DriverAllocator::empty_cache() {
 }
 
 void DriverAllocator::set_limit(double) { not_here("set_per_process_memory_fraction"); }
+
+void DriverAllocator::tell_profiler(const void* data, int64_t bytes) const {
+  update_reserved();
+  profiler::note_memory(device_at(index_), data, bytes, stats_.allocated.bytes[0].current,
+                        stats_.reserved.bytes[0].current);
+}
 
 void DriverAllocator::update_reserved() const {
   DeviceGuard guard(index_);

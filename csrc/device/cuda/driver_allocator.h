@@ -43,6 +43,7 @@ class DriverAllocator final : public DeviceAllocator {
     std::vector<void*> uses;
   };
   void update_reserved() const;
+  void tell_profiler(const void* data, int64_t bytes) const;
 
   int index_;
   void* pool_ = nullptr;

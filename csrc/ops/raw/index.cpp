@@ -1,5 +1,6 @@
 // Picking and scattering by index tensors below autograd.
 #include "device/capture.h"
+#include "device/sync_debug.h"
 #include "ops/raw/dense.h"
 
 namespace vt::raw {
@@ -124,6 +125,7 @@ Tensor nonzero(const Tensor& self) {
   check_not_capturing("nonzero", self.device(),
                       "the size of its result, as that of indexing with a mask, depends on values; "
                       "use where() or a product with the mask");
+  if (!self.device().is_cpu()) note_wait("nonzero");
   const Tensor positions = empty(Dims{self.numel()}, DType::kI64, self.device());
   int64_t count = 0;
   if (self.numel() > 0) kernels(self.device()).nonzero(positions, dense(self), &count);
