@@ -40,7 +40,9 @@ def test_reductions(place: str, shape: tuple[int, int], name: str) -> None:
 @places
 @pytest.mark.parametrize("shape", SHAPES)
 def test_extremes_and_where_they_are(place: str, shape: tuple[int, int]) -> None:
-    for dtype, special in (("float32", False), ("bfloat16", False), ("float32", True)):
+    for dtype, special in (
+        ("float32", False), ("bfloat16", False), ("float32", True), ("bfloat16", True),
+    ):  # fmt: skip
         x = given(*shape, dtype=dtype, seed=2)
         if special and x.numel() > 100:
             x.view(-1)[x.numel() // 3] = float("nan")

@@ -40,6 +40,28 @@ struct BetterOp {
   }
 };
 
+// The largest (smallest) element of a pack of 16-bit floats in each half; NaN wins.
+template <bool kLargest, class T, int V>
+__device__ __forceinline__ uint32_t extreme_pair(Pack<T, V> pack) {
+  uint32_t words[V / 2];
+  memcpy(words, &pack, sizeof words);
+#pragma unroll
+  for (int k = 1; k < V / 2; ++k)
+    words[0] = Pairs<T>::template extreme<kLargest>(words[0], words[k]);
+  return words[0];
+}
+// The same of several packs as a number.
+template <bool kLargest, class T, int V, int N>
+__device__ __forceinline__ float extreme_of(const Pack<T, V> (&packs)[N]) {
+  uint32_t best = extreme_pair<kLargest>(packs[0]);
+#pragma unroll
+  for (int u = 1; u < N; ++u)
+    best = Pairs<T>::template extreme<kLargest>(best, extreme_pair<kLargest>(packs[u]));
+  const float2 both = Pairs<T>::unpack(best);
+  if (both.x != both.x || both.y != both.y) return both.x + both.y;
+  return kLargest ? fmaxf(both.x, both.y) : fminf(both.x, both.y);
+}
+
 // Where the best of a row goes: to the results, or, as an index, to partial [chunk][row].
 template <class T>
 struct ExtremumResult {
@@ -49,7 +71,9 @@ struct ExtremumResult {
 
 // kWidth threads a row or chunk of it.
 template <class T, bool kLargest, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads,
+                                  kWidth > kWarp && (kIsPair<T> || std::is_same_v<T, float>) ? 8
+                                                                                             : 1)
     extremum_rows_kernel(ExtremumResult<T> result, const T* x, RowChunks rows) {
   await_earlier();
   using C = compute_t<T>;
@@ -74,6 +98,10 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int u = 0; u < kTogether; ++u)
       packs[u] = *reinterpret_cast<const Pack<T, V>*>(x + i + u * kStep);
+    // In a long row hardly any packs have something better: these are looked at one by one.
+    if constexpr (kIsPair<T> && V % 2 == 0 && kWidth > kWarp) {
+      if (!better.beats(extreme_of<kLargest>(packs), best.value)) continue;
+    }
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) look(packs[u], i + u * kStep);
   }

@@ -35,11 +35,13 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int kTogether = 4, kStep = kWidth * V;
   Moments<C> moments{0, 0, 0};
   int64_t i = begin + threadIdx.x % kWidth * V;
-  for (; i + (kTogether - 1) * kStep + V <= end; i += kTogether * kStep) {
-    Pack<T, V> packs[kTogether];
+  using Packs = Pack<T, V>[kTogether];
+  auto load = [&](Packs& packs, int64_t at) {
 #pragma unroll
     for (int u = 0; u < kTogether; ++u)
-      packs[u] = *reinterpret_cast<const Pack<T, V>*>(from + i + u * kStep);
+      packs[u] = *reinterpret_cast<const Pack<T, V>*>(from + at + u * kStep);
+  };
+  auto add = [&](const Packs& packs) {
     C values[kTogether * V];
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) {
@@ -48,6 +50,20 @@ __global__ void __launch_bounds__(kThreads)
       for (int j = 0; j < V; ++j) values[u * V + j] = wide.v[j];
     }
     moments = JoinMoments{}(moments, moments_of(values));
+  };
+  auto fits = [&](int64_t at) { return at + (kTogether - 1) * kStep + V <= end; };
+  if (fits(i)) {
+    Packs packs;
+    load(packs, i);
+    // The next ones are on their way while these are added up.
+    for (i += kTogether * kStep; fits(i); i += kTogether * kStep) {
+      Packs ahead;
+      load(ahead, i);
+      add(packs);
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) packs[u] = ahead[u];
+    }
+    add(packs);
   }
   for (; i < end; i += kStep) {
     for (int j = 0; j < V && i + j < end; ++j) {
