@@ -6,10 +6,11 @@ import functools
 import linecache
 import logging
 import traceback
+import types
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from vibetensor import _C, graph_trial, replay
 from vibetensor.fuse import Choice, Report, chosen, recording
@@ -25,6 +26,7 @@ _log = logging.getLogger("vibetensor.capture")
 _PACKAGE = str(Path(__file__).resolve().parent)
 
 
+@overload
 def capture(
     step: Callable[..., Any],
     *,
@@ -34,7 +36,27 @@ def capture(
     devices: Sequence[_C.device | str] | None = None,
     max_graphs: int = 8,
     strict: bool = False,
-) -> CapturedStep:
+) -> CapturedStep: ...
+@overload
+def capture(
+    *,
+    warmup: int = 2,
+    fuse: Choice = False,
+    device: _C.device | str | None = None,
+    devices: Sequence[_C.device | str] | None = None,
+    max_graphs: int = 8,
+    strict: bool = False,
+) -> Callable[[Callable[..., Any]], CapturedStep]: ...
+def capture(
+    step: Callable[..., Any] | None = None,
+    *,
+    warmup: int = 2,
+    fuse: Choice = False,
+    device: _C.device | str | None = None,
+    devices: Sequence[_C.device | str] | None = None,
+    max_graphs: int = 8,
+    strict: bool = False,
+) -> CapturedStep | Callable[[Callable[..., Any]], CapturedStep]:
     """A step that runs eagerly a few times, is then captured as a CUDA graph, and replayed.
 
     A replay has the bits of the eager step: random numbers go on, optimizers and schedules stepped
@@ -44,8 +66,10 @@ def capture(
     again. What cannot be captured runs eagerly, and the reason is logged once.
 
     Args:
-        step: takes tensors, nested tuples, lists and dicts of them, and constants. Tensors on the
-            CPU reach it as tensors on the GPU; those that require grad reach it as they are.
+        step: takes tensors, nested tuples, lists and dicts of them, constants, and objects, as a
+            model, of which each has graphs of its own. Tensors on the CPU reach it as tensors on
+            the GPU; those that require grad reach it as they are. None makes a decorator,
+            `@vibetensor.capture(fuse=True)`, for functions and methods.
         warmup: how many eager calls precede the first capture, at least 1: the first one makes
             what lives on, as an optimizer's state. Later captures, for other shapes, take one.
         fuse: let the step compiler join kernels of the captured step: True, or {name: False} to
@@ -65,6 +89,16 @@ def capture(
     Raises:
         ValueError: a count out of range, or a pass that does not exist.
     """
+    if step is None:
+        options: dict[str, Any] = {
+            "warmup": warmup,
+            "fuse": fuse,
+            "device": device,
+            "devices": devices,
+            "max_graphs": max_graphs,
+            "strict": strict,
+        }
+        return lambda function: CapturedStep(function, **options)
     return CapturedStep(
         step, warmup=warmup, fuse=fuse, device=device, devices=devices, max_graphs=max_graphs,
         strict=strict,
@@ -127,6 +161,7 @@ class CapturedStep:
         self._report: Report | None = None
         chosen(fuse)  # a wrong name is an error here, not at the first capture
         self._modes = Modes(step)
+        self._modes_of: dict[int, tuple[Any, Modes]] = {}  # by id, of objects among arguments
         self.reason = ""
         self.captures = 0
         self.replays = 0
@@ -139,7 +174,8 @@ class CapturedStep:
             return self._eager(_C.cuda_unavailable_reason(), args, kwargs)
         device = ranks[0]
         tensors: list[tuple[Tensor, _C.device | None]] = []
-        key: Any = (key_of((args, kwargs), tensors), _C.is_grad_enabled(), self._modes.now())
+        given = key_of((args, kwargs), tensors, None, self._modes_within)
+        key: Any = (given, _C.is_grad_enabled(), self._modes.now())
         if len(ranks) > 1:
             key = (key, *[tensor.device for tensor, _ in tensors])
         entry = self._entries.get(key)
@@ -159,6 +195,10 @@ class CapturedStep:
             self._refused[key] = made
             return self._eager(made, *self._on(device, args, kwargs))
         return self._replay(made, tensors)
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        """As an attribute of a class: the step of an object, which is its first argument."""
+        return self if owner is None else types.MethodType(self, owner)
 
     # -- deciding ----------------------------------------------------------------------------------
 
@@ -196,6 +236,15 @@ class CapturedStep:
         left = self._missing[key]
         self._missing[key] = max(left - 1, 0)
         return left
+
+    def _modes_within(self, value: Any) -> tuple[bool, ...]:
+        """The modes of the modules that an object among the arguments reaches."""
+        known = self._modes_of.get(id(value))
+        if known is None:
+            if len(self._modes_of) >= 8 * self._max_graphs:
+                self._modes_of.clear()
+            known = self._modes_of[id(value)] = (value, Modes(value))
+        return known[1].now()
 
     @staticmethod
     def _stale(entry: _Entry) -> str:
@@ -302,6 +351,7 @@ class CapturedStep:
         self._entries.clear()
         self._refused.clear()
         self._missing.clear()
+        self._modes_of.clear()
         self._pools = []
         self._eager_calls = self._misses = 0
 

@@ -6,7 +6,7 @@ import functools
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from vibetensor import _C, replay
@@ -67,10 +67,10 @@ class Modes:
     """Which of a step's modules are in training mode: dropout and the like depend on it.
 
     The modules are those found in the step's closure, the globals it names, and the attributes of
-    the object that it belongs to.
+    the object that it belongs to; or of another object, as an argument.
     """
 
-    def __init__(self, step: Callable[..., Any]) -> None:
+    def __init__(self, step: Any) -> None:
         self._step = step
         self._changes = -1
         self._flags: tuple[bool, ...] = ()

@@ -22,11 +22,19 @@ class Placed:
         self.device = device
 
 
+def _nothing(value: Any) -> Any:
+    return None
+
+
 def key_of(
-    value: Any, tensors: list[tuple[Tensor, _C.device | None]], device: _C.device | None = None
+    value: Any,
+    tensors: list[tuple[Tensor, _C.device | None]],
+    device: _C.device | None = None,
+    about: Callable[[Any], Any] = _nothing,
 ) -> Any:
     """What a graph depends on in an argument; tensors that are copied in are appended, each with
-    the GPU that the argument sends it to, if it does.
+    the GPU that the argument sends it to, if it does. `about` says what else counts of an object
+    that is neither data nor a constant.
     """
     if isinstance(value, Tensor):
         if value.requires_grad:
@@ -34,14 +42,15 @@ def key_of(
         tensors.append((value, device))
         return (value.shape, value.dtype)
     if isinstance(value, (tuple, list)):
-        return (type(value), *[key_of(each, tensors, device) for each in value])
+        return (type(value), *[key_of(each, tensors, device, about) for each in value])
     if isinstance(value, dict):
-        return (dict, *[(name, key_of(each, tensors, device)) for name, each in value.items()])
+        keys = [(name, key_of(each, tensors, device, about)) for name, each in value.items()]
+        return (dict, *keys)
     if isinstance(value, Placed):
-        return (Placed, value.device, key_of(value.value, tensors, value.device))
+        return (Placed, value.device, key_of(value.value, tensors, value.device, about))
     if isinstance(value, _CONSTANTS):
         return (type(value), value)
-    return (type(value), id(value))
+    return (type(value), id(value), about(value))
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:

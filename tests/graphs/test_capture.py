@@ -238,6 +238,58 @@ def test_arguments_that_always_change_are_not_captured_for_ever(
     assert "change with nearly each call" in caplog.records[0].getMessage()
 
 
+@cuda
+def test_models_among_arguments_and_methods_have_graphs_of_their_modes() -> None:
+    class Task:
+        def __init__(self) -> None:
+            self.model = steps.Mlp(0.5).to("cuda")
+
+        @vibetensor.capture(warmup=1)
+        def loss(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).square().mean()
+
+    @vibetensor.capture(warmup=1)
+    def loss(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return model(x).square().mean()
+
+    first, second = Task(), Task()
+    x = torch.randn(8, 24, device="cuda")
+    with torch.no_grad():
+        for task in (first, second):
+            for run in (lambda t=task: t.loss(x), lambda t=task: loss(t.model, x)):
+                for training in (True, True, True, False, False, True):
+                    task.model.train(training)
+                    torch.manual_seed(3)
+                    found = run().item()
+                    torch.manual_seed(3)
+                    assert found == task.model(x).square().mean().item()
+    assert loss.captures == Task.loss.captures == first.loss.captures == 4
+    assert loss.replays == Task.loss.replays == 8
+
+
+def test_steps_are_decorators_of_functions_and_methods() -> None:
+    class Task:
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+
+        @vibetensor.capture
+        def plain(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.factor
+
+        @vibetensor.capture(warmup=3, fuse=True)
+        def chosen(self, x: torch.Tensor) -> torch.Tensor:
+            """Says so."""
+            return x + self.factor
+
+    for factor in (2.0, 3.0):
+        task = Task(factor)
+        assert task.plain(torch.ones(1)).item() == factor
+        assert task.chosen(torch.ones(1)).item() == factor + 1
+    assert Task.chosen.__doc__ == "Says so." and isinstance(Task.plain, vibetensor.CapturedStep)
+    with pytest.raises(ValueError, match="no pass named"):
+        vibetensor.capture(fuse={"pointwize"})(lambda: None)
+
+
 def test_without_a_gpu_steps_run_eagerly_and_say_so_once(caplog: pytest.LogCaptureFixture) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

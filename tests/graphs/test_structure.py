@@ -27,6 +27,9 @@ def test_the_key_names_shapes_constants_and_devices() -> None:
     assert key(Placed(tensor(2), SECOND)) != key(Placed(tensor(2), FIRST))
     assert key(Placed((tensor(2), 1), FIRST)) != key(Placed((tensor(2), 2), FIRST))
     assert key([tensor(2)]) != key([tensor(3)])
+    model = object()
+    assert key([model]) == key([model]) != key([object()])
+    assert key_of([model], [], None, lambda _: 1) != key_of([model], [], None, lambda _: 2)
     hash(key([Placed({"x": tensor(2)}, SECOND), None]))
 
 
