@@ -102,6 +102,20 @@ def set_recording(value: Recording | None) -> None:
     _now.recording = value
 
 
+def refuse_seeds(what: str) -> None:
+    """Before random numbers are set: replays would go on with those that follow, an eager step
+    would start again.
+
+    Raises:
+        RuntimeError: this thread captures a graph.
+    """
+    if _now.recording is not None:
+        raise RuntimeError(
+            f"{what}: cannot be captured: replays would go on with the numbers that follow; set "
+            "them before the step"
+        )
+
+
 def on_replay(function: Callable[[], object]) -> None:
     """Calls a function as part of a step: at once in an eager one, at each replay of one captured.
 

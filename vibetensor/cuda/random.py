@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from vibetensor import _C
+from vibetensor import _C, replay
 from vibetensor.cuda.devices import DeviceLike, device_count, is_available, place
 
 __all__ = [
@@ -22,13 +22,19 @@ __all__ = [
 
 
 def manual_seed(seed: int) -> None:
-    """Seeds the numbers of the current GPU; nothing happens without one, as in torch."""
+    """Seeds the numbers of the current GPU; nothing happens without one, as in torch.
+
+    Raises:
+        RuntimeError: a graph is being captured. So with all that set numbers.
+    """
+    replay.refuse_seeds("cuda.manual_seed")
     if is_available():
         _C.manual_seed(seed, place(None))
 
 
 def manual_seed_all(seed: int) -> None:
     """Seeds the numbers of every GPU; nothing happens without one, as in torch."""
+    replay.refuse_seeds("cuda.manual_seed_all")
     for index in range(device_count()):
         _C.manual_seed(seed, place(index))
 
@@ -64,6 +70,7 @@ def set_rng_state(new_state: _C.Tensor, device: DeviceLike = "cuda") -> None:
     Raises:
         RuntimeError: it is not such a state, or there is no such GPU.
     """
+    replay.refuse_seeds("cuda.set_rng_state")
     _C.set_rng_state(place(device), new_state)
 
 

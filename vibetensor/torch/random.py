@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from vibetensor import _C, cuda
+from vibetensor import _C, cuda, replay
 
 __all__ = ["fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed", "set_rng_state"]
 
@@ -14,7 +14,11 @@ __all__ = ["fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed", "
 def manual_seed(seed: int) -> None:
     """Starts the random numbers of every device again from `seed`; equal seeds give equal bits on
     each of them.
+
+    Raises:
+        RuntimeError: a graph is being captured.
     """
+    replay.refuse_seeds("manual_seed")
     _C.manual_seed(seed)
 
 
