@@ -9,6 +9,7 @@
 // every sum depends on the shape and the GPU only.
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/norm_gradients.h"
 #include "kernels/cuda/packs.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/structured_cuda.h"
@@ -20,10 +21,6 @@ namespace {
 constexpr int norm_block(int width, int packs) {
   return width == 96 ? 768 : width == 32 && packs == 3 ? 384 : 512;
 }
-
-// a * b + c, the same in every kernel.
-__device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-__device__ __forceinline__ double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
 
 template <class C>
 struct TwoSums {
@@ -113,9 +110,7 @@ __global__ void __launch_bounds__(kBlock, 1)
   // Are widened numbers kept from the first walk over a row for the second one? The kernel has as
   // many instructions to issue as the memory gives it time for.
   constexpr bool kKeep = sizeof(C) == 4 && kBlock <= 512;
-#ifndef VT_LATE
   if (partial) release_next();
-#endif
   extern __shared__ __align__(16) char shared[];
   const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
@@ -206,29 +201,10 @@ __global__ void __launch_bounds__(kBlock, 1)
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }
   if (!partial) return;
-  // The sums of the groups meet in shared memory, where the rows were: [which][j][p][thread], so
-  // that neighbouring threads never share a bank. Partial sums keep that order of columns.
   asm volatile("cp.async.wait_all;" ::: "memory");
   __syncthreads();
-  C* meeting = reinterpret_cast<C*>(shared);
   static_assert(size_t{kKinds} * V * kPacks * kBlock * sizeof(C) <= Ahead::kBytes);
-#pragma unroll
-  for (int kind = 0; kind < kKinds; ++kind)
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p)
-#pragma unroll
-      for (int j = 0; j < V; ++j)
-        meeting[((kind * V + j) * kPacks + p) * kBlock + threadIdx.x] = columns[kind][p][j];
-  __syncthreads();
-  constexpr int kColumnsHeld = V * kPacks * kWidth;
-  for (int q = threadIdx.x; q < kKinds * kColumnsHeld; q += kBlock) {
-    const C* from = meeting + q / kWidth * kBlock + q % kWidth;
-    C sum = from[0];
-#pragma unroll
-    for (int g = 1; g < kGroups; ++g) sum += from[g * kWidth];
-    const int which = q / kColumnsHeld;
-    partial[(int64_t{which} * gridDim.x + blockIdx.x) * kColumnsHeld + q % kColumnsHeld] = sum;
-  }
+  join_columns<kWidth, kBlock>(columns, reinterpret_cast<C*>(shared), partial);
 }
 
 // Rows of any length and alignment: dx alone, in two walks.
@@ -361,9 +337,14 @@ bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackwa
   constexpr size_t bytes = RowsAhead<T, Shape::width, Shape::packs, kExtra, block>::kBytes;
   // The static part comes on top.
   if (static_cast<int64_t>(bytes) + 1024 > queue.shared_limit()) return false;
-  const auto kernel =
-      &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra, kBoth, kSums, block>;
+  auto kernel = &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra, kBoth, kSums, block>;
   const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
+  if constexpr (Shape::width == kWarp && V * Shape::packs <= 8 && sizeof(T) <= 4 && !kExtra &&
+                !kSums) {
+    constexpr int kTogether = 4;
+    if (a.rows <= int64_t{queue.multiprocessors()} * groups * kTogether)
+      kernel = &norm_backward_few_kernel<T, Shape::packs, kBoth, kTogether, block>;
+  }
   const bool sums = kSums || out.dweight.defined() || out.dbias.defined();
   const Scratch<compute_t<T>> partial(queue, sums ? (1 + kBoth + kSums) * blocks * held : 0);
   queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
