@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
+import vibetensor
 import vibetensor.torch as torch
 from vibetensor import _C, collectives, fabric, graph_trial
 from vibetensor.graph_timing import seconds_in_graph
@@ -255,6 +258,33 @@ def test_a_graph_must_name_all_devices_of_its_collectives() -> None:
     comm.all_reduce(tensors)
     comm.synchronize()
     assert float(tensors[1][0]) == 2.0
+
+
+@pytest.mark.cuda(devices=2)
+def test_work_of_a_gpu_that_is_not_captured_is_refused() -> None:
+    x = torch.ones(4, device="cuda:1")
+    g = torch.cuda.CUDAGraph([0])
+    text = "work on cuda:1: cannot be captured: this is a capture of cuda:0 only"
+    with pytest.raises(RuntimeError, match=text), torch.cuda.graph(g):
+        x + 1
+    made: list[torch.Tensor] = []
+    with torch.cuda.graph(g):  # another thread's work is its own
+        y = torch.ones(3, device="cuda:0") * 2
+        thread = threading.Thread(target=lambda: made.append(x + 1))
+        thread.start()
+        thread.join()
+    g.replay()
+    assert float(y.sum()) == 6 and float(made[0].sum()) == 8
+    assert float((x + 1).sum()) == 8
+
+    def step(a: torch.Tensor) -> torch.Tensor:
+        x.sum()
+        return a + 1
+
+    captured = vibetensor.capture(step, device="cuda:0")
+    for i in range(4):
+        assert float(captured(torch.full((2,), float(i))).sum()) == 2 * i + 2
+    assert "work on cuda:1" in captured.reason and captured.captures == 0
 
 
 @pytest.mark.cuda(devices=2)

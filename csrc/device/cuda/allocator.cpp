@@ -9,8 +9,10 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "device/caching_allocator.h"
+#include "device/capture.h"
 #include "device/cuda/device.h"
 #include "device/cuda/driver_allocator.h"
+#include "device/cuda/graph.h"
 #include "device/cuda/memory_source.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/unit_lock.h"
@@ -53,6 +55,7 @@ DeviceAllocator& allocator(int index) {
 }
 
 void* allocate(int index, size_t bytes) {
+  if (any_capture()) check_captured_device(index);
   return allocator(index).allocate(bytes, current_stream(index));
 }
 void deallocate(int index, void* data) noexcept { allocator(index).deallocate(data); }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <thread>
 
 #include "base/error.h"
 #include "device/cuda/check.h"
@@ -18,7 +19,42 @@ namespace {
 
 Stream current(int index) { return {device_at(index), current_stream(index)}; }
 
+// Who captures what now.
+struct Owner {
+  const CudaGraph* graph;
+  std::thread::id thread;
+  std::vector<int> devices;
+};
+struct Owners {
+  std::mutex mutex;
+  std::vector<Owner> now;
+};
+
+Owners& owners() {
+  static auto* const instance = new Owners;
+  return *instance;
+}
+
 }  // namespace
+
+void check_captured_device(int index) {
+  std::string captured;
+  {
+    std::lock_guard lock(owners().mutex);
+    for (const Owner& owner : owners().now) {
+      if (owner.thread != std::this_thread::get_id()) continue;
+      if (std::ranges::find(owner.devices, index) != owner.devices.end()) return;
+      for (int device : owner.devices)
+        captured += str(captured.empty() ? "cuda:" : ", cuda:", device);
+    }
+  }
+  if (captured.empty()) return;
+  refuse_in_capture(str("work on cuda:", index).c_str(),
+                    str("this is a capture of ", captured,
+                        " only, so replays would leave it out; name every GPU, as in "
+                        "capture(step, devices=[...]) or CUDAGraph([...])")
+                        .c_str());
+}
 
 CudaGraph::~CudaGraph() {
   if (capturing_) abandon();
@@ -74,6 +110,10 @@ void CudaGraph::begin(std::span<const CaptureLane> lanes, GraphForm form) {
     std::vector<uint64_t> ids;
     for (const Lane& lane : lanes_) ids.push_back(capture_id(lane.stream));
     values_->enter(ids);
+    std::vector<int> devices;
+    for (const Lane& lane : lanes_) devices.push_back(lane.index());
+    std::lock_guard lock(owners().mutex);
+    owners().now.push_back({this, std::this_thread::get_id(), std::move(devices)});
   } catch (...) {
     abandon();
     throw;
@@ -96,6 +136,10 @@ void CudaGraph::start(Lane& lane) {
 // Ends the capture, whatever has become of it.
 cudaError_t CudaGraph::stop() noexcept {
   if (values_) values_->leave();
+  {
+    std::lock_guard lock(owners().mutex);
+    std::erase_if(owners().now, [&](const Owner& owner) { return owner.graph == this; });
+  }
   cudaError_t first = cudaSuccess;
   for (Lane& lane : lanes_) {
     if (!lane.begun || (&lane != &lanes_[0] && form_ == GraphForm::kWhole)) continue;

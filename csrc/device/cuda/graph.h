@@ -65,6 +65,10 @@ uint64_t capture_id(Stream stream);
 bool capture_dependencies(Stream stream, std::vector<cudaGraphNode_t>& nodes);
 void set_capture_dependencies(Stream stream, std::span<const cudaGraphNode_t> nodes);
 
+// Throws where this thread captures a graph, and not on the device: a replay would leave out what
+// is done there.
+void check_captured_device(int index);
+
 // As Backend::write_words.
 void write_words(int index, uint64_t* dst, const uint64_t* words, int count);
 
