@@ -85,8 +85,10 @@ bool is_wide(const Gemm& g, int multiprocessors) {
 
 // Long rows of results in whole wide tiles: there the two groups of warps in turns beat cuBLASLt's
 // kernels, whose epilogue nothing hides, by 8 to 16% (H200; 32768 rows, 768 to 3072 columns and k).
+// The longer k, the less there is to hide: by themselves, products of k 50304 are faster there.
 bool is_for_linear(const Gemm& g, int multiprocessors) {
-  constexpr int64_t kLeastK = 512, kLeastTiles = 6;  // tiles: a multiprocessor
+  constexpr int64_t kLeastK = 512, kMostK = 4096, kLeastTiles = 6;  // tiles: a multiprocessor
+  if (is_plain(g) && g.k > kMostK) return false;
   return g.epilogue == GemmEpilogue::kNone && g.dtype == DType::kBF16 && !g.column_sums &&
          !g.row_sums && g.k >= kLeastK && g.n % kManyColumns == 0 &&
          tiles_of(g, kManyColumns) >= kLeastTiles * multiprocessors &&
