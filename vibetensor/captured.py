@@ -16,7 +16,7 @@ from vibetensor import _C, graph_trial, replay
 from vibetensor.fuse import Choice, Report, chosen, recording
 from vibetensor.graphs import CUDAGraph, gpus, graph
 from vibetensor.host_state import HostRandom, Modes
-from vibetensor.structure import key_of, leaves_of, map_placed, map_tensors
+from vibetensor.structure import key_of, leaves_of, map_placed, map_tensors, place_like
 
 __all__ = ["CapturedStep", "capture"]
 
@@ -293,7 +293,7 @@ class CapturedStep:
             return form.problem
         devices = gpus(ranks)
         places_of = [
-            _like(tensor, to or (tensor.device if tensor.device in devices else devices[0]))
+            place_like(tensor, to or (tensor.device if tensor.device in devices else devices[0]))
             for tensor, to in tensors
         ]
         entry = _Entry(places_of, devices, whole=form.whole)
@@ -361,11 +361,6 @@ def _reachable(tensor: Tensor) -> Tensor:
     for the step before.
     """
     return tensor if tensor.device.type == "cuda" else tensor.contiguous().pin_memory()
-
-
-def _like(tensor: Tensor, device: _C.device) -> Tensor:
-    """Memory for an argument, which it does not hold yet."""
-    return _C.ops.empty(tensor.shape, dtype=tensor.dtype, device=device)
 
 
 def _problem_of(outputs: Any) -> str:

@@ -40,7 +40,8 @@ def key_of(
         if value.requires_grad:
             return (id(value), value.data_ptr())
         tensors.append((value, device))
-        return (value.shape, value.dtype)
+        order = order_of(value) if value.device.type == "cuda" else None
+        return (value.shape, value.dtype) if order is None else (value.shape, value.dtype, order)
     if isinstance(value, (tuple, list)):
         return (type(value), *[key_of(each, tensors, device, about) for each in value])
     if isinstance(value, dict):
@@ -51,6 +52,27 @@ def key_of(
     if isinstance(value, _CONSTANTS):
         return (type(value), value)
     return (type(value), id(value), about(value))
+
+
+def order_of(tensor: Tensor) -> tuple[int, ...] | None:
+    """The dimensions of a dense tensor as they lie in memory, the outermost first; None where that
+    is their own order, and where the tensor is not dense.
+    """
+    if tensor.is_contiguous():
+        return None
+    strides = tensor.stride()
+    order = sorted(range(tensor.ndim), key=lambda dim: -strides[dim])
+    return tuple(order) if tensor.permute(order).is_contiguous() else None
+
+
+def place_like(tensor: Tensor, device: _C.device) -> Tensor:
+    """Memory for the values of a tensor, in its order."""
+    order = order_of(tensor)
+    if order is None:
+        return _C.ops.empty(tensor.shape, dtype=tensor.dtype, device=device)
+    sizes = [tensor.shape[dim] for dim in order]
+    place = _C.ops.empty(sizes, dtype=tensor.dtype, device=device)
+    return place.permute(sorted(range(len(order)), key=lambda dim: order[dim]))
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:

@@ -267,6 +267,27 @@ def test_models_among_arguments_and_methods_have_graphs_of_their_modes() -> None
     assert loss.replays == Task.loss.replays == 8
 
 
+@cuda
+def test_images_with_channels_last_stay_so() -> None:
+    seen: list[tuple[int, ...]] = []
+    weight = torch.randn(8, 4, 3, 3, device="cuda")
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.stride())
+        return nn.functional.conv2d(x, weight, padding=1)
+
+    captured = vibetensor.capture(step)
+    for _ in range(2):
+        for channels_last in (True, False):
+            for _ in range(4):
+                x = torch.randn(2, 4, 9, 7, device="cuda")
+                if channels_last:
+                    x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+                assert torch.equal(captured(x), step(x))
+                assert seen[-1] == x.stride()
+    assert captured.captures == 2 and len(set(seen)) == 2
+
+
 def test_steps_are_decorators_of_functions_and_methods() -> None:
     class Task:
         def __init__(self, factor: float) -> None:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from vibetensor import _C
-from vibetensor.structure import Placed, key_of, leaves_of, map_placed, map_tensors
+from vibetensor.structure import (
+    Placed,
+    key_of,
+    leaves_of,
+    map_placed,
+    map_tensors,
+    order_of,
+    place_like,
+)
 
 FIRST, SECOND = _C.device("cuda:0"), _C.device("cuda:1")  # names only: nothing is queued there
 
@@ -31,6 +39,19 @@ def test_the_key_names_shapes_constants_and_devices() -> None:
     assert key([model]) == key([model]) != key([object()])
     assert key_of([model], [], None, lambda _: 1) != key_of([model], [], None, lambda _: 2)
     hash(key([Placed({"x": tensor(2)}, SECOND), None]))
+
+
+def test_places_lie_in_memory_as_the_tensors_do() -> None:
+    cpu = _C.device("cpu:0")
+    dense = tensor(2, 3, 4, 5)
+    for order in (None, (0, 2, 3, 1), (3, 2, 1, 0), (1, 0, 2, 3)):
+        given = dense if order is None else dense.permute(order)
+        place = place_like(given, cpu)
+        assert (place.shape, place.stride()) == (given.shape, given.stride())
+    for gaps in (dense[:, :, 1:3], dense[:, ::2], dense.expand(2, 2, 3, 4, 5)):
+        assert order_of(gaps) is None and place_like(gaps, cpu).is_contiguous()
+    one = tensor(1, 4, 1).transpose(0, 2)
+    assert place_like(one, cpu).shape == one.shape
 
 
 def test_mapping_keeps_the_structure_and_says_where_tensors_go() -> None:
