@@ -308,10 +308,16 @@ class CapturedStep:
         if not self._pools or not self._entries:
             self._pools = [_C.MemoryPool(device) for device in devices]
         random = HostRandom()
+        versions = [each._version for each in entry.inputs]
         try:
             with graph(entry.graph, self._pools, self._streams), recording(self._fuse) as made:
                 outputs = map_tensors(Tensor.detach, self._step(*held, **held_named))
             problem = random.used() or _problem_of(outputs)
+            if not problem and versions != [each._version for each in entry.inputs]:
+                problem = (
+                    "the step changes an argument in place, which replays would do to a copy of "
+                    "it; clone it first, or keep the tensor outside of the arguments"
+                )
             if not problem and entry.graph.node_count == 0:
                 problem = "the step queued no work on the GPU, so a replay would do nothing"
         except Exception as error:

@@ -172,6 +172,8 @@ def test_what_cannot_be_captured_runs_eagerly_with_one_line_that_names_the_place
         (lambda x: torch.ones(3), "on the CPU"),
         (lambda x: torch.tensor([1.0, 2.0]).cuda() + x[0], "copy from the host"),
         (lambda x: None, "queued no work"),
+        (lambda x: x.mul_(2.0), "changes an argument in place"),
+        (lambda x: x[1:].zero_().sum(), "changes an argument in place"),
     ],
 )
 def test_reasons(step: Any, reason: str, caplog: pytest.LogCaptureFixture) -> None:
