@@ -13,26 +13,15 @@ struct alignas(kBytes) Raw {
   uint8_t bytes[kBytes];
 };
 
-constexpr int kCopied = 2;  // elements a thread, both on their way at once
-
 template <class R>
 __global__ void __launch_bounds__(kThreads)
     copy_strided_kernel(char* dst, const char* src, uint32_t numel, OffsetMap<2> map) {
   await_earlier();
-  const uint32_t first = blockIdx.x * (kThreads * kCopied) + threadIdx.x;
-  if (first >= numel) return;
-  uint32_t to[kCopied];
-  R values[kCopied];
-#pragma unroll
-  for (int k = 0; k < kCopied; ++k) {  // past the end the first one again, to the same place
-    const uint32_t element = first + k * kThreads;
-    uint32_t at[2];
-    map.offsets(element < numel ? element : first, at);
-    to[k] = at[0];
-    values[k] = *reinterpret_cast<const R*>(src + at[1]);
-  }
-#pragma unroll
-  for (int k = 0; k < kCopied; ++k) *reinterpret_cast<R*>(dst + to[k]) = values[k];
+  const uint32_t element = blockIdx.x * kThreads + threadIdx.x;
+  if (element >= numel) return;
+  uint32_t at[2];
+  map.offsets(element, at);
+  *reinterpret_cast<R*>(dst + at[0]) = *reinterpret_cast<const R*>(src + at[1]);
 }
 
 constexpr int kTile = 32, kTileRows = 8;
@@ -253,8 +242,8 @@ void copy_same_type(const Queue& queue, const ElementwisePlan& plan, size_t item
   if (transpose(queue, plan, item)) return;
   for_each_32bit_piece(plan, [&](ElementwisePlan piece) {
     visit_raw(widen(piece, item), [&]<class R>(R) {
-      queue.launch_early(&copy_strided_kernel<R>, ceil_div(piece.numel, kThreads * kCopied),
-                         kThreads, piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
+      queue.launch_early(&copy_strided_kernel<R>, ceil_div(piece.numel, kThreads), kThreads,
+                         piece.data[0], piece.data[1], piece.numel, offset_map<2>(piece));
     });
   });
 }
