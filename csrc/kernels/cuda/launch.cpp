@@ -30,11 +30,16 @@ cudaError_t launch_in_turn(int index, const void* kernel, dim3 grid, dim3 block,
   const auto address = reinterpret_cast<uintptr_t>(kernel);
   KnownKernel& known = known_kernels[(address >> 4 ^ address >> 14) % kKnownKernels];
   if (VT_UNLIKELY(known.kernel != kernel || known.index != index)) {
+    // What was compiled at run time has no symbol, and is the runtime's to launch.
     cudaFunction_t function = nullptr;
-    if (const cudaError_t code = cudaGetFuncBySymbol(&function, kernel); code != cudaSuccess)
-      return code;
+    if (cudaGetFuncBySymbol(&function, kernel) != cudaSuccess) {
+      (void)cudaGetLastError();
+      function = nullptr;
+    }
     known = {kernel, index, function};
   }
+  if (!known.function)
+    return cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);
   if (!stream && start_as_graph(index, known.function, grid, block, arguments, shared_bytes))
     return cudaSuccess;
   return static_cast<cudaError_t>(launch(known.function, grid.x, grid.y, grid.z, block.x, block.y,
