@@ -356,7 +356,7 @@ def test_the_trace_has_a_lane_a_stream(tmp_path: Path) -> None:
     assert len({(e["pid"], e["tid"]) for e in kernels}) == 2
     starts = {e["id"] for e in events if e["ph"] == "s"}
     assert starts == {e["id"] for e in events if e["ph"] == "f"} and len(starts) >= 2
-    assert any(e["name"] == "cudaLaunchKernel" for e in events)
+    assert any("LaunchKernel" in e["name"] for e in events)
 
 
 @pytest.mark.cuda

@@ -46,6 +46,8 @@ def test_it_names_what_a_factory_makes_and_a_product_takes() -> None:
     with refused_launches():
         with pytest.raises(RuntimeError, match=r"rand\(f32\[5, 7\]@cuda:0\)"):
             vt.rand(5, 7, device="cuda")
+        with pytest.raises(RuntimeError, match=r"zeros\(f32\[5, 7\]@cuda:0\)"):
+            vt.zeros(5, 7, device="cuda")
         with pytest.raises(RuntimeError, match=r"full\(f32\[5, 7\]@cuda:0\)"):
             vt.full((5, 7), 2.0, device="cuda")
         with pytest.raises(RuntimeError, match=r"linear\(f32\[2, 3\]@cuda:0, f32\[4, 3\]"):

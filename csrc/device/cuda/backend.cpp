@@ -77,7 +77,8 @@ class CudaBackend final : public Backend {
   void zero(int index, void* data, size_t bytes) override {
     run_deferred();
     cuda::DeviceGuard guard(index);
-    VT_CUDA(cudaMemsetAsync(data, 0, bytes, cuda::current_stream(index)));
+    const cudaError_t code = cudaMemsetAsync(data, 0, bytes, cuda::current_stream(index));
+    if (VT_UNLIKELY(code != cudaSuccess)) cuda::fail_launch("zeros", code);
   }
 
   Stream current_stream(int index) override {

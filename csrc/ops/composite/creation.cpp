@@ -43,9 +43,9 @@ Tensor empty(const Dims& size, std::optional<DType> dtype, std::optional<Device>
 
 Tensor zeros(const Dims& size, std::optional<DType> dtype, std::optional<Device> device) {
   const Device d = device_or_default(device);
-  Tensor out = empty(size, dtype.value_or(DType::kF32), d);
-  if (out.numel() > 0) backend(d).zero(d.index, out.data(), out.bytes());
-  return out;
+  return written(
+      "zeros", empty(size, dtype.value_or(DType::kF32), d),
+      [&](const auto&, const Tensor& out) { backend(d).zero(d.index, out.data(), out.bytes()); });
 }
 
 Tensor ones(const Dims& size, std::optional<DType> dtype, std::optional<Device> device) {
