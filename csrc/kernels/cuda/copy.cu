@@ -112,7 +112,9 @@ __device__ __forceinline__ Pack<To, V> convert_pack(Pack<From, V> in) {
   }
 }
 
-constexpr int kConvertedPacks = 2;  // a thread
+// Elements of a pack, and packs a thread: two where they are stored half as wide.
+template <class To, class From>
+inline constexpr int kConvertedPacks = sizeof(To) < sizeof(From) ? 2 : 1;
 template <class To, class From>
 inline constexpr int kConverted = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
 
@@ -120,19 +122,19 @@ template <class To, class From>
 __global__ void __launch_bounds__(kThreads)
     convert_dense_kernel(To* dst, const From* src, int64_t numel) {
   await_earlier();
-  constexpr int V = kConverted<To, From>, kStep = kThreads * V;
-  const int64_t begin = int64_t{blockIdx.x} * (kConvertedPacks * kStep) + threadIdx.x * V;
-  if (begin + (kConvertedPacks - 1) * kStep + V <= numel) {
-    Pack<From, V> packs[kConvertedPacks];
+  constexpr int V = kConverted<To, From>, kPacks = kConvertedPacks<To, From>, kStep = kThreads * V;
+  const int64_t begin = int64_t{blockIdx.x} * (kPacks * kStep) + threadIdx.x * V;
+  if (begin + (kPacks - 1) * kStep + V <= numel) {
+    Pack<From, V> packs[kPacks];
 #pragma unroll
-    for (int p = 0; p < kConvertedPacks; ++p)
+    for (int p = 0; p < kPacks; ++p)
       packs[p] = *reinterpret_cast<const Pack<From, V>*>(src + begin + p * kStep);
 #pragma unroll
-    for (int p = 0; p < kConvertedPacks; ++p)
+    for (int p = 0; p < kPacks; ++p)
       *reinterpret_cast<Pack<To, V>*>(dst + begin + p * kStep) = convert_pack<To>(packs[p]);
     return;
   }
-  for (int p = 0; p < kConvertedPacks; ++p) {
+  for (int p = 0; p < kPacks; ++p) {
     const int64_t first = begin + p * kStep;
     for (int64_t i = first; i < numel && i < first + V; ++i) dst[i] = convert<To>(src[i]);
   }
@@ -251,7 +253,7 @@ void copy_same_type(const Queue& queue, const ElementwisePlan& plan, size_t item
 template <class To, class From>
 void convert_plan(const Queue& queue, ElementwisePlan plan) {
   if (plan.dense && is_aligned(plan.data[0], 16) && is_aligned(plan.data[1], 16)) {
-    constexpr int64_t kEach = int64_t{kThreads} * kConverted<To, From> * kConvertedPacks;
+    constexpr int64_t kEach = int64_t{kThreads} * kConverted<To, From> * kConvertedPacks<To, From>;
     queue.launch_early(&convert_dense_kernel<To, From>, ceil_div(plan.numel, kEach), kThreads,
                        reinterpret_cast<To*>(plan.data[0]),
                        reinterpret_cast<const From*>(plan.data[1]), plan.numel);

@@ -78,10 +78,19 @@ class KernelGraph {
   pid_t owner_ = 0;
 };
 
-// A few graphs a thread and device, each some 100 KiB of the device's memory: kernels that come in
-// turns mostly have one each, which need not change its function then.
-constexpr size_t kGraphs = 16;
+// Graphs of a thread and device, each some 120 KiB of the device's memory. Other arguments are set
+// quickly, another function or grid is as slow as a launch: those that come again have a graph
+// each.
+constexpr size_t kGraphs = 64;
 thread_local KernelGraph graphs[kMaxDevices][kGraphs];
+
+size_t place_of(cudaFunction_t function, dim3 grid, dim3 block) {
+  uint64_t key = reinterpret_cast<uintptr_t>(function) >> 4;
+  for (const unsigned part : {grid.x, grid.y, grid.z, block.x})
+    key = (key ^ part) * 0x9e3779b97f4a7c15ull;
+  return key >> 58;
+}
+static_assert(kGraphs == 64);
 
 }  // namespace
 
@@ -99,8 +108,7 @@ bool start_as_graph(int index, cudaFunction_t function, dim3 grid, dim3 block, v
   kernel.blockDimZ = block.z;
   kernel.sharedMemBytes = static_cast<unsigned>(shared_bytes);
   kernel.kernelParams = arguments;
-  const auto address = reinterpret_cast<uintptr_t>(function);
-  return graphs[index][(address >> 5 ^ address >> 11) % kGraphs].launch(kernel);
+  return graphs[index][place_of(function, grid, block)].launch(kernel);
 }
 
 }  // namespace vt::cuda

@@ -61,7 +61,7 @@ __device__ __forceinline__ Sums sum_over_group(Sums value, int turn) {
 template <class T, int kWidth, int kPacks, bool kExtra, int kBlock>
 struct RowsAhead {
   static constexpr int V = 16 / sizeof(T), kTensors = kExtra ? 3 : 2;
-  static constexpr int kStages = kPacks * kTensors >= 4 ? 3 : 4;
+  static constexpr int kStages = kPacks * kTensors >= 4 && !(kExtra && kWidth == 512) ? 3 : 4;
   static constexpr size_t kBytes = size_t{kStages} * kTensors * kPacks * kBlock * 16;
   using Held = Pack<T, V>;
   Held* memory;  // [stage][tensor][pack][thread]
@@ -110,7 +110,6 @@ __global__ void __launch_bounds__(kBlock, 1)
   // Are widened numbers kept from the first walk over a row for the second one? The kernel has as
   // many instructions to issue as the memory gives it time for.
   constexpr bool kKeep = sizeof(C) == 4 && kBlock <= 512;
-  if (partial) release_next();
   extern __shared__ __align__(16) char shared[];
   const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;

@@ -14,10 +14,10 @@ struct RowChunks {
   int64_t rows, n, chunk, chunks;
   bool warps;
 
-  RowChunks(int64_t rows, int64_t n)
+  RowChunks(int64_t rows, int64_t n, int64_t wanted = kWantedBlocks)
       : rows(rows), n(n), chunk(n), chunks(1), warps(n <= 1024 || rows >= kManyRows) {
     const int64_t blocks = warps ? ceil_div(rows, kThreads / kWarp) : rows;
-    const int64_t most = std::min(kWantedBlocks / std::max<int64_t>(blocks, 1), n / kLeast);
+    const int64_t most = std::min(wanted / std::max<int64_t>(blocks, 1), n / kLeast);
     if (most <= 1 || warps) return;
     chunk = ceil_div(ceil_div(n, most), 16) * 16;  // keeps packs aligned
     chunks = ceil_div(n, chunk);

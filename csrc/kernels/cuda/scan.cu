@@ -40,28 +40,6 @@ struct BetterOp {
   }
 };
 
-// The largest (smallest) element of a pack of 16-bit floats in each half; NaN wins.
-template <bool kLargest, class T, int V>
-__device__ __forceinline__ uint32_t extreme_pair(Pack<T, V> pack) {
-  uint32_t words[V / 2];
-  memcpy(words, &pack, sizeof words);
-#pragma unroll
-  for (int k = 1; k < V / 2; ++k)
-    words[0] = Pairs<T>::template extreme<kLargest>(words[0], words[k]);
-  return words[0];
-}
-// The same of several packs as a number.
-template <bool kLargest, class T, int V, int N>
-__device__ __forceinline__ float extreme_of(const Pack<T, V> (&packs)[N]) {
-  uint32_t best = extreme_pair<kLargest>(packs[0]);
-#pragma unroll
-  for (int u = 1; u < N; ++u)
-    best = Pairs<T>::template extreme<kLargest>(best, extreme_pair<kLargest>(packs[u]));
-  const float2 both = Pairs<T>::unpack(best);
-  if (both.x != both.x || both.y != both.y) return both.x + both.y;
-  return kLargest ? fmaxf(both.x, both.y) : fminf(both.x, both.y);
-}
-
 // Where the best of a row goes: to the results, or, as an index, to partial [chunk][row].
 template <class T>
 struct ExtremumResult {
@@ -71,9 +49,7 @@ struct ExtremumResult {
 
 // kWidth threads a row or chunk of it.
 template <class T, bool kLargest, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads,
-                                  kWidth > kWarp && (kIsPair<T> || std::is_same_v<T, float>) ? 8
-                                                                                             : 1)
+__global__ void __launch_bounds__(kThreads)
     extremum_rows_kernel(ExtremumResult<T> result, const T* x, RowChunks rows) {
   await_earlier();
   using C = compute_t<T>;
@@ -98,10 +74,6 @@ __global__ void __launch_bounds__(kThreads,
 #pragma unroll
     for (int u = 0; u < kTogether; ++u)
       packs[u] = *reinterpret_cast<const Pack<T, V>*>(x + i + u * kStep);
-    // In a long row hardly any packs have something better: these are looked at one by one.
-    if constexpr (kIsPair<T> && V % 2 == 0 && kWidth > kWarp) {
-      if (!better.beats(extreme_of<kLargest>(packs), best.value)) continue;
-    }
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) look(packs[u], i + u * kStep);
   }
@@ -293,23 +265,19 @@ __global__ void __launch_bounds__(kThreads) chunk_carries_kernel(A* sums, int ch
 template <class T>
 bool cumsum_once(const Queue& queue, const Tensor& out, const Tensor& x, const RowChunks& rows) {
   using Sums = TileSums<float>;
-  constexpr int kBlock = 512, kPacks = sizeof(T) == 2 ? 4 : 8, kBlocks = sizeof(T) == 2 ? 3 : 2;
-  using Ahead = TileAhead<T, kPacks, kBlock>;
-  const int64_t tiles = ceil_div(rows.n, Ahead::kElements);
+  constexpr int kBlock = 512, kPacks = 8, kBlocks = 2, V = 16 / sizeof(T);
+  const int64_t tiles = ceil_div(rows.n, int64_t{kBlock} * kPacks * V);
   if (tiles > Sums::kMostTiles || rows.rows * tiles > std::numeric_limits<int32_t>::max())
     return false;
   const int64_t count = Sums::words_for(rows.rows, tiles);
   const Scratch<uint64_t> words(queue, count);
   VT_CUDA(cudaMemsetAsync(words.get(), 0, static_cast<size_t>(count) * sizeof(uint64_t),
                           queue.stream()));
-  const auto kernel = &cumsum_once_kernel<T, kPacks, kBlock, kBlocks>;
-  queue.allow_shared(reinterpret_cast<const void*>(kernel), Ahead::kBytes);
-  queue.launch_shared<Start::kEarly>(
-      kernel, std::min<int64_t>(rows.rows * tiles, int64_t{queue.multiprocessors()} * kBlocks),
-      kBlock, Ahead::kBytes, out.data<T>(), x.data<T>(),
-      Sums{words.get(), rows.rows, static_cast<int>(tiles),
-           static_cast<int>(ceil_div(tiles, Sums::kGroup))},
-      rows.n);
+  queue.launch_early(&cumsum_once_kernel<T, V, kPacks, kBlock, kBlocks>, rows.rows * tiles, kBlock,
+                     out.data<T>(), x.data<T>(),
+                     Sums{words.get(), rows.rows, static_cast<int>(tiles),
+                          static_cast<int>(ceil_div(tiles, Sums::kGroup))},
+                     rows.n);
   return true;
 }
 
@@ -368,8 +336,9 @@ void cumsum(const Tensor& out, const Tensor& x, int dim) {
     constexpr int kVector = 16 / sizeof(T);
     RowChunks rows(lines.outer, lines.n);
     auto launch = [&]<int V>(std::integral_constant<int, V>) {
-      if constexpr (std::is_same_v<A, float>)
-        if (V > 1 && rows.chunks > 1 && cumsum_once<T>(queue, out, x, rows)) return;
+      // In 16 bits, of which less is read twice, tiles wait for each other as long.
+      if constexpr (std::is_same_v<T, float> && V > 1)
+        if (rows.chunks > 1 && cumsum_once<T>(queue, out, x, rows)) return;
       const Scratch<A> carries(queue, rows.chunks > 1 ? rows.rows * rows.chunks : 0);
       const dim3 grid = rows.grid(kThreads);
       if (rows.chunks > 1) {

@@ -5,8 +5,7 @@
 namespace vt::cuda {
 
 // Note [Running sums in one pass]
-// A block takes the next tile, adds it up, and publishes the sum; the tile after it is on its way
-// then. What comes before a tile is the
+// A block takes the next tile, adds it up, and publishes the sum. What comes before a tile is the
 // sum of all whole groups of tiles before its own, and of the tiles of its group before it; the
 // last tile of a group publishes the group's. So nobody waits for a chain of others: two waits, of
 // those that are under way already, for a row of any length. Blocks take tiles in order, so that
@@ -72,90 +71,59 @@ struct TileSums {
   }
 };
 
-// Each thread has kPacks packs of a tile, a warp kPacks stretches of 32 neighbouring packs. Of the
-// packs of the tile after it, which are on their way into shared memory, each thread reads its own.
-template <class T, int kPacks, int kBlock>
-struct TileAhead {
-  static constexpr int V = 16 / sizeof(T), kWarps = kBlock / kWarp;
-  static constexpr int kElements = kBlock * kPacks * V;
-  static constexpr size_t kBytes = size_t{kPacks} * kBlock * 16;
-  Pack<T, V>* memory;  // [pack][thread]
-
-  // The thread's first element of a tile.
-  static __device__ __forceinline__ int first() {
-    return (static_cast<int>(threadIdx.x) / kWarp * kPacks * kWarp + threadIdx.x % kWarp) * V;
-  }
-  // How many elements a row has from the thread's first one on, as far as that matters.
-  static __device__ __forceinline__ int left(int64_t n, int tile) {
-    constexpr int kEnough = kPacks * kWarp * V;
-    const int64_t rest = n - int64_t{tile} * kElements - first();
-    return rest < kEnough ? static_cast<int>(rest) : kEnough;
-  }
-  __device__ __forceinline__ void start(const T* row, int64_t n, int tile) const {
-    const T* from = row + int64_t{tile} * kElements + first();
-    const int rest = left(n, tile);
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int at = p * kWarp * V, there = rest - at < V ? rest - at : V;  // the rest becomes 0
-      asm volatile(
-          "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-              static_cast<unsigned>(__cvta_generic_to_shared(memory + p * kBlock + threadIdx.x))),
-          "l"(there > 0 ? from + at : row), "r"(there > 0 ? there * static_cast<int>(sizeof(T)) : 0)
-          : "memory");
-    }
-    asm volatile("cp.async.commit_group;" ::: "memory");
-  }
-  __device__ __forceinline__ void get(Pack<T, V> (&packs)[kPacks]) const {
-    asm volatile("cp.async.wait_all;" ::: "memory");
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) packs[p] = memory[p * kBlock + threadIdx.x];
-  }
-};
-
-template <class T, int kPacks, int kBlock, int kBlocks>
+// Each thread has kPacks packs of V elements, a warp kPacks stretches of 32 neighbouring packs.
+template <class T, int V, int kPacks, int kBlock, int kBlocks>
 __global__ void __launch_bounds__(kBlock, kBlocks)
     cumsum_once_kernel(T* out, const T* x, TileSums<float> sums, int64_t n) {
   await_earlier();
   using A = float;
-  using Ahead = TileAhead<T, kPacks, kBlock>;
-  constexpr int V = Ahead::V, kWarps = Ahead::kWarps, kGroup = TileSums<A>::kGroup;
-  extern __shared__ __align__(16) char shared[];
+  constexpr int kWarps = kBlock / kWarp;
   __shared__ int64_t taken;
   __shared__ A warp_sums[kWarps], before[2];
-  const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int64_t end = sums.rows * sums.tiles;
   if (threadIdx.x == 0) taken = sums.take();
   __syncthreads();
-  int64_t now = taken;
-  if (now < end) ahead.start(x + now / sums.tiles * n, n, static_cast<int>(now % sums.tiles));
-  while (now < end) {
-    const int64_t row = now / sums.tiles;
-    const int tile = static_cast<int>(now - row * sums.tiles);
-    int64_t next = 0;
-    if (threadIdx.x == 0) next = sums.take();
-    Pack<T, V> packs[kPacks];
-    ahead.get(packs);
-    A starts[kPacks];  // what comes before a pack in its stretch, then in its warp
+  const int64_t row = taken / sums.tiles;
+  const int tile = static_cast<int>(taken - row * sums.tiles);
+  const int64_t first = int64_t{tile} * (kBlock * kPacks * V) + (warp * kPacks * kWarp + lane) * V;
+  x += row * n + first;
+  out += row * n + first;
+  // Elements from this thread's first one on; may be negative.
+  constexpr int kEnough = kPacks * kWarp * V;
+  const int left = n - first < kEnough ? static_cast<int>(n - first) : kEnough;
+  Pack<T, V> packs[kPacks];
 #pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const Pack<A, V> values = widen<A>(packs[p]);
-      A sum = values.v[0];
+  for (int p = 0; p < kPacks; ++p) {
+    const int at = p * kWarp * V;
+    if (at + V <= left) {
+      packs[p] = *reinterpret_cast<const Pack<T, V>*>(x + at);
+    } else {
 #pragma unroll
-      for (int j = 1; j < V; ++j) sum += values.v[j];
-      starts[p] = sum;
+      for (int j = 0; j < V; ++j) packs[p].v[j] = at + j < left ? x[at + j] : T(0);
     }
-    // What was widened is widened again later: kept, it would take twice the registers.
-    if constexpr (sizeof(T) < sizeof(A)) {
+  }
+  A starts[kPacks];  // what comes before a pack in its stretch, then in its warp
 #pragma unroll
-      for (Pack<T, V>& pack : packs) {
-        uint32_t words[4];
-        memcpy(words, &pack, 16);
+  for (int p = 0; p < kPacks; ++p) {
+    const Pack<A, V> values = widen<A>(packs[p]);
+    A sum = values.v[0];
 #pragma unroll
-        for (uint32_t& word : words) asm volatile("" : "+r"(word));
-        memcpy(&pack, words, 16);
-      }
+    for (int j = 1; j < V; ++j) sum += values.v[j];
+    starts[p] = sum;
+  }
+  // What was widened is widened again later: kept, it would take twice the registers.
+  if constexpr (sizeof(T) < sizeof(A) && V > 1) {
+#pragma unroll
+    for (Pack<T, V>& pack : packs) {
+      uint32_t words[sizeof pack / 4];
+      memcpy(words, &pack, sizeof pack);
+#pragma unroll
+      for (uint32_t& word : words) asm volatile("" : "+r"(word));
+      memcpy(&pack, words, sizeof pack);
     }
+  }
+  A carry = 0;
+  {
 #pragma unroll
     for (int d = 1; d < kWarp; d *= 2)
 #pragma unroll
@@ -163,7 +131,6 @@ __global__ void __launch_bounds__(kBlock, kBlocks)
         const A other = __shfl_up_sync(0xffffffffu, starts[p], d);
         if (lane >= d) starts[p] += other;
       }
-    A carry = 0;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const A total = __shfl_sync(0xffffffffu, starts[p], kWarp - 1);
@@ -171,52 +138,48 @@ __global__ void __launch_bounds__(kBlock, kBlocks)
       starts[p] = carry + (lane > 0 ? neighbour : A(0));
       carry += total;
     }
-    if (lane == 0) warp_sums[warp] = carry;
-    if (threadIdx.x == 0) taken = next;
-    __syncthreads();
-    now = taken;
-    if (now < end) ahead.start(x + now / sums.tiles * n, n, static_cast<int>(now % sums.tiles));
-    A own = 0, total = 0;
+  }
+  if (lane == 0) warp_sums[warp] = carry;
+  __syncthreads();
+  A own = 0, total = 0;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) {
-      if (w == warp) own = total;
-      total += warp_sums[w];
+  for (int w = 0; w < kWarps; ++w) {
+    if (w == warp) own = total;
+    total += warp_sums[w];
+  }
+  constexpr int kGroup = TileSums<A>::kGroup;
+  const int group = tile / kGroup, place = tile % kGroup;
+  if (threadIdx.x == 0) sums.publish(sums.tile(row) + tile, total);
+  if (warp == 0) {
+    const A sum = sums.await(sums.tile(row) + group * kGroup, place, lane);
+    if (lane == 0) {
+      before[0] = sum;
+      if (place == kGroup - 1) sums.publish(sums.group(row) + group, sum + total);
     }
-    const int group = tile / kGroup, place = tile % kGroup;
-    if (threadIdx.x == 0) sums.publish(sums.tile(row) + tile, total);
-    if (warp == 0) {
-      const A sum = sums.await(sums.tile(row) + group * kGroup, place, lane);
-      if (lane == 0) {
-        before[0] = sum;
-        if (place == kGroup - 1) sums.publish(sums.group(row) + group, sum + total);
-      }
-    } else if (warp == 1) {
-      const A sum = sums.await(sums.group(row), group, lane);
-      if (lane == 0) before[1] = sum;
+  } else if (warp == 1) {
+    const A sum = sums.await(sums.group(row), group, lane);
+    if (lane == 0) before[1] = sum;
+  }
+  __syncthreads();
+  own += before[1] + before[0];
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    Pack<A, V> values = widen<A>(packs[p]);
+    const A start = own + starts[p];
+    A sum = 0;
+#pragma unroll
+    for (A& value : values.v) {
+      sum += value;
+      value = start + sum;
     }
-    __syncthreads();
-    own += before[1] + before[0];
-    T* to = out + row * n + int64_t{tile} * Ahead::kElements + Ahead::first();
-    const int left = Ahead::left(n, tile);
+    const Pack<T, V> result = narrow<T>(values);
+    const int at = p * kWarp * V;
+    if (at + V <= left) {
+      *reinterpret_cast<Pack<T, V>*>(out + at) = result;
+    } else {
 #pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      Pack<A, V> values = widen<A>(packs[p]);
-      const A start = own + starts[p];
-      A sum = 0;
-#pragma unroll
-      for (A& value : values.v) {
-        sum += value;
-        value = start + sum;
-      }
-      const Pack<T, V> result = narrow<T>(values);
-      const int at = p * kWarp * V;
-      if (at + V <= left) {
-        *reinterpret_cast<Pack<T, V>*>(to + at) = result;
-      } else {
-#pragma unroll
-        for (int j = 0; j < V; ++j)
-          if (at + j < left) to[at + j] = result.v[j];
-      }
+      for (int j = 0; j < V; ++j)
+        if (at + j < left) out[at + j] = result.v[j];
     }
   }
 }

@@ -9,6 +9,8 @@
 namespace vt::cuda {
 namespace {
 
+constexpr int kBlocks = 4;  // of a multiprocessor, all of which run at once
+
 template <class T>
 struct VarianceResult {
   using C = compute_t<T>;
@@ -23,7 +25,7 @@ struct VarianceResult {
 
 // kWidth threads a row or chunk of it; its moments go to partial[chunk][row] where that is given.
 template <class T, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, sizeof(T) <= 4 ? kBlocks : 1)
     variance_kernel(VarianceResult<T> result, Moments<compute_t<T>>* partial, const T* x,
                     RowChunks rows) {
   await_earlier();
@@ -100,7 +102,7 @@ void variance(const Tensor& out, const Tensor& mean, const Tensor& x, double cor
   const Queue queue("var", x.device());
   visit_float("var", x.dtype(), [&]<class T>(TypeTag<T>) {
     using C = compute_t<T>;
-    const RowChunks rows(x.sizes()[0], n);
+    const RowChunks rows(x.sizes()[0], n, int64_t{queue.multiprocessors()} * kBlocks);
     const VarianceResult<T> result{out.data<T>(), mean.data<C>(), static_cast<C>(divisor)};
     const Scratch<Moments<C>> partial(queue, rows.chunks > 1 ? rows.chunks * rows.rows : 0);
     visit_row_chunks<T>(rows, x, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
