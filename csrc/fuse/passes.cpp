@@ -21,7 +21,8 @@ const std::vector<PassInfo>& passes() {
       {kGeluBackward, "gelu_backward",
        "GELU's gradient in the kernel of the product before it; rounds once, not twice"},
       {kGeluSlope, "gelu_slope",
-       "the slope of GELU comes with it, for a gradient that is times it; the slope is rounded"},
+       "the slope of GELU comes with it, for a gradient that is times it; the slope is rounded, in "
+       "float16 beside bfloat16"},
       {kColumnSums, "column_sums",
        "sums of the columns of such a product, as the gradient of a bias, come with it; on a GPU "
        "of what is not rounded yet"},

@@ -42,7 +42,8 @@ struct Gemm {
   const void* addend = nullptr;
   // For one matrix (batch 1). kGelu: out = gelu(product + bias), and what gelu is applied to goes
   // to aux where that is not null. kGeluBackward: out = product * gelu'(aux). kGeluSlope: as kGelu,
-  // but gelu' of that goes to aux, and kTimes: out = product * aux. aux is m x n like out.
+  // but gelu' of that goes to aux, and kTimes: out = product * aux. aux is m x n like out, but of
+  // float16 where it holds gelu' and out is of bfloat16.
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   GemmMatrix aux{};
   // With kGeluBackward or kTimes and no size 0: becomes the n sums of out's columns. Or null.

@@ -163,9 +163,9 @@ def test_slope_on_the_way_forward(shape: tuple[int, int, int]) -> None:
     close(plain, gelu(pre), "bfloat16", TANH)
     close(found, wanted, "bfloat16", (TANH + UNITS["bfloat16"]) * size)
     close(sums, wanted.sum(0), "bfloat16", TANH * np.sqrt(m) * size)
-    # A rounded slope costs as much as what eager steps round: the gradient and what GELU is of.
-    errors = [np.sqrt(((numbers(each) - wanted) ** 2).sum()) for each in (found, eager, before)]
-    assert errors[2] < errors[0] <= 1.15 * errors[1], errors
+    # A slope in float16 is nearer than one of what was rounded to bfloat16.
+    errors = [np.sqrt(((numbers(each) - wanted) ** 2).sum()) for each in (found, before, eager)]
+    assert errors[0] <= 1.02 * errors[1] < errors[2], errors
 
 
 @pytest.mark.parametrize("dtype", TYPES)

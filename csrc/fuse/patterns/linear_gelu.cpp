@@ -46,6 +46,19 @@ bool is_gradient(const Node& node) {
          node.scalar_at == kNoScalar;
 }
 
+// The slope is kept in this type.
+DType slope_dtype(DType dtype) { return dtype == DType::kBF16 ? DType::kF16 : dtype; }
+
+// Is node i a conversion, element by element of a dense window, from one type to the other?
+bool converts(const Node& node, DType from, DType to) {
+  if (node.kind != NodeKind::kConvert || node.in[0].dtype != from || node.out.dtype != to)
+    return false;
+  const auto bytes = [&](DType dtype) {
+    return node.space.numel() * static_cast<int64_t>(item_size(dtype));
+  };
+  return is_run(node.in[0], node.space, bytes(from)) && is_run(node.out, node.space, bytes(to));
+}
+
 // Does a kernel make GELU of this product and its slope?
 bool makes_both(const Gemm& gemm, Device device) {
   return device.is_cpu() || makes_slope_in_kernel(gemm);
@@ -94,6 +107,13 @@ int fuse_gelu_slope(PatternList& list) {
   for (int i = 0; i < list.size(); ++i) {
     const Node& slope = list[i];
     if (list.removed(i) || !is_operator(slope, "gelu_slope")) continue;
+    const DType kept = slope_dtype(slope.out.dtype);
+    int stored = i;  // the node behind which the slope has its type and place
+    if (kept != slope.out.dtype) {
+      stored = list.only_reader(i, {slope.out.data, slope.out.end(slope.space)});
+      if (stored < 0 || !converts(list[stored], slope.out.dtype, kept)) continue;
+    }
+    const Node& last = list[stored];
     const Range in{slope.in[0].data, slope.in[0].end(slope.space)};
     const int at = list.last_writer(i, in);
     const Gemm* gemm = at < 0 ? nullptr : plain_product(list[at]);
@@ -105,19 +125,20 @@ int fuse_gelu_slope(PatternList& list) {
     const int other = readers[0];
     const Node& gelu = list[other];
     list.place(other);
-    list.place(i);
+    list.place(stored);
     const int64_t bytes = in.end - in.begin;
     if (!is_result(gelu.in[0], gelu.space, *gemm) || !is_run(gelu.out, gelu.space, bytes) ||
-        !is_run(slope.out, slope.space, bytes) || gelu.out.data == gemm->out.data ||
-        slope.out.data == gemm->out.data)
+        !is_run(last.out, last.space, bytes) || gelu.out.data == gemm->out.data ||
+        last.out.data == gemm->out.data)
       continue;
     Node target(NodeKind::kCall, "gelu_slope", gelu.device);
     target.writes = {{gelu.out.data, gelu.out.end(gelu.space)},
-                     {slope.out.data, slope.out.end(slope.space)}};
-    if (!list.may_move(target, i, at, other)) continue;
-    list[at] = product_node("linear_gelu", gelu, *gemm, GemmEpilogue::kGeluSlope, slope.out.data);
+                     {last.out.data, last.out.end(last.space)}};
+    if (!list.may_move(target, stored, at, other)) continue;
+    list[at] = product_node("linear_gelu", gelu, *gemm, GemmEpilogue::kGeluSlope, last.out.data);
     list.remove(other);
     list.remove(i);
+    list.remove(stored);
     ++found;
   }
   return found;
@@ -156,16 +177,27 @@ int fuse_gelu_backward(PatternList& list) {
     const int at = list.last_writer(i, {gelu.in[0].data, gelu.in[0].end(gelu.space)});
     const Gemm* gemm = at < 0 ? nullptr : plain_product(list[at]);
     if (!gemm || gemm->bias || !is_result(gelu.in[0], gelu.space, *gemm) ||
-        list.only_reader(at, range_of(*gemm)) != i ||
-        list.last_writer(i, {gelu.in[1].data, gelu.in[1].end(gelu.space)}) > at)
+        list.only_reader(at, range_of(*gemm)) != i)
       continue;
+    const bool by_slope = is_operator(gelu, "gelu_times");
+    Range beside{gelu.in[1].data, gelu.in[1].end(gelu.space)};
+    int by = -1;  // the node that converts a kept slope
+    if (by_slope && slope_dtype(gemm->dtype) != gemm->dtype) {
+      by = list.last_writer(i, beside);
+      if (by < 0 || !converts(list[by], slope_dtype(gemm->dtype), gemm->dtype) ||
+          list.only_reader(by, beside) != i)
+        continue;
+      beside = {list[by].in[0].data, list[by].in[0].end(list[by].space)};
+    }
+    if (list.last_writer(i, beside) > at) continue;
     list.place(i);
     if (replace(list, at, i,
                 product_node("gelu_backward_product", gelu, *gemm,
-                             is_operator(gelu, "gelu_times") ? GemmEpilogue::kTimes
-                                                             : GemmEpilogue::kGeluBackward,
-                             gelu.in[1].data)))
+                             by_slope ? GemmEpilogue::kTimes : GemmEpilogue::kGeluBackward,
+                             const_cast<char*>(by < 0 ? gelu.in[1].data : beside.begin)))) {
+      if (by >= 0) list.remove(by);
       ++found;
+    }
   }
   return found;
 }

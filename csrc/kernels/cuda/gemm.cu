@@ -31,20 +31,27 @@ __global__ void __launch_bounds__(kThreads)
 
 // x is what the product left in out.
 template <class T, GemmEpilogue E>
+using AuxOf = std::conditional_t<std::is_same_v<T, BFloat16> &&
+                                     (E == GemmEpilogue::kGeluSlope || E == GemmEpilogue::kTimes),
+                                 Half, T>;
+template <class T, GemmEpilogue E>
 __global__ void __launch_bounds__(kThreads)
-    finish_kernel(T* out, T* aux, int64_t m, int64_t n, int64_t row_stride, int64_t aux_stride) {
+    finish_kernel(T* out, void* beside_out, int64_t m, int64_t n, int64_t row_stride,
+                  int64_t aux_stride) {
   using C = compute_t<T>;
   const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (column >= n) return;
   for (int64_t row = blockIdx.y; row < m; row += gridDim.y) {
     T& element = out[row * row_stride + column];
     const C x = convert<C>(element);
-    T* const beside = aux ? aux + row * aux_stride + column : nullptr;
+    using A = AuxOf<T, E>;
+    A* const aux = static_cast<A*>(beside_out);
+    A* const beside = aux ? aux + row * aux_stride + column : nullptr;
     if constexpr (E == GemmEpilogue::kGelu) {
       if (beside) *beside = element;
       element = convert<T>(functor::GeluTanh<C>{}(x));
     } else if constexpr (E == GemmEpilogue::kGeluSlope) {
-      *beside = convert<T>(functor::GeluSlope<C>{}(x));
+      *beside = convert<A>(functor::GeluSlope<C>{}(x));
       element = convert<T>(functor::GeluTanh<C>{}(x));
     } else if constexpr (E == GemmEpilogue::kTimes) {
       element = convert<T>(functor::GeluTimes<C>{}(x, convert<C>(*beside)));
@@ -80,8 +87,8 @@ void finish(const Gemm& g) {
         default: return &finish_kernel<T, GemmEpilogue::kGeluBackward>;
       }
     }();
-    queue.launch(kernel, grid_over(g.m, g.n), kThreads, static_cast<T*>(g.out.data),
-                 static_cast<T*>(g.aux.data), g.m, g.n, g.out.row_stride, g.aux.row_stride);
+    queue.launch(kernel, grid_over(g.m, g.n), kThreads, static_cast<T*>(g.out.data), g.aux.data,
+                 g.m, g.n, g.out.row_stride, g.aux.row_stride);
   });
 }
 

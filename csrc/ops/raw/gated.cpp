@@ -4,7 +4,10 @@
 namespace vt::raw {
 
 std::tuple<Tensor, Tensor> gelu_kept(const Tensor& self) {
-  return {raw::gelu(self, "tanh"), raw::gelu_slope(self)};
+  Tensor out = raw::gelu(self, "tanh"), slope = raw::gelu_slope(self);
+  // Between -0.13 and 1.13: of 16 bits, float16's round least.
+  if (slope.dtype() == DType::kBF16) slope = raw::to_dtype(slope, DType::kF16);
+  return {std::move(out), std::move(slope)};
 }
 
 namespace {

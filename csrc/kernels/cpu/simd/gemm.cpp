@@ -205,10 +205,12 @@ void tiny(const Gemm& g, int64_t batch) {
 template <class T>
 void finish(const Gemm& g) {
   using C = compute_t<T>;
+  using Slope = std::conditional_t<std::is_same_v<T, BFloat16>, Half, T>;
   parallel_for(g.m, row_grain(g.n), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       T* out = static_cast<T*>(g.out.data) + i * g.out.row_stride;
       T* aux = g.aux.data ? static_cast<T*>(g.aux.data) + i * g.aux.row_stride : nullptr;
+      Slope* slope = g.aux.data ? static_cast<Slope*>(g.aux.data) + i * g.aux.row_stride : nullptr;
       if (g.epilogue == GemmEpilogue::kGelu) {
         if (aux) std::copy_n(out, g.n, aux);
 #pragma GCC ivdep
@@ -218,13 +220,13 @@ void finish(const Gemm& g) {
 #pragma GCC ivdep
         for (int64_t j = 0; j < g.n; ++j) {
           const C x = static_cast<C>(out[j]);
-          aux[j] = static_cast<T>(functor::GeluSlope<C>{}(x));
+          slope[j] = static_cast<Slope>(functor::GeluSlope<C>{}(x));
           out[j] = static_cast<T>(functor::GeluTanh<C>{}(x));
         }
       } else if (g.epilogue == GemmEpilogue::kTimes) {
 #pragma GCC ivdep
         for (int64_t j = 0; j < g.n; ++j)
-          out[j] = static_cast<T>(static_cast<C>(out[j]) * static_cast<C>(aux[j]));
+          out[j] = static_cast<T>(static_cast<C>(out[j]) * static_cast<C>(slope[j]));
       } else {
 #pragma GCC ivdep
         for (int64_t j = 0; j < g.n; ++j)

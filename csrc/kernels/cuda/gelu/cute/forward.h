@@ -15,7 +15,7 @@ void launch_forward(const Queue& queue, const Gemm& g) {
     else return tree.op_0;
   }();
   sum.op_1.ptr_row = static_cast<const N*>(g.bias);
-  store.ptr_aux = static_cast<N*>(g.aux.data);
+  store.ptr_aux = static_cast<Beside<N, kSlope>*>(g.aux.data);
   cute::get<0>(store.dAux) = g.aux.row_stride;
   launch<Kernels>(queue, arguments);
 }

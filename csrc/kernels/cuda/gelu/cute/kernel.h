@@ -47,16 +47,20 @@ inline constexpr int kLine = 8;  // elements of 16 bytes
 template <class A, class B>
 using Sum = fusion::Sm90EVT<fusion::Sm90Compute<cutlass::plus, float, float, kNearest>, A, B>;
 
+// Of 16 bits that hold a slope of GELU, which lies between -0.13 and 1.13, float16 rounds least.
+template <class N, bool kSlope>
+using Beside = std::conditional_t<kSlope, cutlass::half_t, N>;
+
 // gelu(accumulator + bias); what it is applied to, or GELU's slope there, is stored on the way.
 template <class N, class Tile, bool kSlope>
 struct Forward : Parts<4, 2> {
   using Source = void;
   using OrderOfB = cutlass::layout::ColumnMajor;
   using Shared = epilogue::detail::EpilogueDescriptor<Tile, Part<Tile>, void, N, InTurns>;
-  using Kept = epilogue::detail::AuxStoreDescriptor<Shared, RowMajor, N>;
-  using Store =
-      fusion::Sm90AuxStore<Parts<4, 2>::kOut, Part<Tile>, N, kNearest, typename Kept::Stride,
-                           typename Kept::SmemLayoutAtom, typename Kept::CopyOpR2S>;
+  using Kept = epilogue::detail::AuxStoreDescriptor<Shared, RowMajor, Beside<N, kSlope>>;
+  using Store = fusion::Sm90AuxStore<Parts<4, 2>::kOut, Part<Tile>, Beside<N, kSlope>, kNearest,
+                                     typename Kept::Stride, typename Kept::SmemLayoutAtom,
+                                     typename Kept::CopyOpR2S>;
   using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
   using Before = Sum<fusion::Sm90AccFetch, Bias>;
   using Tree = std::conditional_t<kSlope, fusion::Sm90EVT<GeluAndSlope<Store>, Before>,
@@ -67,14 +71,14 @@ struct Forward : Parts<4, 2> {
 // accumulator * gelu'(aux), or accumulator * aux, and the sums of a tile's columns.
 template <class N, class Tile, bool kSlope>
 struct Backward : std::conditional_t<cute::size<1>(Tile{}) == kColumns, Parts<4, 2>, Parts<8, 4>> {
-  using Source = N;
+  using Source = Beside<N, kSlope>;
   using OrderOfB = RowMajor;
   using Function =
       std::conditional_t<kSlope, fusion::Sm90Compute<cutlass::multiplies, float, float, kNearest>,
                          fusion::Sm90Compute<Gradient, float, float, kNearest>>;
   using Tree =
-      fusion::Sm90EVT<ColumnSums<Tile, Part<Tile>>,
-                      fusion::Sm90EVT<Function, fusion::Sm90AccFetch, fusion::Sm90SrcFetch<N>>>;
+      fusion::Sm90EVT<ColumnSums<Tile, Part<Tile>>, fusion::Sm90EVT<Function, fusion::Sm90AccFetch,
+                                                                    fusion::Sm90SrcFetch<Source>>>;
 };
 
 // The accumulator alone, where b lies along n: the gradient of a layer's input.
