@@ -23,10 +23,19 @@ class ReLU(Module):
 
 
 class GELU(Module):
-    """Gaussian error linear unit; `approximate` is "none" or "tanh"."""
+    """Gaussian error linear unit; `approximate` is "none" or "tanh".
+
+    Attributes:
+        tanh_made: whether this process made one of the second kind; without one, Sequential need
+            not look for any.
+    """
+
+    tanh_made = False
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
+        if approximate == "tanh":
+            GELU.tanh_made = True
         self.approximate = approximate
 
     def forward(self, input: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
+from vibetensor.nn.activation import GELU
 from vibetensor.nn.in_one import gelu_layer, is_gelu_layer
 from vibetensor.nn.linear import Linear
 from vibetensor.nn.module import Module
@@ -92,6 +93,10 @@ class Sequential(_Row):
 
     def forward(self, input: Any) -> Any:
         attributes = self.__dict__
+        if not GELU.tanh_made:
+            for name in self._modules:
+                input = attributes[name](input)
+            return input
         layer: Any = None  # what may be one with the module behind it
         for name in self._modules:
             module = attributes[name]
