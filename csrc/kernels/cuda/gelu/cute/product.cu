@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kAcross* kLanes)
   __shared__ float parts[kLanes][kAcross];
   const int64_t column = int64_t{blockIdx.x} * kAcross + threadIdx.x;
   float sum = 0;
-#pragma unroll 8
+#pragma unroll 16
   for (int64_t row = threadIdx.y; row < count; row += kLanes)
     sum += sums[row * width + column];  // width is a multiple of kAcross
   parts[threadIdx.y][threadIdx.x] = sum;
