@@ -30,17 +30,17 @@ TEST(AttentionOrder, EveryTileOfEveryHeadIsWorkedOnOnce) {
 }
 
 TEST(AttentionOrder, GroupsAreWholePartsOfTheBlocks) {
-  EXPECT_EQ(heads_of_group(132, 384, 100, 1 << 20), 66);
-  EXPECT_EQ(heads_of_group(132, 384, 1 << 20, 60 << 20), 44);  // 60 would fit
-  EXPECT_EQ(heads_of_group(1, 384, 1 << 20, 60 << 20), 1);
-  EXPECT_EQ(heads_of_group(132, 20, 256 << 10, 24 << 20), 20);
-  EXPECT_EQ(heads_of_group(132, 384, 1 << 30, 24 << 20), 1);
-  EXPECT_EQ(heads_of_group(113, 384, 256 << 10, 24 << 20), 1);  // a prime
+  EXPECT_EQ(heads_of_group(132, 384, 8), 33);
+  EXPECT_EQ(heads_of_group(132, 384, 2), 66);
+  EXPECT_EQ(heads_of_group(114, 384, 8), 19);
+  EXPECT_EQ(heads_of_group(132, 20, 8), 20);
+  EXPECT_EQ(heads_of_group(1, 384, 8), 1);
+  EXPECT_EQ(heads_of_group(113, 384, 8), 1);  // a prime
 }
 
 TEST(AttentionOrder, BlocksGetTheSameWorkUnderACausalMask) {
   const int blocks = 132, heads = 384, tiles = 8;
-  const Order order{heads * tiles, tiles, 66};
+  const Order order{heads * tiles, tiles, heads_of_group(blocks, heads, tiles)};
   int most = 0, all = 0;
   for (int block = 0; block < blocks; ++block) {
     int work = 0;

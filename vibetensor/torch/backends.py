@@ -157,7 +157,8 @@ class _Cudnn(_Settings):
     @property
     def deterministic(self) -> bool:
         """Must cuDNN give the same bits in every run? On by default, unlike in PyTorch: off, the
-        backward of attention over more than 128 keys and of convolutions may add up in any order.
+        backward of attention over more than 128 keys, where cuDNN computes it, and of convolutions
+        may add up in any order.
         """
         return _C.get_cudnn_deterministic()
 

@@ -12,7 +12,8 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
 
     On by default, unlike in PyTorch. Every operator has an algorithm that gives the same bits, so
     nothing is refused. Off, cuDNN may add up in any order: the gradients of attention of 16-bit
-    floats over more than 128 keys, and of convolutions. This is the switch
+    floats over more than 128 keys, where no kernel of ours takes them (on Hopper one does from 256
+    tokens on, for 64 or 128 features), and of convolutions. This is the switch
     `torch.backends.cudnn.deterministic`. A captured step keeps what counted when it was captured.
 
     Args:

@@ -19,7 +19,8 @@ void attention(const Attention& a) {
 
 void attention_backward(const Attention& a) {
   if (short_can_attend(a)) return short_attention_backward(a);
-  if (gradients_pay(a)) return gradients_of_attention(a);
+  if (can_make_gradients(a) && (gradients_pay(a) || !cudnn_can_attend(a, true)))
+    return gradients_of_attention(a);
   cudnn_can_attend(a, true) ? cudnn_attention_backward(a) : rows_attention_backward(a);
 }
 

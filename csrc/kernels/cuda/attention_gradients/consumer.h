@@ -60,11 +60,15 @@ struct Consumer : Group<F> {
     hold(d);
   }
 
-  // All that the group sees of an item, of `heads` heads: `seen`. The block sees `all`.
-  __device__ void sum_up(const Range<F>& all, const Range<F>& seen, int heads) {
+  // All that the group sees of an item, of `heads` heads: `seen`. The block sees `all`. The last
+  // sums are still on their way, from the stage that this gives, or -1.
+  __device__ int sum_up(const Range<F>& all, const Range<F>& seen, int heads) {
     const int before = seen.begin - all.begin;
     int left = seen.count() * heads;
-    if (left == 0) return skip(all.count() * heads);
+    if (left == 0) {
+      skip(all.count() * heads);
+      return -1;
+    }
     float s[N / 2], d[N / 2];
     Weights p;
     Lefts<N / 16> ds;
@@ -102,52 +106,65 @@ struct Consumer : Group<F> {
     begin_products();
     start_sums(p, ds, stage);
     end_products();
-    await_products();
-    release(stage);
-    skip(all.end - seen.end);
+    return stage;
   }
 
   // Sums go to memory by way of kept rows, which nothing needs any more.
-  __device__ void store(const Item& item, const Maps& maps) {
+  __device__ void store(const Item& item, uint32_t rows, const Maps& maps) {
     hold(sum1);
     hold(sum2);
     meet_group(group);  // all have read what was kept
-    this->put(kept, sum1, job.scale);
-    if constexpr (!F::kQueries) this->put(kept + F::kKeptBytes, sum2, 1.f);
+    this->put(rows, sum1, job.scale);
+    if constexpr (!F::kQueries) this->put(rows + F::kKeptBytes, sum2, 1.f);
     publish_writes();
     meet_group(group);
+    const int row = item.tile * F::kRows + group * 64;
     if (threadIdx.x % 128 == 0) {
-      if (first < (F::kQueries ? job.queries : job.keys)) {
+      if (row < (F::kQueries ? job.queries : job.keys)) {
 #pragma unroll
         for (int i = 0; i < (F::kQueries ? 1 : 2); ++i)
 #pragma unroll
           for (int part = 0; part < D / 64; ++part)
-            store_box(maps.made[i], kept + i * F::kKeptBytes + part * F::kRows * 128, part * 64,
-                      first, item.head, item.batch);
+            store_box(maps.made[i], rows + i * F::kKeptBytes + part * F::kRows * 128, part * 64,
+                      row, item.head, item.batch);
       }
       await_stores();
     }
   }
 
+  // Makes an item the one at hand, number n.
+  __device__ void enter(const Item& item, int n) {
+    first = item.tile * F::kRows + group * 64;
+    if constexpr (F::kQueries) this->load_rows_of(item);
+    await_phase(m.kept_full(n % 2), n / 2 % 2);
+    kept = m.kept_at(n % 2) + group * 64 * 128;
+    this->hold_left(this->left1, kept);
+    this->hold_left(this->left2, kept + F::kKeptBytes);
+  }
+
   __device__ void run(const Maps& maps) {
     const int heads = F::kQueries ? 1 : job.heads / job.kv_heads;
     if (group == F::kGroups - 1) pass_turn();
-    int n = 0;
-    for (int round = 0; Item::any(job, round); ++round) {
-      const Item item(job, F::kQueries, round);
-      if (item.none) continue;
-      const int buffer = n % 2;
-      first = item.tile * F::kRows + group * 64;
-      if constexpr (F::kQueries) this->load_rows_of(item);
-      await_phase(m.kept_full(buffer), n / 2 % 2);
-      ++n;
-      kept = m.kept_at(buffer) + group * 64 * 128;
-      this->hold_left(this->left1, kept);
-      this->hold_left(this->left2, kept + F::kKeptBytes);
+    int n = 0, round = 0;
+    Item item(job, F::kQueries, round);  // no block is without one
+    enter(item, n);
+    while (!item.none) {
       this->clear();
-      sum_up(Range<F>(job, item.tile * F::kRows, F::kRows), Range<F>(job, first, 64), heads);
-      store(item, maps);
-      if (threadIdx.x % 128 == 0) arrive(m.kept_empty(buffer));
+      const Range<F> all(job, item.tile * F::kRows, F::kRows), seen(job, first, 64);
+      const int stage = sum_up(all, seen, heads);
+      const Item done = item;
+      const uint32_t rows = kept;
+      // An incomplete round is the last.
+      item = Item(job, F::kQueries, ++round);
+      await_products();
+      if (stage >= 0) {
+        release(stage);
+        skip(all.end - seen.end);
+      }
+      if (!item.none) enter(item, n + 1);
+      store(done, rows, maps);
+      if (threadIdx.x % 128 == 0) arrive(m.kept_empty(n % 2));
+      ++n;
     }
     if (group == 0) take_turn();
   }

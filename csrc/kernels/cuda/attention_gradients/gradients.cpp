@@ -3,13 +3,12 @@
 
 #include "kernels/cuda/architecture.h"
 #include "kernels/cuda/attention_gradients/launch.h"
+#include "kernels/settings.h"
 
 namespace vt::cuda {
 namespace {
 
 using namespace attention_gradients;
-
-constexpr int64_t kRoom = 34 << 20;  // bytes of the L2 cache for what streams by
 
 HeadedTensor gradient_of_out(const Attention& a) {
   HeadedTensor t = a.out;
@@ -31,9 +30,17 @@ bool takes(const Attention& a) {
 
 }  // namespace
 
-bool gradients_pay(const Attention& a) {
+bool can_make_gradients(const Attention& a) {
   constexpr int64_t kFewest = 256;  // tokens
   return a.queries >= kFewest && a.keys >= kFewest && takes(a);
+}
+
+// From times on an H200 (benchmarks/kernels/attention.py). cuDNN's five products in any order beat
+// seven where there is nothing else to win.
+bool gradients_pay(const Attention& a) {
+  constexpr int64_t kMostWide = 2048;
+  return kernel_settings().cudnn_deterministic ||
+         (a.causal && (a.width == 64 || a.keys <= kMostWide));
 }
 
 void gradients_of_attention(const Attention& a) {
@@ -56,11 +63,10 @@ void gradients_of_attention(const Attention& a) {
   job.causal = a.causal;
   job.scale = static_cast<float>(a.scale);
   job.factor = job.scale * 1.4426950408889634f;  // of powers of 2
-  // Of the side that is kept; `streamed` is how many tokens of the other one stream by.
-  const auto set_items = [&](int64_t heads, int64_t tokens, int64_t streamed) {
+  const auto set_order = [&](int64_t heads, int64_t tokens) {
     const int64_t all = a.batch * heads, tiles = ceil_div(tokens, kRowsOfItem);
     job.order = {size(all * tiles), size(tiles),
-                 heads_of_group(queue.multiprocessors(), all, streamed * a.width * 4, kRoom)};
+                 heads_of_group(queue.multiprocessors(), all, tiles)};
   };
   const auto of_queries = [&](const HeadedTensor& t) {
     return heads_map(t, a.dtype, a.batch, a.heads, a.queries, a.width);
@@ -70,9 +76,9 @@ void gradients_of_attention(const Attention& a) {
   };
   const CUtensorMap q = of_queries(a.q), dout = of_queries(gradient_of_out(a)), k = of_keys(a.k),
                     v = of_keys(a.v), dq = of_queries(a.dq);
-  set_items(a.heads, a.queries, a.keys);
+  set_order(a.heads, a.queries);
   launch_queries(queue, a.dtype, a.width, Maps{{q, dout}, {k, v}, {dq, dq}}, job);
-  set_items(a.kv_heads, a.keys, a.queries * (a.heads / a.kv_heads));
+  set_order(a.kv_heads, a.keys);
   launch_keys(queue, a.dtype, a.width, Maps{{k, v}, {q, dout}, {of_keys(a.dk), of_keys(a.dv)}},
               job);
 }

@@ -5,8 +5,9 @@
 
 namespace vt::cuda {
 
-// Do these kernels take this problem, and are they faster than cuDNN's? The answer depends on
-// shapes, strides, alignment and the GPU only.
+// Do these kernels take this problem? The answer depends on shapes, strides, alignment and the GPU.
+bool can_make_gradients(const Attention& attention);
+// Are they as fast as cuDNN's, of which any order may be allowed?
 bool gradients_pay(const Attention& attention);
 // As attention_backward.
 void gradients_of_attention(const Attention& attention);

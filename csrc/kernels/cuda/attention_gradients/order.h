@@ -9,20 +9,20 @@ namespace vt::cuda::attention_gradients {
 
 // Note [Order of items]
 // An item is a tile of rows of a head that a block keeps. Under a causal mask items differ in
-// length. Heads come in groups whose streamed tensors stay in the L2 cache; in a group the longest
-// items of all its heads come first. Blocks take items in rounds, every other round backwards.
-// Where the blocks are a whole multiple of a group's heads, all get the same work but for a
-// percent; groups of three quarters of the blocks cost an eighth (32x12 heads of 1024 tokens).
+// length. Heads come in groups, so that what streams by stays in the L2 cache; in a group the
+// longest items of all its heads come first. Blocks take items in rounds, every other round
+// backwards. Where the blocks are a whole multiple of a group's heads, all get the same work but
+// for a percent; groups of three quarters of the blocks cost an eighth (32x12 heads of 1024
+// tokens).
 struct Order {
   int items, tiles, heads_of_group;  // tiles: of a head
 };
 
-// A whole part of the blocks, half of them at most, so that the streamed tensors of as many heads
-// fit in `room`: then blocks that work on a head at the same time share what they read.
-inline int heads_of_group(int blocks, int64_t heads, int64_t bytes_of_head, int64_t room) {
-  const int64_t most = std::max<int64_t>(1, room / std::max<int64_t>(1, bytes_of_head));
-  int parts = std::min(blocks, 2);
-  while (parts < blocks && (blocks % parts != 0 || blocks / parts > most)) ++parts;
+// A quarter of the blocks, or the next smaller whole part of them: then four blocks that work on a
+// head at the same time share what they read. Half of them where heads are short.
+inline int heads_of_group(int blocks, int64_t heads, int64_t tiles) {
+  int parts = std::min(blocks, tiles < 8 ? 2 : 4);
+  while (blocks % parts != 0) ++parts;
   return static_cast<int>(std::min<int64_t>(heads, blocks / parts));
 }
 
