@@ -19,10 +19,10 @@ class CachePolicy {
     static_assert(sizeof(P) == 16);
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     uint4 words;
-    asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+    // Volatile, so that it stays behind await_earlier().
+    asm volatile("ld.global.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
                  : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
-                 : "l"(from), "l"(policy_)
-                 : "memory");
+                 : "l"(from), "l"(policy_));
     P pack;
     memcpy(&pack, &words, 16);
     return pack;
