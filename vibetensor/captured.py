@@ -114,6 +114,7 @@ class _Entry:
         self.graph = CUDAGraph(devices, whole=whole)
         self.arguments: Any = None  # what the step was given; keys name some of it by id
         self.outputs: Any = None
+        self.placed = _C.PlacedTensors([])  # parameters and buffers, whose addresses it has
 
 
 class CapturedStep:
@@ -162,6 +163,7 @@ class CapturedStep:
         chosen(fuse)  # a wrong name is an error here, not at the first capture
         self._modes = Modes(step)
         self._modes_of: dict[int, tuple[Any, Modes]] = {}  # by id, of objects among arguments
+        self._reached: list[Modes] = []  # of this call
         self.reason = ""
         self.captures = 0
         self.replays = 0
@@ -174,8 +176,10 @@ class CapturedStep:
             return self._eager(_C.cuda_unavailable_reason(), args, kwargs)
         device = ranks[0]
         tensors: list[tuple[Tensor, _C.device | None]] = []
+        modes = self._modes
+        self._reached = [modes]
         given = key_of((args, kwargs), tensors, None, self._modes_within)
-        key: Any = (given, _C.is_grad_enabled(), self._modes.now())
+        key: Any = (given, _C.is_grad_enabled(), modes.now(), modes.parameters())
         if len(ranks) > 1:
             key = (key, *[tensor.device for tensor, _ in tensors])
         entry = self._entries.get(key)
@@ -237,21 +241,26 @@ class CapturedStep:
         self._missing[key] = max(left - 1, 0)
         return left
 
-    def _modes_within(self, value: Any) -> tuple[bool, ...]:
-        """The modes of the modules that an object among the arguments reaches."""
+    def _modes_within(self, value: Any) -> Any:
+        """The modes and parameters of the modules that an object among the arguments reaches."""
         known = self._modes_of.get(id(value))
         if known is None:
             if len(self._modes_of) >= 8 * self._max_graphs:
                 self._modes_of.clear()
             known = self._modes_of[id(value)] = (value, Modes(value))
-        return known[1].now()
+        modes = known[1]
+        self._reached.append(modes)
+        return modes.now(), modes.parameters()
 
     @staticmethod
     def _stale(entry: _Entry) -> str:
         leaves = entry.graph.leaves
         if not leaves.entry_is_now():
             return "gradients are there that were not when it was captured, or the other way round"
-        return entry.graph.stale()
+        reason = entry.graph.stale()
+        if not reason and entry.placed.moved():
+            reason = "memory of parameters or buffers was replaced, as by an optimizer's first step"
+        return reason
 
     def _eager(self, reason: str, args: Any, kwargs: Any) -> Any:
         self._eager_calls += 1
@@ -334,6 +343,7 @@ class CapturedStep:
             return problem
         entry.arguments = (held, held_named)
         entry.outputs = outputs
+        entry.placed = _C.PlacedTensors([t for modes in self._reached for t in modes.tensors()])
         self._report = made.report
         self._entries[key] = entry
         self.captures += 1

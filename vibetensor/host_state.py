@@ -64,7 +64,8 @@ def _same_legacy(a: Any, b: Any) -> bool:
 
 
 class Modes:
-    """Which of a step's modules are in training mode: dropout and the like depend on it.
+    """Which of a step's modules are in training mode, which dropout and the like depend on, and
+    which parameters they have.
 
     The modules are those found in the step's closure, the globals it names, and the attributes of
     the object that it belongs to; or of another object, as an argument.
@@ -74,16 +75,35 @@ class Modes:
         self._step = step
         self._changes = -1
         self._flags: tuple[bool, ...] = ()
+        self._parameters: tuple[int, ...] = ()
+        self._tops: list[Any] = []
 
     def now(self) -> tuple[bool, ...]:
-        """The mode of each module; the same tuple until some module changes its mode."""
-        changes = replay.mode_changes()
-        if changes != self._changes:
-            seen: set[int] = set()
-            modules = list(_modules(self._step, seen, _DEPTH))
-            self._flags = tuple(bool(each.training) for top in modules for each in top.modules())
-            self._changes = changes
+        """The mode of each module; the same tuple until some module changes."""
+        self._look()
         return self._flags
+
+    def parameters(self) -> tuple[int, ...]:
+        """Which objects are the parameters, by id; the same tuple until some module changes."""
+        self._look()
+        return self._parameters
+
+    def tensors(self) -> list[_C.Tensor]:
+        """Parameters and buffers that a graph may have the addresses of."""
+        self._look()
+        found = [t for top in self._tops for t in (*top.parameters(), *top.buffers())]
+        return [t for t in found if isinstance(t, _C.Tensor) and t.device.type == "cuda"]
+
+    def _look(self) -> None:
+        changes = replay.module_changes()
+        if changes == self._changes:
+            return
+        seen: set[int] = set()
+        self._tops = list(_modules(self._step, seen, _DEPTH))
+        modules = [each for top in self._tops for each in top.modules()]
+        self._flags = tuple(bool(each.training) for each in modules)
+        self._parameters = tuple(id(p) for top in self._tops for p in top.parameters())
+        self._changes = changes
 
 
 def _modules(value: Any, seen: set[int], depth: int) -> Iterator[Any]:

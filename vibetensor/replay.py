@@ -78,18 +78,18 @@ class _Now(threading.local):
 
 
 _now = _Now()
-_mode_changes = 0
+_module_changes = 0
 
 
-def mode_changed() -> None:
-    """Some module went into training mode, or out of it."""
-    global _mode_changes
-    _mode_changes += 1
+def module_changed() -> None:
+    """Some module went into training mode, or out of it, or was given a parameter or a module."""
+    global _module_changes
+    _module_changes += 1
 
 
-def mode_changes() -> int:
-    """How often a module changed its mode in this process."""
-    return _mode_changes
+def module_changes() -> int:
+    """How often that happened in this process."""
+    return _module_changes
 
 
 def recording() -> Recording | None:

@@ -270,6 +270,34 @@ def test_models_among_arguments_and_methods_have_graphs_of_their_modes() -> None
 
 
 @cuda
+def test_what_reads_a_model_follows_its_parameters() -> None:
+    model = steps.Mlp(0.0).to("cuda")
+    x = torch.randn(8, 24, device="cuda")
+
+    @vibetensor.capture(warmup=1)
+    def predict(x: torch.Tensor) -> torch.Tensor:
+        return model(x)
+
+    def same() -> bool:
+        return torch.equal(predict(x), model(x))
+
+    with torch.no_grad():
+        assert all(same() for _ in range(4)) and predict.captures == 1
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for count in (2, 2):  # the first step of an optimizer gives parameters other memory
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            assert all(same() for _ in range(3)) and predict.captures == count
+    with torch.no_grad():
+        model.last = nn.Linear(64, 8).to("cuda")
+        assert all(same() for _ in range(3)) and predict.captures == 3
+        model.last.bias = None
+        assert all(same() for _ in range(3)) and predict.captures == 4
+
+
+@cuda
 def test_images_with_channels_last_stay_so() -> None:
     seen: list[tuple[int, ...]] = []
     weight = torch.randn(8, 4, 3, 3, device="cuda")

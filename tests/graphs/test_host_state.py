@@ -52,3 +52,20 @@ def test_modes_follow_the_modules_that_a_step_reaches() -> None:
         net.train()
         assert modes.now() == training
         other.train()
+
+
+def test_parameters_that_are_others_are_seen() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3, bias=False))
+    modes = Modes(lambda x: net(x))
+    first = modes.parameters()
+    assert first == tuple(id(p) for p in net.parameters()) and modes.parameters() is first
+    net[1] = nn.Linear(2, 3)
+    second = modes.parameters()
+    assert len(second) == 4 and second[:2] == first[:2] and first[2] not in second
+    net[0].bias = None
+    assert modes.parameters() == (second[0], *second[2:])
+    del net[1]
+    assert len(modes.parameters()) == 1
+    net[0].weight = nn.Parameter(torch.ones(2, 2))
+    assert modes.parameters() == (id(net[0].weight),)
+    assert modes.tensors() == []  # of a GPU

@@ -81,11 +81,14 @@ class Module:
                         f"cannot assign '{_type_name(value)}' as {expected} '{name}' "
                         f"(torch.{kind.get(expected, 'Tensor')} or None expected)"
                     )
+        elif "_modules" in attributes and (name in self._parameters or name in self._modules):
+            replay.module_changed()
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         for names in (self._parameters, self._buffers, self._modules):
             names.pop(name, None)
+        replay.module_changed()
         object.__delattr__(self, name)
 
     def _claim(self, name: str, kind: str, room: str) -> None:
@@ -93,6 +96,8 @@ class Module:
         attributes = self.__dict__
         if "_modules" not in attributes:
             raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
+        if kind != "buffer":
+            replay.module_changed()
         if name in attributes[room]:
             return
         for other in ("_parameters", "_buffers", "_modules"):
@@ -304,7 +309,7 @@ class Module:
         for module in self.modules():
             if module.__dict__.get("training") is not mode:
                 module.__dict__["training"] = mode
-                replay.mode_changed()
+                replay.module_changed()
         return self
 
     def eval(self: M) -> M:
