@@ -10,7 +10,8 @@ namespace vt::collectives::gpu {
 
 SideStreams::SideStreams(const fabric::Mesh& mesh) {
   for (Device device : mesh.ranks()) {
-    lanes_.push_back(cuda::create_stream(device.index, std::numeric_limits<int>::min()));
+    for (int i = 0; i < kLanes; ++i)
+      lanes_.push_back(cuda::create_stream(device.index, std::numeric_limits<int>::min()));
     for (int i = 0; i < kMarks; ++i) marks_.push_back(cuda::create_event(device.index, false));
   }
 }
@@ -25,8 +26,10 @@ SideStreams::~SideStreams() {
 }
 
 void SideStreams::join(int rank, Stream stream) {
-  record(rank, kStarted, lane(rank));
-  wait(stream, rank, kStarted);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    record(rank, kStarted, this->lane(rank, static_cast<Lane>(lane)));
+    wait(stream, rank, kStarted);
+  }
 }
 
 void SideStreams::copy(Stream stream, void* to, const void* from, size_t bytes) {

@@ -64,25 +64,30 @@ class Flow {
     }
   }
 
-  // Note [Copies in one order]
-  // What a device brings and what it gives are copies of one stream, each given one behind the next
-  // one brought: its sum has been taken by then. On streams of their own one device would bring
-  // while the other gives, both over the same direction of the link.
   // Every wait is queued after the record that it means, for a mark is recorded again every kDepth
   // pieces.
   void queue() {
     parts::meet(site_);
-    for (size_t c = 0; c <= steps_; ++c) {
+    for (int r = 0; r < ranks(); ++r) {
+      if (shares_[r].bytes == 0) continue;
+      side().record(r, SideStreams::kStarted, main(r));
+      side().wait(bring_lane(r), r, SideStreams::kStarted);
+    }
+    for (size_t c = 0; c < steps_; ++c) {
       for (int r = 0; r < ranks(); ++r)
         if (c < pieces_[r].size()) bring(r, c);
       for (int r = 0; r < ranks(); ++r)
         if (c < pieces_[r].size() && adding_.kernel) reduce(r, c);
       for (int r = 0; r < ranks(); ++r)
-        if (c > 0 && c <= pieces_[r].size() && shares_[r].gives(ranks())) give(r, c - 1);
+        if (c < pieces_[r].size() && shares_[r].gives(ranks())) give(r, c);
     }
-    for (int r = 0; r < ranks(); ++r)
-      if (shares_[r].bytes > 0 && ends_on_lane(r))
-        side().wait(main(r), r, SideStreams::kDone + slot(pieces_[r].size() - 1));
+    for (int r = 0; r < ranks(); ++r) {
+      if (shares_[r].bytes == 0) continue;
+      const int last = slot(pieces_[r].size() - 1);
+      side().wait(main(r), r,
+                  (adding_.kernel ? SideStreams::kReduced : SideStreams::kBrought) + last);
+      if (shares_[r].gives(ranks())) side().wait(main(r), r, SideStreams::kGiven + last);
+    }
     parts::meet(site_);
   }
 
@@ -90,10 +95,7 @@ class Flow {
   int ranks() const { return site_.ranks(); }
   SideStreams& side() const { return site_.side(); }
   Stream main(int rank) const { return site_.streams().at(rank); }
-  // Sums are taken beside the copies; what is not added up is given away beside what is brought.
-  bool ends_on_lane(int r) const {
-    return (adding_.kernel != nullptr) != shares_[r].gives(ranks());
-  }
+  Stream bring_lane(int rank) const { return side().lane(rank, SideStreams::kBring); }
   static int slot(size_t c) { return static_cast<int>(c % kDepth); }
 
   bool hides_last_sum(int r) const { return adding_.kernel && shares_[r].gives(ranks()); }
@@ -113,19 +115,20 @@ class Flow {
 
   void bring(int r, size_t c) const {
     const Share& share = shares_[r];
+    const Stream lane = bring_lane(r);
     if (adding_.kernel && c >= kDepth)  // the place is free
-      side().wait(main(r), r, SideStreams::kDone + slot(c));
+      side().wait(lane, r, (share.result ? SideStreams::kReduced : SideStreams::kGiven) + slot(c));
     const Range range = pieces_[r][c];
     for (int k = 1; k <= ranks(); ++k) {  // each starts with another
       const int p = (r + k) % ranks();
       if (!share.from[p] || (p == r && adding_.kernel)) continue;
-      SideStreams::copy(main(r), place(r, p, c), share.from[p] + range.begin, range.bytes());
+      SideStreams::copy(lane, place(r, p, c), share.from[p] + range.begin, range.bytes());
     }
-    side().record(r, SideStreams::kBrought + slot(c), main(r));
+    side().record(r, SideStreams::kBrought + slot(c), lane);
   }
 
   void reduce(int r, size_t c) const {
-    const Stream lane = side().lane(r);
+    const Stream lane = side().lane(r, SideStreams::kAdd);
     side().wait(lane, r, SideStreams::kBrought + slot(c));
     const Range range = pieces_[r][c];
     Args args{};
@@ -140,19 +143,20 @@ class Flow {
     const int64_t most = last ? adding_.last_blocks : adding_.blocks;
     site_.launch_alone(adding_.kernel, lane, static_cast<int>(std::min(full, most)),
                        adding_.threads, &args);
-    side().record(r, SideStreams::kDone + slot(c), lane);
+    side().record(r, SideStreams::kReduced + slot(c), lane);
   }
 
   void give(int r, size_t c) const {
-    const Stream stream = adding_.kernel ? main(r) : side().lane(r);
-    side().wait(stream, r, (adding_.kernel ? SideStreams::kDone : SideStreams::kBrought) + slot(c));
+    const Stream lane = side().lane(r, SideStreams::kGive);
+    side().wait(lane, r,
+                (adding_.kernel ? SideStreams::kReduced : SideStreams::kBrought) + slot(c));
     const Range range = pieces_[r][c];
     for (int k = 1; k < ranks(); ++k) {
       const int p = (r + k) % ranks();
       if (char* const to = shares_[r].to[p])
-        SideStreams::copy(stream, to + range.begin, result(r, c), range.bytes());
+        SideStreams::copy(lane, to + range.begin, result(r, c), range.bytes());
     }
-    if (!adding_.kernel) side().record(r, SideStreams::kDone + slot(c), stream);
+    side().record(r, SideStreams::kGiven + slot(c), lane);
   }
 
   Site& site_;

@@ -217,7 +217,7 @@ void move_by_copy_engine(Site& site, const Unit& unit, const Plan&) {
                         unit.bytes());
   };
   for (int r = 0; r < site.ranks(); ++r) {
-    const Stream main = site.streams().at(r), lane = side.lane(r);
+    const Stream main = site.streams().at(r), lane = side.lane(r, SideStreams::kBring);
     const bool own = args.receivers[r] >> r & 1;
     if (own) {
       side.record(r, SideStreams::kStarted, main);
