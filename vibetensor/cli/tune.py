@@ -45,8 +45,8 @@ def ways(bytes_: int, ranks: int) -> list[Way]:
         tried += [Way("push", 128, threads, chunk) for threads in (512, 1024) for chunk in chunks]
     if bytes_ >= 16 * _M:
         # What scratch memory has no room for is cut to what it has.
-        chunks = [c * _M for c in (4, 8, 16, 32, 64, 128) if c * _M <= bytes_ // ranks]
-        tried += [Way("copy_engine"), *(Way("copy_engine", 0, 0, c) for c in chunks)]
+        pieces = [c * _M for c in (4, 8, 16, 32, 64, 128) if c * _M <= bytes_ // ranks]
+        tried += [Way("copy_engine"), *(Way("copy_engine", 0, 0, piece) for piece in pieces)]
         tried += [Way("copy_engine", blocks) for blocks in (64, 96, 264)]
     return [way for way in tried if way.algorithm != "lines" or bytes_ <= 8 * _M]
 
