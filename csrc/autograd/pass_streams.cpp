@@ -39,6 +39,8 @@ void PassStreams::start(const Tensor& grad, const Node& root) const {
 }
 
 void PassStreams::enter(Node& node) const {
+  if (!node.device().is_cuda())
+    for (Stream stream : used_) make_current(stream);  // of the gradients that it fetches
   for (int e = 0; e < node.edge_count(); ++e) {
     const Node* next = node.edge(e).node.get();
     if (next && next->device().is_cuda() && next->device() != node.device())
@@ -48,7 +50,14 @@ void PassStreams::enter(Node& node) const {
 }
 
 void PassStreams::hand_over(const Tensor& grad, const Node& node, const Node& next) const {
-  if (!grad.defined() || !next.device().is_cuda()) return;
+  if (!grad.defined()) return;
+  if (!next.device().is_cuda()) {
+    if (!grad.device().is_cuda()) return;
+    const Stream to = home_[grad.device().index];
+    if (node.device() == grad.device()) pass_on(grad, of(node), to);
+    make_current(to);
+    return;
+  }
   const Stream to = of(next);
   if (node.device() == next.device()) pass_on(grad, of(node), to);
   make_current(to);

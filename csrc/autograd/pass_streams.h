@@ -13,8 +13,9 @@ namespace vt {
 // Note [Streams of a pass]
 // Backward of an operation is queued where its forward was, the gradient of a leaf where the
 // caller looks for it: on the stream that is current where backward was called. Gradients that
-// pass from one stream of a device to another are ordered on the way; copies between devices
-// order themselves with the streams that are current on both. Passes of different streams that
+// pass from one stream of a device to another are ordered on the way, those that a node of the CPU
+// fetches by way of the caller's stream; copies between devices order themselves with the streams
+// that are current on both. Passes of different streams that
 // meet at a leaf are ordered there (AccumulateGrad::follow_last_writer).
 class PassStreams {
  public:

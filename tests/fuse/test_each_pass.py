@@ -88,8 +88,11 @@ def test_all_passes(device: str) -> None:
     expected, _ = train(device, None)
     found, rewrites = train(device, fuse.recording)
     assert_near(found, expected)
-    # GELU's slope is made by large products only on a GPU.
-    assert rewrites >= PATTERNS | {"gelu_slope" if device == "cpu" else "linear_gelu"}
+    # On a GPU GELU's slope is made by large products only, and float32 products sum columns.
+    if device == "cpu":
+        assert rewrites >= PATTERNS | {"gelu_slope"}
+    else:
+        assert rewrites >= PATTERNS - {"norm_backward_sum"} | {"linear_gelu"}
 
 
 @pytest.mark.parametrize("device", DEVICES)
