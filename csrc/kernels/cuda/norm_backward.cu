@@ -37,6 +37,11 @@ struct AddSums {
   }
 };
 
+template <int kNumber, int kThreadsOfIt>
+__device__ __forceinline__ void named_barrier() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kNumber), "n"(kThreadsOfIt) : "memory");
+}
+
 // Sums over one of the groups of kWidth threads that a block consists of; the groups may be at
 // different rows. `turn` alternates from call to call: a slow thread then still finds the parts of
 // the call before.
@@ -48,7 +53,10 @@ __device__ __forceinline__ Sums sum_over_group(Sums value, int turn) {
   __shared__ Sums storage[2][kBlock / kWarp];
   const int group = threadIdx.x / kWidth, warp = threadIdx.x / kWarp;
   if (threadIdx.x % kWarp == 0) storage[turn][warp] = value;
-  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kWidth) : "memory");
+  // Each group has a barrier of its own, by a number known here.
+  [&]<int... G>(std::integer_sequence<int, G...>) {
+    ((group == G ? named_barrier<G + 1, kWidth>() : void()), ...);
+  }(std::make_integer_sequence<int, kBlock / kWidth>{});
   const Sums* parts = &storage[turn][group * kWarps];
   Sums result = parts[0];
 #pragma unroll

@@ -104,7 +104,7 @@ constexpr bool affine_ahead(int width, int packs) { return packs <= 3 || width =
 constexpr int64_t kPassing = 32 << 20;
 // Blocks that a multiprocessor should hold: with 64 registers a thread, or a few more.
 constexpr int norm_blocks(int width, int packs, bool residual, bool drop) {
-  if (width == 256 && packs == 2 && !residual) return 6;
+  if (width == 256 && packs == 2) return residual ? 4 : 6;
   const bool more = packs == 4 ? width == 64 : residual && packs == 3;
   return drop ? 1 : 65536 / (more ? 72 : 64) / held_block(width);
 }
@@ -221,7 +221,7 @@ bool in_registers(const Queue& queue, const NormForward<T>& a, const NormDropout
   };
   const auto packs = a.n * static_cast<int64_t>(sizeof(T)) / 16;
   // Twice the threads for a row that leaves them less to do, or waits for more memory.
-  if (packs > 256 && packs <= 512 && !kDrop && (a.residual || !a.means)) {
+  if (packs > 256 && packs <= 512 && (a.residual || !a.means)) {
     launch(RowShape<256, 2>{});
     return true;
   }
