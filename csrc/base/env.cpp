@@ -25,7 +25,7 @@ constexpr const char* kSwitches[][2] = {
      "on (default) or off: may kernels of a captured step be put on the GPU before the one before "
      "them has ended"},
     {"VIBETENSOR_GRAPH_STARTS",
-     "on or off (default): are kernels on a GPU's default stream launched as graphs of one, which "
+     "on (default) or off: are kernels on a GPU's default stream launched as graphs of one, which "
      "takes the host less time"},
     {"VIBETENSOR_P2P", "auto (verify each GPU pair), off, or force (trust what the driver says)"},
     {"VIBETENSOR_FABRIC_TIMEOUT",
@@ -90,7 +90,7 @@ bool early_starts() { return choice("VIBETENSOR_EARLY_STARTS", {"on", "off"}) ==
 bool graph_starts() {
   // Graphs would not wait for their kernels there.
   if (lookup("CUDA_LAUNCH_BLOCKING").value_or("0") != "0") return false;
-  return choice("VIBETENSOR_GRAPH_STARTS", {"off", "on"}) == "on";
+  return choice("VIBETENSOR_GRAPH_STARTS", {"on", "off"}) == "on";
 }
 std::string cpu_isa() { return choice("VIBETENSOR_CPU_ISA", {"auto", "base", "avx2", "avx512"}); }
 

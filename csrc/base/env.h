@@ -27,7 +27,7 @@ std::string
 cache_folder();  // of this user: XDG_CACHE_HOME or ~/.cache, then vibetensor; "" if none
 std::string cuda_allocator();  // VIBETENSOR_CUDA_ALLOCATOR: "segments", "expandable", "driver"
 bool early_starts();           // VIBETENSOR_EARLY_STARTS: "on", "off"
-bool graph_starts();    // VIBETENSOR_GRAPH_STARTS: "off", "on"; off with CUDA_LAUNCH_BLOCKING
+bool graph_starts();    // VIBETENSOR_GRAPH_STARTS: "on", "off"; off with CUDA_LAUNCH_BLOCKING
 std::string cpu_isa();  // VIBETENSOR_CPU_ISA: "auto", "base", "avx2", "avx512"
 
 }  // namespace vt::env
