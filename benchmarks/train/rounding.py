@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--texts", type=int, default=4, help="of 128 ids, in a batch")
-    parser.add_argument("--gradients", action="store_true", help="no losses, gradients alone")
+    parser.add_argument("--gradients", action="store_true", help="no losses: starts of all seeds")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     import vibetensor
@@ -39,15 +39,17 @@ def main() -> int:
         found.append(row)
         print(json.dumps(row), flush=True)
 
-    weights = _train(case, False, 0, "bf16", 0)[1]
-    for when, start in (("start", weights), ("30 steps", _train(case, False, 30, "bf16", 0)[1])):
-        tell(gradients=when, texts=arguments.texts, **_errors(case, start))
+    seeds = range(arguments.seeds)
+    for steps, seed in [(0, 0), (30, 0), *((0, seed) for seed in seeds[1:] if arguments.gradients)]:
+        weights = _train(case, False, steps, "bf16", seed)[1]
+        errors = _errors(case, weights, seed)
+        tell(gradients_after=steps, seed=seed, texts=arguments.texts, **errors)
     passes_left_out = [] if arguments.gradients else [None, *vibetensor.fuse.passes()]
     for left_out in passes_left_out:
         passes = True if left_out is None else {left_out: False}
         losses = _train(case, passes, arguments.steps, "bf16", 0)[0]
         tell(fused_without=left_out, losses=losses[::5] + losses[-1:], end=_end(losses))
-    for seed in range(0 if arguments.gradients else arguments.seeds):
+    for seed in () if arguments.gradients else seeds:
         ends = {
             name: _end(_train(case, fuse, arguments.steps, precision, seed)[0])
             for name, fuse, precision in (
@@ -111,9 +113,9 @@ def _train(case: Case, fuse: Any, steps: int, precision: str, seed: int) -> tupl
     return losses, [p.detach().clone() for p in model.parameters()]
 
 
-def _errors(case: Case, weights: list[Any]) -> dict[str, Any]:
+def _errors(case: Case, weights: list[Any], batch: int) -> dict[str, Any]:
     """Relative errors of all parameters' gradients against float32's: median and largest."""
-    exact = _gradients(case, weights, False, "fp32")
+    exact = _gradients(case, weights, False, "fp32", batch)
     result: dict[str, Any] = {}
     for name, fuse in (
         ("captured", False),
@@ -122,7 +124,7 @@ def _errors(case: Case, weights: list[Any]) -> dict[str, Any]:
     ):
         errors = [
             float(((a - b) ** 2).sum() ** 0.5 / (b**2).sum() ** 0.5)
-            for a, b in zip(_gradients(case, weights, fuse, "bf16"), exact, strict=True)
+            for a, b in zip(_gradients(case, weights, fuse, "bf16", batch), exact, strict=True)
         ]
         result[name] = {
             "median": round(statistics.median(errors), 5),
@@ -131,7 +133,7 @@ def _errors(case: Case, weights: list[Any]) -> dict[str, Any]:
     return result
 
 
-def _gradients(case: Case, weights: list[Any], fuse: bool, precision: str) -> list[Any]:
+def _gradients(case: Case, weights: list[Any], fuse: Any, precision: str, batch: int) -> list[Any]:
     import vibetensor
     import vibetensor.torch as torch
 
@@ -147,9 +149,9 @@ def _gradients(case: Case, weights: list[Any], fuse: bool, precision: str) -> li
         return [parameter.grad for parameter in model.parameters()]
 
     captured = vibetensor.capture(step, fuse=fuse)
-    batch = _batches(case)[0]
+    data = _batches(case)
     for _ in range(4):
-        gradients = captured(*batch)
+        gradients = captured(*data[batch % len(data)])
     return [gradient.float().cpu().numpy().astype("float64") for gradient in gradients]
 
 
