@@ -316,7 +316,7 @@ class CapturedStep:
             self._streams = [_C.Stream(device) for device in devices]
         if not self._pools or not self._entries:
             self._pools = [_C.MemoryPool(device) for device in devices]
-        random = HostRandom()
+        random = HostRandom(self._step)
         versions = [each._version for each in entry.inputs]
         try:
             with graph(entry.graph, self._pools, self._streams), recording(self._fuse) as made:

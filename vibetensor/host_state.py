@@ -6,7 +6,7 @@ import functools
 import random
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from vibetensor import _C, replay
@@ -19,10 +19,15 @@ _LEAVES = (str, bytes, int, float, _C.Tensor, type, type(None), types.ModuleType
 class HostRandom:
     """Notes the random numbers of the host when it is made: a captured step that draws from them
     would see the same ones at each replay.
+
+    Args:
+        step: generators of Python's or NumPy's that it reaches count, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step: Any = None) -> None:
         self._before = self._now()
+        found = _reached(step, set(), _DEPTH, _is_generator)
+        self._own = [(each, _state_of(each)) for each in found]
 
     @staticmethod
     def _now() -> tuple[Any, ...]:
@@ -40,6 +45,8 @@ class HostRandom:
             return _drawn("numpy.random")
         if host != self._before[2]:
             return _drawn("the CPU's generator")
+        if any(repr(_state_of(each)) != repr(state) for each, state in self._own):
+            return _drawn("a generator of random numbers on the host")
         return ""
 
     def restore(self) -> None:
@@ -50,6 +57,11 @@ class HostRandom:
             sys.modules["numpy"].random.set_state(legacy)
         state = _C.tensor(list(host), dtype=_C.uint8)
         _C.set_rng_state(_C.device("cpu:0"), state)
+        for each, before in self._own:
+            if isinstance(each, random.Random):
+                each.setstate(before)
+            else:
+                each.bit_generator.state = before
 
 
 def _drawn(where: str) -> str:
@@ -99,22 +111,40 @@ class Modes:
         if changes == self._changes:
             return
         seen: set[int] = set()
-        self._tops = list(_modules(self._step, seen, _DEPTH))
+        self._tops = list(_reached(self._step, seen, _DEPTH, _is_module))
         modules = [each for top in self._tops for each in top.modules()]
         self._flags = tuple(bool(each.training) for each in modules)
         self._parameters = tuple(id(p) for top in self._tops for p in top.parameters())
         self._changes = changes
 
 
-def _modules(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
+def _is_module(value: Any) -> bool:
+    return callable(getattr(value, "modules", None)) and hasattr(value, "training")
+
+
+def _is_generator(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    kinds = (random.Random,) if numpy is None else (random.Random, numpy.random.Generator)
+    return isinstance(value, kinds)
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    return generator.bit_generator.state
+
+
+def _reached(
+    value: Any, seen: set[int], depth: int, wanted: Callable[[Any], bool]
+) -> Iterator[Any]:
     if id(value) in seen or isinstance(value, _LEAVES):
         return
     seen.add(id(value))
-    if callable(getattr(value, "modules", None)) and hasattr(value, "training"):
+    if wanted(value):
         yield value
     elif depth > 0:
         for each in _within(value):
-            yield from _modules(each, seen, depth - 1)
+            yield from _reached(each, seen, depth - 1, wanted)
 
 
 def _within(value: Any) -> list[Any]:

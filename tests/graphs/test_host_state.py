@@ -27,6 +27,26 @@ def test_draws_from_every_generator_of_the_host_are_seen_and_undone() -> None:
         assert draw() == first
 
 
+def test_generators_that_a_step_reaches_are_seen_and_undone() -> None:
+    numbers, dice = np.random.default_rng(1), random.Random(2)
+
+    class Owner:
+        def __init__(self) -> None:
+            self.options = {"numbers": numbers}
+
+        def step(self) -> float:
+            return float(self.options["numbers"].random())
+
+    for step in (lambda: float(numbers.normal()), Owner().step, lambda: dice.random()):
+        noted = HostRandom(step)
+        assert noted.used() == ""
+        first = step()
+        assert "a generator of random numbers on the host" in noted.used()
+        noted.restore()
+        assert noted.used() == "" and step() == first
+    assert HostRandom(lambda: 3).used() == ""
+
+
 def test_modes_follow_the_modules_that_a_step_reaches() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
     other = nn.Linear(2, 2)
