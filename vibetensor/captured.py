@@ -74,7 +74,8 @@ def capture(
             what lives on, as an optimizer's state. Later captures, for other shapes, take one.
         fuse: let the step compiler join kernels of the captured step: True, or {name: False} to
             leave passes out, or names for just those (`vibetensor.fuse.passes()`).
-        device: the GPU; the current one if None.
+        device: the GPU. None: at the first call, the one that tensors among the arguments are on,
+            or the current one.
         devices: the GPUs of a step that runs on several, in the place of `device`; tensors on the
             CPU reach the step on the first of them. Work of different GPUs may meet in collectives
             only. A GPU that several ranks of a collective share is named as often as it has ranks.
@@ -171,7 +172,7 @@ class CapturedStep:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """One step."""
-        ranks = self._gpus()
+        ranks = self._gpus(args, kwargs)
         if not ranks:
             return self._eager(_C.cuda_unavailable_reason(), args, kwargs)
         device = ranks[0]
@@ -206,12 +207,14 @@ class CapturedStep:
 
     # -- deciding ----------------------------------------------------------------------------------
 
-    def _gpus(self) -> list[_C.device]:
+    def _gpus(self, args: Any, kwargs: Any) -> list[_C.device]:
         """The GPU of each rank, the first one's at the front; none where there is no GPU."""
         if self._ranks is None:
             if _C.device_count("cuda") == 0:
                 return []
-            self._ranks = [_C.device(f"cuda:{_C.current_device()}")]
+            given = {leaf.device for leaf in leaves_of((args, kwargs)) if isinstance(leaf, Tensor)}
+            here = [device for device in given if device.type == "cuda"]
+            self._ranks = here if len(here) == 1 else [_C.device(f"cuda:{_C.current_device()}")]
         return self._ranks if all(rank.type == "cuda" for rank in self._ranks) else []
 
     def _why_not(self, key: Any) -> str:

@@ -281,6 +281,9 @@ def test_work_of_a_gpu_that_is_not_captured_is_refused() -> None:
         x.sum()
         return a + 1
 
+    there = vibetensor.capture(lambda a: (a + x).sum(), strict=True)
+    assert [float(there(torch.ones(4, device="cuda:1"))) for _ in range(4)] == [8.0] * 4
+    assert there.replays == 2
     captured = vibetensor.capture(step, device="cuda:0")
     for i in range(4):
         assert float(captured(torch.full((2,), float(i))).sum()) == 2 * i + 2
