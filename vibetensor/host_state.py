@@ -96,7 +96,9 @@ class Modes:
         return self._flags
 
     def parameters(self) -> tuple[int, ...]:
-        """Which objects are the parameters, by id; the same tuple until some module changes."""
+        """Which objects are the parameters, by id, and which hooks of modules there are; the same
+        tuple until some module changes.
+        """
         self._look()
         return self._parameters
 
@@ -114,7 +116,12 @@ class Modes:
         self._tops = list(_reached(self._step, seen, _DEPTH, _is_module))
         modules = [each for top in self._tops for each in top.modules()]
         self._flags = tuple(bool(each.training) for each in modules)
-        self._parameters = tuple(id(p) for top in self._tops for p in top.parameters())
+        found = [id(p) for top in self._tops for p in top.parameters()]
+        for each in modules:
+            hooks = getattr(each, "_hooks", None)
+            if hooks is not None:
+                found += [id(each), *hooks.numbers()]
+        self._parameters = tuple(found)
         self._changes = changes
 
 

@@ -89,3 +89,17 @@ def test_parameters_that_are_others_are_seen() -> None:
     net[0].weight = nn.Parameter(torch.ones(2, 2))
     assert modes.parameters() == (id(net[0].weight),)
     assert modes.tensors() == []  # of a GPU
+
+
+def test_hooks_that_come_and_go_are_seen() -> None:
+    net = nn.Linear(2, 2)
+    modes = Modes(lambda x: net(x))
+    bare = modes.parameters()
+    handle = net.register_forward_hook(lambda *_: None)
+    one = modes.parameters()
+    assert one != bare and modes.parameters() is one
+    handle.remove()
+    assert modes.parameters() not in (one,)
+    other = net.register_forward_pre_hook(lambda *_: None)
+    assert modes.parameters() != one
+    other.remove()

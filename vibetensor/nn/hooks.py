@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from vibetensor import replay
+
 
 class _Hook(NamedTuple):
     function: Callable[..., Any]
@@ -21,6 +23,7 @@ class HookHandle:
     def remove(self) -> None:
         """Takes the hook away; a second call does nothing."""
         self._room.pop(self._key, None)
+        replay.module_changed()
 
     def __enter__(self) -> HookHandle:
         return self
@@ -48,7 +51,12 @@ class Hooks:
             room.clear()
         room[key] = _Hook(function, with_kwargs)
         room.update(others)
+        replay.module_changed()
         return HookHandle(room, key)
+
+    def numbers(self) -> tuple[int, ...]:
+        """Of the hooks that are there: each registration has another one."""
+        return (*self._rooms["before"], *self._rooms["after"])
 
     def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`module.forward` between its hooks."""
