@@ -238,6 +238,9 @@ def choose(args: argparse.Namespace, launched: dict[str, sanitizer_cover.Launche
     skip = names_in(args.skip)
     asked = {test: each for test, each in launched.items() if not within or test.startswith(within)}
     chosen = sanitizer_cover.choose(asked, skip)
+    if args.first:
+        first = re.compile(args.first)
+        chosen.sort(key=lambda test: not any(map(first.search, launched[test].own)))
     args.only.write_text("".join(f"{test}\n" for test in chosen), encoding="utf-8")
     if args.rest:
         return ",".join(within or folders())
@@ -298,6 +301,7 @@ def arguments() -> argparse.Namespace:
     add("--skip", type=Path, help="file with names of tests not to run, in lines")
     every = "files of --kernels: few tests that launch every kernel of ours that these tell of"
     add("--cover", type=Path, nargs="+", default=[], help=every)
+    add("--first", help="a pattern: tests of --cover that launch kernels of such names begin")
     add("--rest", action="store_true", help="behind those of --cover, all others")
     add("--passed", type=Path, help="write the names of those that passed there")
     add("--kernels", type=Path, help="write who launched what there (tool none)")
