@@ -35,12 +35,12 @@ bool can_make_gradients(const Attention& a) {
   return a.queries >= kFewest && a.keys >= kFewest && takes(a);
 }
 
-// From times on an H200 (benchmarks/kernels/attention.py). cuDNN's five products in any order beat
-// seven where there is nothing else to win.
+// From times on an H200 (benchmarks/kernels/attention.py). Many tokens of wide heads are better off
+// with cuDNN's five products even if these have an order: power bounds them. In any order those win
+// without a mask, too.
 bool gradients_pay(const Attention& a) {
-  constexpr int64_t kMostWide = 2048;
-  return kernel_settings().cudnn_deterministic ||
-         (a.causal && (a.width == 64 || a.keys <= kMostWide));
+  const bool few = a.width == 64 || a.keys <= (a.causal ? 2048 : 1024);
+  return few && (a.causal || kernel_settings().cudnn_deterministic);
 }
 
 void gradients_of_attention(const Attention& a) {
