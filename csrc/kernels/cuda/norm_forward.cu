@@ -126,19 +126,26 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
     if (a.weight) weight.load(a.weight, n, lane);
     if (a.bias) bias.load(a.bias, n, lane);
   };
-  const CachePolicy policy(a.passing);
-  x.load(a.x + at, n, lane, policy);
+  // Short rows are too little work to choose a policy for.
+  constexpr bool kPolicy = kWidth * kPacks > kWarp;
+  const CachePolicy policy(kPolicy && a.passing);
+  auto load = [&](Row& row, const T* from) {
+    if constexpr (kPolicy) row.load(from, n, lane, policy);
+    else row.load(from, n, lane);
+  };
+  load(x, a.x + at);
   if constexpr (kResidual) {
     constexpr bool kAll = kAhead && kPacks <= 3;  // registers for everything at once
     Row residual;
-    residual.load(a.residual + at, n, lane, policy);
+    load(residual, a.residual + at);
     if constexpr (kAll) load_affine();
     if constexpr (kDrop) {
       const PhiloxStart start = begin_numbers(drop);
       x.each(n, lane, [&](int i, auto& pack, int) { drop_pack(pack, at + i, drop, start); });
     }
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
-    x.store(a.sum + at, n, lane, policy);
+    if constexpr (kPolicy) x.store(a.sum + at, n, lane, policy);
+    else x.store(a.sum + at, n, lane);
     if constexpr (kAhead && !kAll) load_affine();
   } else if constexpr (kAhead) {
     load_affine();
@@ -162,8 +169,10 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
       if (a.weight) weight.packs[p] = *reinterpret_cast<const Held*>(a.weight + i);
       if (a.bias) bias.packs[p] = *reinterpret_cast<const Held*>(a.bias + i);
     }
-    policy.store(reinterpret_cast<Held*>(a.out + at + i),
-                 normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd));
+    const Held result = normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd);
+    auto* to = reinterpret_cast<Held*>(a.out + at + i);
+    if constexpr (kPolicy) policy.store(to, result);
+    else *to = result;
   });
 }
 
