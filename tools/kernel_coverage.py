@@ -44,7 +44,10 @@ def main() -> None:
         tool, _, files = each.partition("=")
         texts = [Path(file).read_text(encoding="utf-8") for file in files.split(",")]
         passed[tool] = {name for text in texts for name in text.splitlines()}
-    found: dict[str, Any] = {"kernels": len(kernels), "templates": len(set(map(family, kernels)))}
+    found: dict[str, Any] = {
+        "kernels": len(kernels),
+        "templates": len(set(map(sanitizer_cover.family, kernels))),
+    }
     for tool, tests in passed.items():
         names = frozenset[str]().union(*(launched.get(test, frozenset()) for test in tests))
         own = names & kernels
@@ -52,11 +55,13 @@ def main() -> None:
             "tests": len(tests),
             "tests_without_a_list_of_kernels": len(tests - set(launched)),
             "kernels": len(own),
-            "templates": len(set(map(family, own))),
+            "templates": len(set(map(sanitizer_cover.family, own))),
             "other_kernels": dict(
                 Counter(map(sanitizer_cover.owner, names - kernels)).most_common()
             ),
-            "templates_not_launched": sorted(set(map(family, kernels)) - set(map(family, own))),
+            "templates_not_launched": sorted(
+                set(map(sanitizer_cover.family, kernels)) - set(map(sanitizer_cover.family, own))
+            ),
         }
         print(
             f"{tool}: {len(tests)} tests launch {len(own)} of {len(kernels)} kernels, "
@@ -85,19 +90,6 @@ def readable(name: str) -> str:
     result = ctypes.string_at(text).decode()
     ctypes.CDLL(None).free(ctypes.c_void_p(text))
     return result
-
-
-def family(name: str) -> str:
-    """The template's name: without the result's type, the arguments and the parameters."""
-    if name.startswith("_ZN"):  # longer than what can be made readable
-        rest, parts = name[3:], []
-        while found := re.match(r"\d+", rest):
-            length, rest = int(found[0]), rest[found.end() :]
-            parts.append(rest[:length])
-            rest = rest[length:]
-        return "::".join(parts)
-    plain = name.replace("(anonymous namespace)", "{anonymous}").removeprefix("void ")
-    return re.split(r"[<(]", plain, maxsplit=1)[0]
 
 
 if __name__ == "__main__":

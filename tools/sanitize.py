@@ -43,7 +43,9 @@ TOOLS = {
 }
 # What a log says at the end; racecheck counts hazards.
 SUMMARY = re.compile(r"========= (?:ERROR|RACECHECK) SUMMARY: (\d+) (?:error|hazard)")
-# The first line of a finding: not indented, and not one of the sanitizer's own remarks.
+# The first line of a finding: not indented, and not one of the sanitizer's own remarks, or that
+# pytest ended with 1.
+ENDED = "Error: process didn't terminate successfully"
 FINDING = re.compile(r"^========= ((?:Error|Warning|Invalid|Program|Barrier|Uninit|Misaligned).*)")
 # Where it was: in that line, or in one of the next.
 PLACE = re.compile(r"^=========.* at (.+)\+0x[0-9a-f]+")
@@ -217,7 +219,7 @@ def read_all(groups: list[Group], tool: str) -> Report:
             elif found := SUMMARY.match(line):
                 report.counted += int(found[1])
                 done = True
-            elif found := FINDING.match(line):
+            elif (found := FINDING.match(line)) and found[1] != ENDED:
                 whose = "unknown"
                 report.findings.append({"during or after": test, "what": found[1], "in": whose})
             open_ = report.findings and report.findings[-1]["in"] == "unknown"
@@ -336,9 +338,9 @@ def say(args: argparse.Namespace, report: Report, found: dict[str, Any]) -> None
         f"without a summary"
     )
     if share := found["kernels"]:
-        of = share["launched_by_the_suite"]
+        of, left = share["launched_by_the_suite"], list(share["not_covered"].items())
         print(f"tests that passed launch {share['covered']} of our {of} kernels; the others:")
-        print("\n".join(name[:150] for name in share["not_covered"][:20]) or "none")
+        print("\n".join(f"{count:5} {template}" for template, count in left[:20]) or "none")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,19 @@ def owner(kernel: str) -> str:
     if re.search(r"\b(at|c10|caffe2)::|triton", kernel):
         return "PyTorch's"
     return "a library's"
+
+
+def family(name: str) -> str:
+    """The template's name: without the result's type, the arguments and the parameters."""
+    if name.startswith("_ZN"):  # longer than what can be made readable
+        rest, parts = name[3:], []
+        while found := re.match(r"\d+", rest):
+            length, rest = int(found[0]), rest[found.end() :]
+            parts.append(rest[:length])
+            rest = rest[length:]
+        return "::".join(parts)
+    plain = name.replace("(anonymous namespace)", "{anonymous}").removeprefix("void ")
+    return re.split(r"[<(]", plain, maxsplit=1)[0]
 
 
 def write(file: Path, launched: dict[str, Launched]) -> None:
@@ -104,7 +118,11 @@ def choose(launched: dict[str, Launched], skip: Iterable[str] = ()) -> list[str]
 
 
 def covered(launched: dict[str, Launched], passed: Iterable[str]) -> dict[str, Any]:
-    """How many of our kernels that the suite launches are launched by the tests that passed."""
+    """How many of our kernels that the suite launches are launched by the tests that passed.
+
+    `templates` are kernels without their parameters, launched in any form; `not_covered` has the
+    number of kernels that are left by template.
+    """
     every = frozenset[str]().union(*(each.own for each in launched.values()))
     by_passed = (launched[test].own for test in passed if test in launched)
     seen = frozenset[str]().union(*by_passed)
@@ -112,5 +130,7 @@ def covered(launched: dict[str, Launched], passed: Iterable[str]) -> dict[str, A
         "launched_by_the_suite": len(every),
         "covered": len(seen),
         "share": round(len(seen) / len(every), 4) if every else None,
-        "not_covered": sorted(every - seen),
+        "templates_launched_by_the_suite": len(set(map(family, every))),
+        "templates": len(set(map(family, seen))),
+        "not_covered": dict(Counter(map(family, every - seen)).most_common()),
     }

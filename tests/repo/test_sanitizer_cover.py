@@ -65,4 +65,5 @@ def test_what_is_skipped_is_not_chosen_and_what_only_it_launches_is_named(
     assert sorted(cover.choose(launched, ["slow"])) == ["other", "short"]
     found = cover.covered(launched, ["other", "short", "without a list"])
     assert (found["covered"], found["launched_by_the_suite"]) == (2, 3)
-    assert found["not_covered"] == ["vt::c"]
+    assert found["not_covered"] == {"vt::c": 1}
+    assert (found["templates"], found["templates_launched_by_the_suite"]) == (2, 3)
