@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kBlock, 1)
   constexpr int kKinds = 1 + kBoth + kSums;
   // Are widened numbers kept from the first walk over a row for the second one? The kernel has as
   // many instructions to issue as the memory gives it time for.
-  constexpr bool kKeep = sizeof(C) == 4 && kBlock <= 512 && !(kExtra && kWidth == 512);
+  constexpr bool kKeep = sizeof(C) == 4 && kBlock <= 512;
   extern __shared__ __align__(16) char shared[];
   const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
@@ -346,8 +346,7 @@ bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackwa
   if (static_cast<int64_t>(bytes) + 1024 > queue.shared_limit()) return false;
   auto kernel = &norm_backward_kernel<T, Shape::width, Shape::packs, kExtra, kBoth, kSums, block>;
   const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
-  // For sums of both kinds, and for floats, it has too many registers to be faster.
-  if constexpr (Shape::width == kWarp && Shape::packs == 1 && sizeof(T) == 2 && !kExtra && !kBoth &&
+  if constexpr (Shape::width == kWarp && V * Shape::packs <= 8 && sizeof(T) <= 4 && !kExtra &&
                 !kSums) {
     constexpr int kTogether = 4;
     if (a.rows <= int64_t{queue.multiprocessors()} * groups * kTogether)

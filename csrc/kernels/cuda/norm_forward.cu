@@ -126,26 +126,19 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
     if (a.weight) weight.load(a.weight, n, lane);
     if (a.bias) bias.load(a.bias, n, lane);
   };
-  // Short rows are too little work to choose a policy for.
-  constexpr bool kPolicy = kWidth * kPacks > kWarp;
-  const CachePolicy policy(kPolicy && a.passing);
-  auto load = [&](Row& row, const T* from) {
-    if constexpr (kPolicy) row.load(from, n, lane, policy);
-    else row.load(from, n, lane);
-  };
-  load(x, a.x + at);
+  const CachePolicy policy(a.passing);
+  x.load(a.x + at, n, lane, policy);
   if constexpr (kResidual) {
     constexpr bool kAll = kAhead && kPacks <= 3;  // registers for everything at once
     Row residual;
-    load(residual, a.residual + at);
+    residual.load(a.residual + at, n, lane, policy);
     if constexpr (kAll) load_affine();
     if constexpr (kDrop) {
       const PhiloxStart start = begin_numbers(drop);
       x.each(n, lane, [&](int i, auto& pack, int) { drop_pack(pack, at + i, drop, start); });
     }
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
-    if constexpr (kPolicy) x.store(a.sum + at, n, lane, policy);
-    else x.store(a.sum + at, n, lane);
+    x.store(a.sum + at, n, lane, policy);
     if constexpr (kAhead && !kAll) load_affine();
   } else if constexpr (kAhead) {
     load_affine();
@@ -169,10 +162,8 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
       if (a.weight) weight.packs[p] = *reinterpret_cast<const Held*>(a.weight + i);
       if (a.bias) bias.packs[p] = *reinterpret_cast<const Held*>(a.bias + i);
     }
-    const Held result = normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd);
-    auto* to = reinterpret_cast<Held*>(a.out + at + i);
-    if constexpr (kPolicy) policy.store(to, result);
-    else *to = result;
+    policy.store(reinterpret_cast<Held*>(a.out + at + i),
+                 normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd));
   });
 }
 
