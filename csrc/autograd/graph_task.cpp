@@ -2,11 +2,13 @@
 #include "autograd/graph_task.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "autograd/grad_mode.h"
 #include "autograd/gradient_place.h"
 #include "autograd/lanes.h"
 #include "autograd/variable.h"
+#include "device/capture.h"
 #include "device/profiler.h"
 #include "device/worker.h"
 #include "ops/launch_failed.h"
@@ -105,15 +107,28 @@ bool GraphTask::spans_devices() const {
   return count > 1;
 }
 
+// Of a pass on one GPU: was something of it queued elsewhere than where backward is called? Within
+// a capture all is queued on the captured stream: another one need not be part of it.
+bool GraphTask::spans_streams() const {
+  const uint64_t gpus = devices_[static_cast<int>(DeviceType::kCUDA)];
+  if (gpus == 0) return false;
+  const Stream home = cuda_backend().current_stream(std::countr_zero(gpus));
+  const bool apart = std::any_of(order_.begin(), order_.end(), [&](const NodeState* state) {
+    return state->node->edge_count() > 0 && !(state->node->stream() == home);
+  });
+  return apart && !(any_capture() && capture_of(home));
+}
+
 void GraphTask::run() {
-  if (!spans_devices()) return run_here();
+  const bool one_device = !spans_devices();
+  if (one_device && !spans_streams()) return run_here();
   PassStreams streams(devices_[static_cast<int>(DeviceType::kCUDA)]);
   streams_ = &streams;
   for (const Ref<Node>& root : roots_)
     for (const Tensor& grad : table_.find(root.get())->grads) streams.start(grad, *root);
   // A hook that runs backward is on a worker already, and waiting there for that worker would never
   // end; a capture is not for several threads at once.
-  if (on_worker_thread() || streams.captured()) {
+  if (one_device || on_worker_thread() || streams.captured()) {
     run_here();
   } else {
     Lanes lanes(*this);

@@ -45,6 +45,7 @@ class GraphTask {
   void count_dependencies();
   void mark_needed();
   bool spans_devices() const;
+  bool spans_streams() const;
 
   void run_here();
   // Leaves in `outputs` one gradient an edge.
@@ -64,7 +65,7 @@ class GraphTask {
   std::mutex borrowed_mutex_;
   std::vector<Node*> borrowed_from_;
 
-  PassStreams* streams_ = nullptr;  // of a pass over several devices
+  PassStreams* streams_ = nullptr;  // of a pass over several devices, or streams of a GPU
   Lanes* lanes_ = nullptr;          // where their workers run it
 };
 

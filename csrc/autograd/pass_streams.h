@@ -1,5 +1,5 @@
-// Which streams of GPUs a backward pass over several devices queues its work on, and what orders
-// them.
+// Which streams of GPUs a backward pass over several devices, or several streams of one, queues its
+// work on, and what orders them.
 #pragma once
 #include <array>
 #include <cstdint>
