@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -47,6 +47,14 @@ def assert_works(comm: collectives.Communicator) -> None:
     assert all((row.cpu().numpy() == 6).all() for row in rows)
     gathered = comm.all_gather(rows)
     assert all((row.cpu().numpy() == 6).all() for row in gathered)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Shells start what runs in the background with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -223,7 +231,7 @@ def test_an_abort_reaches_pairs_and_subgroups(device: str) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("timeout", [0.1, 30.0])
 @pytest.mark.unsanitized("asserts seconds")
-def test_synchronize_behind_a_busy_rank(timeout: float) -> None:
+def test_synchronize_behind_a_busy_rank(timeout: float, interruptible: None) -> None:
     """Many calls wait for one deadline, not for one each; an interrupt ends a longer one."""
     mesh = mesh_of("cuda")
     comm, last = collectives.Communicator(mesh, timeout=timeout), RANKS - 1
@@ -319,7 +327,7 @@ def test_a_gpu_without_an_end_is_waited_for_with_a_bound(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_an_interrupt_ends_a_wait(device: str) -> None:
+def test_an_interrupt_ends_a_wait(device: str, interruptible: None) -> None:
     comm = collectives.Communicator(mesh_of(device), timeout=30.0)
     arrive(comm, "reduce", 1)
     timer = threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT))
