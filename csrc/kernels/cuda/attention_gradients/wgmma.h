@@ -57,119 +57,59 @@ __device__ __forceinline__ void hold(float (&sum)[kCount]) {
 
 #define VT_8_SUMS(C, i) \
   C(d[i]), C(d[i + 1]), C(d[i + 2]), C(d[i + 3]), C(d[i + 4]), C(d[i + 5]), C(d[i + 6]), C(d[i + 7])
-#define VT_32_SUMS(C) VT_8_SUMS(C, 0), VT_8_SUMS(C, 8), VT_8_SUMS(C, 16), VT_8_SUMS(C, 24)
-#define VT_64_SUMS(C) \
-  VT_32_SUMS(C), VT_8_SUMS(C, 32), VT_8_SUMS(C, 40), VT_8_SUMS(C, 48), VT_8_SUMS(C, 56)
-#define VT_32_NAMES                                                        \
+#define VT_SUMS_64(C) VT_8_SUMS(C, 0), VT_8_SUMS(C, 8), VT_8_SUMS(C, 16), VT_8_SUMS(C, 24)
+#define VT_SUMS_128(C) \
+  VT_SUMS_64(C), VT_8_SUMS(C, 32), VT_8_SUMS(C, 40), VT_8_SUMS(C, 48), VT_8_SUMS(C, 56)
+#define VT_NAMES_64                                                        \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define VT_64_NAMES                                                          \
-  VT_32_NAMES                                                                \
+#define VT_NAMES_128                                                         \
+  VT_NAMES_64                                                                \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, " \
   "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "   \
   "%60, %61, %62, %63"
+
+// One instruction: `tie` says whether it reads the sums that it writes, `keep` whether it adds to
+// them; `operands` are those behind the sums, by number, and their inputs follow.
+#define VT_PRODUCT(columns, type, keep, tie, operands, ...)                            \
+  asm volatile("{.reg .pred keep; setp.ne.b32 keep, " #keep                            \
+               ", 0;\n"                                                                \
+               "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." #type "." #type \
+               " {" VT_NAMES_##columns "}, " operands ";}"                             \
+               : VT_SUMS_##columns(tie)                                                \
+               : __VA_ARGS__)
+#define VT_PRODUCTS(columns, operands, ...)                    \
+  if constexpr (std::is_same_v<T, BFloat16> && kKeep)          \
+    VT_PRODUCT(columns, bf16, 1, "+f", operands, __VA_ARGS__); \
+  if constexpr (std::is_same_v<T, BFloat16> && !kKeep)         \
+    VT_PRODUCT(columns, bf16, 0, "=f", operands, __VA_ARGS__); \
+  if constexpr (!std::is_same_v<T, BFloat16> && kKeep)         \
+    VT_PRODUCT(columns, f16, 1, "+f", operands, __VA_ARGS__);  \
+  if constexpr (!std::is_same_v<T, BFloat16> && !kKeep)        \
+  VT_PRODUCT(columns, f16, 0, "=f", operands, __VA_ARGS__)
+#define VT_LEFT "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3])
 
 // d = left * right, plus d if kKeep. The left operand in shared memory, rows along k as on the
 // right.
 template <class T, bool kKeep>
 __device__ __forceinline__ void multiply(float (&d)[32], uint64_t left, uint64_t right) {
 #if VT_HAS_WGMMA
-  if constexpr (std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" VT_32_NAMES
-        "}, %32, %33, keep, 1, 1, 0, 0;}"
-        : VT_32_SUMS("+f")
-        : "l"(left), "l"(right));
-  if constexpr (std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" VT_32_NAMES
-        "}, %32, %33, keep, 1, 1, 0, 0;}"
-        : VT_32_SUMS("=f")
-        : "l"(left), "l"(right));
-  if constexpr (!std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" VT_32_NAMES
-        "}, %32, %33, keep, 1, 1, 0, 0;}"
-        : VT_32_SUMS("+f")
-        : "l"(left), "l"(right));
-  if constexpr (!std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" VT_32_NAMES
-        "}, %32, %33, keep, 1, 1, 0, 0;}"
-        : VT_32_SUMS("=f")
-        : "l"(left), "l"(right));
-#endif
-}
-template <class T, Right kRight, bool kKeep>
-__device__ __forceinline__ void multiply(float (&d)[32], const uint32_t (&left)[4],
-                                         uint64_t right) {
-#if VT_HAS_WGMMA
-  constexpr int kTurn = kRight == Right::kRowsAreAlongK;
-  if constexpr (std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" VT_32_NAMES
-        "}, {%32, %33, %34, %35}, %36, keep, 1, 1, %37;}"
-        : VT_32_SUMS("+f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
-  if constexpr (std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" VT_32_NAMES
-        "}, {%32, %33, %34, %35}, %36, keep, 1, 1, %37;}"
-        : VT_32_SUMS("=f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
-  if constexpr (!std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" VT_32_NAMES
-        "}, {%32, %33, %34, %35}, %36, keep, 1, 1, %37;}"
-        : VT_32_SUMS("+f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
-  if constexpr (!std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" VT_32_NAMES
-        "}, {%32, %33, %34, %35}, %36, keep, 1, 1, %37;}"
-        : VT_32_SUMS("=f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
+  VT_PRODUCTS(64, "%32, %33, keep, 1, 1, 0, 0", "l"(left), "l"(right));
 #endif
 }
 template <class T, bool kKeep>
 __device__ __forceinline__ void multiply(float (&d)[64], uint64_t left, uint64_t right) {
 #if VT_HAS_WGMMA
-  if constexpr (std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" VT_64_NAMES
-        "}, %64, %65, keep, 1, 1, 0, 0;}"
-        : VT_64_SUMS("+f")
-        : "l"(left), "l"(right));
-  if constexpr (std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" VT_64_NAMES
-        "}, %64, %65, keep, 1, 1, 0, 0;}"
-        : VT_64_SUMS("=f")
-        : "l"(left), "l"(right));
-  if constexpr (!std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" VT_64_NAMES
-        "}, %64, %65, keep, 1, 1, 0, 0;}"
-        : VT_64_SUMS("+f")
-        : "l"(left), "l"(right));
-  if constexpr (!std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" VT_64_NAMES
-        "}, %64, %65, keep, 1, 1, 0, 0;}"
-        : VT_64_SUMS("=f")
-        : "l"(left), "l"(right));
+  VT_PRODUCTS(128, "%64, %65, keep, 1, 1, 0, 0", "l"(left), "l"(right));
+#endif
+}
+// The left operand in registers.
+template <class T, Right kRight, bool kKeep>
+__device__ __forceinline__ void multiply(float (&d)[32], const uint32_t (&left)[4],
+                                         uint64_t right) {
+#if VT_HAS_WGMMA
+  constexpr int kTurn = kRight == Right::kRowsAreAlongK;
+  VT_PRODUCTS(64, "{%32, %33, %34, %35}, %36, keep, 1, 1, %37", VT_LEFT, "l"(right), "n"(kTurn));
 #endif
 }
 template <class T, Right kRight, bool kKeep>
@@ -177,41 +117,17 @@ __device__ __forceinline__ void multiply(float (&d)[64], const uint32_t (&left)[
                                          uint64_t right) {
 #if VT_HAS_WGMMA
   constexpr int kTurn = kRight == Right::kRowsAreAlongK;
-  if constexpr (std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" VT_64_NAMES
-        "}, {%64, %65, %66, %67}, %68, keep, 1, 1, %69;}"
-        : VT_64_SUMS("+f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
-  if constexpr (std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" VT_64_NAMES
-        "}, {%64, %65, %66, %67}, %68, keep, 1, 1, %69;}"
-        : VT_64_SUMS("=f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
-  if constexpr (!std::is_same_v<T, BFloat16> && kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 1, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" VT_64_NAMES
-        "}, {%64, %65, %66, %67}, %68, keep, 1, 1, %69;}"
-        : VT_64_SUMS("+f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
-  if constexpr (!std::is_same_v<T, BFloat16> && !kKeep)
-    asm volatile(
-        "{.reg .pred keep; setp.ne.b32 keep, 0, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" VT_64_NAMES
-        "}, {%64, %65, %66, %67}, %68, keep, 1, 1, %69;}"
-        : VT_64_SUMS("=f")
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(kTurn));
+  VT_PRODUCTS(128, "{%64, %65, %66, %67}, %68, keep, 1, 1, %69", VT_LEFT, "l"(right), "n"(kTurn));
 #endif
 }
 
+#undef VT_LEFT
+#undef VT_PRODUCTS
+#undef VT_PRODUCT
 #undef VT_8_SUMS
-#undef VT_32_SUMS
-#undef VT_64_SUMS
-#undef VT_32_NAMES
-#undef VT_64_NAMES
+#undef VT_SUMS_64
+#undef VT_SUMS_128
+#undef VT_NAMES_64
+#undef VT_NAMES_128
 
 }  // namespace vt::cuda::attention_gradients
