@@ -65,13 +65,18 @@ class Report:
     suite: int = 0  # tests that there are, without those left out
     chosen: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
-    kernels: dict[str, list[str]] = field(default_factory=dict)  # by test
+    # By test: kernels, and the most bytes of shared memory that each had.
+    kernels: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def launched(self) -> dict[str, sanitizer_cover.Launched]:
         """What the tests launched, where that was noted."""
         return {
-            test: sanitizer_cover.Launched(self.seconds.get(test, 0.0), frozenset(names))
-            for test, names in self.kernels.items()
+            test: sanitizer_cover.Launched(
+                self.seconds.get(test, 0.0),
+                frozenset(sizes),
+                frozenset(name for name, size in sizes.items() if size),
+            )
+            for test, sizes in self.kernels.items()
         }
 
 
@@ -200,7 +205,8 @@ def read_all(groups: list[Group], tool: str) -> Report:
                 last = note["start"]
             elif "launched" in note:
                 names += note["fresh"]
-                report.kernels[note["launched_by"]] = [names[n] for n in note["launched"]]
+                sizes = {names[number]: size for number, size in note["launched"]}
+                report.kernels[note["launched_by"]] = sizes
             else:
                 name = note["test"]
                 last = None if name == last else last
@@ -239,7 +245,10 @@ def choose(args: argparse.Namespace, launched: dict[str, sanitizer_cover.Launche
     within = tuple(path for group in args.tests for path in group.split(","))
     skip = names_in(args.skip)
     asked = {test: each for test, each in launched.items() if not within or test.startswith(within)}
-    chosen = sanitizer_cover.choose(asked, skip)
+    seen: dict[str, float] = {}
+    for file in args.costs:
+        seen |= json.loads(file.read_text(encoding="utf-8"))
+    chosen = sanitizer_cover.choose(asked, skip, seen)
     if args.first:
         first = re.compile(args.first)
         chosen.sort(key=lambda test: not any(map(first.search, launched[test].own)))
@@ -303,9 +312,11 @@ def arguments() -> argparse.Namespace:
     add("--skip", type=Path, help="file with names of tests not to run, in lines")
     every = "files of --kernels: few tests that launch every kernel of ours that these tell of"
     add("--cover", type=Path, nargs="+", default=[], help=every)
+    add("--costs", type=Path, nargs="+", default=[], help="files of --times: --cover goes by them")
     add("--first", help="a pattern: tests of --cover that launch kernels of such names begin")
     add("--rest", action="store_true", help="behind those of --cover, all others")
     add("--passed", type=Path, help="write the names of those that passed there")
+    add("--times", type=Path, help="write there how many seconds each took, a limit twice")
     add("--kernels", type=Path, help="write who launched what there (tool none)")
     add("--logs", type=Path, help="keep what the processes printed there")
     add("--json", type=Path, help="write the result there")
@@ -339,7 +350,11 @@ def say(args: argparse.Namespace, report: Report, found: dict[str, Any]) -> None
     )
     if share := found["kernels"]:
         of, left = share["launched_by_the_suite"], list(share["not_covered"].items())
-        print(f"tests that passed launch {share['covered']} of our {of} kernels; the others:")
+        what = f"{of} kernels"
+        if args.tool == "racecheck":
+            every = found["of_all_kernels"]["launched_by_the_suite"]
+            what += f" with shared memory, of {every}"
+        print(f"tests that passed launch {share['covered']} of our {what}; the others:")
         print("\n".join(f"{count:5} {template}" for template, count in left[:20]) or "none")
 
 
@@ -351,7 +366,9 @@ def main() -> int:
         return 2
     start = time.time()
     args.until = start + args.seconds
-    launched = sanitizer_cover.read(args.cover)
+    every = launched = sanitizer_cover.read(args.cover)
+    if args.tool == "racecheck":
+        launched = sanitizer_cover.with_shared_memory(every)
     with tempfile.TemporaryDirectory() as room:
         folder = args.logs or Path(room)
         folder.mkdir(parents=True, exist_ok=True)
@@ -380,6 +397,7 @@ def main() -> int:
         "findings": report.counted,
         "reports_by_owner": Counter(each["in"] for each in report.findings),
         "kernels": sanitizer_cover.covered(launched, passed) if launched else None,
+        "of_all_kernels": sanitizer_cover.covered(every, passed) if launched else None,
         "found": report.findings[:200],
         "processes_without_summary": report.no_summary,
         "failed": sorted(name for name, outcome in report.tests.items() if outcome == "failed"),
@@ -392,6 +410,10 @@ def main() -> int:
         args.json.write_text(text + "\n", encoding="utf-8")
     if args.passed:
         args.passed.write_text("".join(f"{name}\n" for name in passed), encoding="utf-8")
+    if args.times:
+        # One that came to a limit would have taken longer.
+        took = {t: s * (2 if report.tests[t] == "failed" else 1) for t, s in report.seconds.items()}
+        args.times.write_text(json.dumps(took) + "\n", encoding="utf-8")
     if args.kernels:
         sanitizer_cover.write(args.kernels, report.launched())
     if not report.tests:

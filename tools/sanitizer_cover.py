@@ -2,7 +2,8 @@
 
 tools/sanitize.py --tool none --kernels FILE writes which test launched what, and for how long it
 ran; --cover FILE then runs what is chosen here. Greedy: always the test with the most kernels that
-no other has launched yet, by what it will cost (Johnson 1974: within a logarithm of the least).
+no other has launched yet, by what it will cost (Johnson 1974: within a logarithm of the least), and
+then without those that the others have made needless.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from typing import Any
 # 729 tests under memcheck (2.2 for each second) and 168 under racecheck (2.9; 0.7 a kernel).
 _START, _SLOWER, _FOREIGN = 0.2, 3.0, 0.5
 # Tests from here on begin first, or the end would wait for them.
-_LONG = 3.0
+LONG = 15.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Launched:
 
     seconds: float  # without a sanitizer
     kernels: frozenset[str]
+    shared: frozenset[str] = frozenset()  # those of them that any test launched with shared memory
 
     @property
     def own(self) -> frozenset[str]:
@@ -67,9 +69,18 @@ def family(name: str) -> str:
     return re.split(r"[<(]", plain, maxsplit=1)[0]
 
 
+def with_shared_memory(launched: dict[str, Launched]) -> dict[str, Launched]:
+    """What racecheck has to see: of our kernels those that use shared memory, all it looks at."""
+    return {
+        test: replace(each, kernels=each.kernels - each.own | each.own & each.shared)
+        for test, each in launched.items()
+    }
+
+
 def write(file: Path, launched: dict[str, Launched]) -> None:
-    """Each kernel's name once, as they are long."""
+    """Each kernel's name once, as they are long, and which of them use shared memory."""
     numbers: dict[str, int] = {}
+    shared = frozenset[str]().union(*(each.shared for each in launched.values()))
     for each in launched.values():
         for name in sorted(each.kernels):
             numbers.setdefault(name, len(numbers))
@@ -77,32 +88,41 @@ def write(file: Path, launched: dict[str, Launched]) -> None:
         test: {"seconds": round(t.seconds, 3), "kernels": sorted(numbers[k] for k in t.kernels)}
         for test, t in launched.items()
     }
-    text = json.dumps({"kernels": list(numbers), "tests": tests})
+    sharing = sorted(numbers[name] for name in shared)
+    text = json.dumps({"kernels": list(numbers), "with_shared_memory": sharing, "tests": tests})
     file.write_text(text + "\n", encoding="utf-8")
 
 
 def read(files: Iterable[Path]) -> dict[str, Launched]:
     """What every test launched, in any of the runs that wrote these files."""
     found: dict[str, Launched] = {}
+    shared: set[str] = set()
     for file in files:
         whole = json.loads(file.read_text(encoding="utf-8"))
+        shared |= {whole["kernels"][number] for number in whole["with_shared_memory"]}
         for test, row in whole["tests"].items():
             kernels = frozenset(whole["kernels"][number] for number in row["kernels"])
             if test in found:
                 kernels |= found[test].kernels
             found[test] = Launched(row["seconds"], kernels)
-    return found
+    return {test: replace(each, shared=each.kernels & shared) for test, each in found.items()}
 
 
-def choose(launched: dict[str, Launched], skip: Iterable[str] = ()) -> list[str]:
+def choose(
+    launched: dict[str, Launched],
+    skip: Iterable[str] = (),
+    seen: Mapping[str, float] | None = None,
+) -> list[str]:
     """Tests that together launch all of our kernels that any test launches: long ones, the best.
 
-    Kernels that only tests in `skip` launch are left out.
+    Kernels that only tests in `skip` launch are left out. `seen` has the seconds that tests took
+    under the same sanitizer, which are better than those expected.
     """
     left_out = set(skip)
     kept = {test: each for test, each in launched.items() if test not in left_out}
     missing: dict[str, set[str]] = {test: set(each.own) for test, each in kept.items()}
     costs = {test: each.cost for test, each in kept.items()}
+    costs |= {test: _START + took for test, took in (seen or {}).items()}
     users: dict[str, list[str]] = {}
     for test, kernels in missing.items():
         for kernel in kernels:
@@ -114,7 +134,12 @@ def choose(launched: dict[str, Launched], skip: Iterable[str] = ()) -> list[str]
         for kernel in missing[best].copy():
             for test in users[kernel]:
                 missing[test].discard(kernel)
-    return sorted(chosen, key=lambda test: costs[test] < _LONG)
+    times = Counter(kernel for test in chosen for kernel in kept[test].own)
+    for test in sorted(chosen, key=lambda test: -costs[test]):
+        if all(times[kernel] > 1 for kernel in kept[test].own):
+            chosen.remove(test)
+            times.subtract(kept[test].own)
+    return sorted(chosen, key=lambda test: costs[test] < LONG)
 
 
 def covered(launched: dict[str, Launched], passed: Iterable[str]) -> dict[str, Any]:

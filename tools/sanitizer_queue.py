@@ -155,10 +155,19 @@ class Queue:
 
         with profile(activities=[ProfilerActivity.CUDA]) as found:
             yield
-        names = sorted({e.name for e in found.events() if e.kind == "kernel"})
-        fresh = [name for name in names if name not in self.kernels]
+        shared: dict[str, int] = {}  # most bytes of shared memory that a launch had
+        launches = [e for e in found.events() if e.kind == "kernel"]
+        for each in launches:
+            size = each.details["shared_bytes"]
+            shared[each.name] = max(shared.get(each.name, 0), size)
+        fresh = [name for name in sorted(shared) if name not in self.kernels]
         self.kernels |= {name: n for n, name in enumerate(fresh, len(self.kernels))}
-        self._note(launched_by=test, fresh=fresh, launched=[self.kernels[name] for name in names])
+        self._note(
+            launched_by=test,
+            fresh=fresh,
+            launched=[[self.kernels[name], size] for name, size in sorted(shared.items())],
+            launches=len(launches),
+        )
 
     def _note(self, **values: Any) -> None:
         print(json.dumps({"pid": os.getpid(), **values}), file=self.results, flush=True)

@@ -45,7 +45,7 @@ def test_the_chosen_tests_launch_everything_and_long_ones_begin(
     chosen = cover.choose(launched)
     assert len(chosen) == len(set(chosen)) < 200
     assert cover.covered(launched, chosen)["share"] == 1.0
-    long = [launched[test].cost >= 3 for test in chosen]
+    long = [launched[test].cost >= cover.LONG for test in chosen]
     assert True in long and long == sorted(long, reverse=True)
     cover.write(tmp_path / "launched.json", launched)
     again = cover.read([tmp_path / "launched.json"])
