@@ -30,7 +30,7 @@ class Launched:
 
     seconds: float  # without a sanitizer
     kernels: frozenset[str]
-    shared: frozenset[str] = frozenset()  # those of them that any test launched with shared memory
+    shared: frozenset[str] = frozenset()  # those of them that had shared memory
 
     @property
     def own(self) -> frozenset[str]:
@@ -72,40 +72,42 @@ def family(name: str) -> str:
 def with_shared_memory(launched: dict[str, Launched]) -> dict[str, Launched]:
     """What racecheck has to see: of our kernels those that use shared memory, all it looks at."""
     return {
-        test: replace(each, kernels=each.kernels - each.own | each.own & each.shared)
+        test: replace(each, kernels=each.kernels - each.own | each.shared)
         for test, each in launched.items()
     }
 
 
 def write(file: Path, launched: dict[str, Launched]) -> None:
-    """Each kernel's name once, as they are long, and which of them use shared memory."""
+    """Each kernel's name once, as they are long."""
     numbers: dict[str, int] = {}
-    shared = frozenset[str]().union(*(each.shared for each in launched.values()))
     for each in launched.values():
         for name in sorted(each.kernels):
             numbers.setdefault(name, len(numbers))
     tests = {
-        test: {"seconds": round(t.seconds, 3), "kernels": sorted(numbers[k] for k in t.kernels)}
+        test: {
+            "seconds": round(t.seconds, 3),
+            "kernels": sorted(numbers[k] for k in t.kernels),
+            "shared": sorted(numbers[k] for k in t.shared),
+        }
         for test, t in launched.items()
     }
-    sharing = sorted(numbers[name] for name in shared)
-    text = json.dumps({"kernels": list(numbers), "with_shared_memory": sharing, "tests": tests})
+    text = json.dumps({"kernels": list(numbers), "tests": tests})
     file.write_text(text + "\n", encoding="utf-8")
 
 
 def read(files: Iterable[Path]) -> dict[str, Launched]:
     """What every test launched, in any of the runs that wrote these files."""
     found: dict[str, Launched] = {}
-    shared: set[str] = set()
     for file in files:
         whole = json.loads(file.read_text(encoding="utf-8"))
-        shared |= {whole["kernels"][number] for number in whole["with_shared_memory"]}
         for test, row in whole["tests"].items():
             kernels = frozenset(whole["kernels"][number] for number in row["kernels"])
+            shared = frozenset(whole["kernels"][number] for number in row["shared"])
             if test in found:
                 kernels |= found[test].kernels
-            found[test] = Launched(row["seconds"], kernels)
-    return {test: replace(each, shared=each.kernels & shared) for test, each in found.items()}
+                shared |= found[test].shared
+            found[test] = Launched(row["seconds"], kernels, shared)
+    return found
 
 
 def choose(

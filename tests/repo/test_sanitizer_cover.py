@@ -38,7 +38,8 @@ def test_the_chosen_tests_launch_everything_and_long_ones_begin(
     launched = {
         f"test_{i}": cover.Launched(
             9 * dice.random() ** 4,
-            frozenset(f"vt::k{dice.randrange(200)}" for _ in range(dice.randrange(9))),
+            kernels := frozenset(f"vt::k{dice.randrange(200)}" for _ in range(dice.randrange(9))),
+            frozenset(kernel for kernel in kernels if kernel < "vt::k5"),
         )
         for i in range(400)
     }
@@ -49,9 +50,21 @@ def test_the_chosen_tests_launch_everything_and_long_ones_begin(
     assert True in long and long == sorted(long, reverse=True)
     cover.write(tmp_path / "launched.json", launched)
     again = cover.read([tmp_path / "launched.json"])
-    assert {t: each.kernels for t, each in again.items()} == {
-        t: each.kernels for t, each in launched.items()
+    assert {t: (each.kernels, each.shared) for t, each in again.items()} == {
+        t: (each.kernels, each.shared) for t, each in launched.items()
     }
+
+
+def test_racecheck_has_to_see_what_was_launched_with_shared_memory(cover: ModuleType) -> None:
+    both = frozenset({"vt::a", "vt::b", "nvjet"})
+    launched = {
+        "with": cover.Launched(1.0, both, frozenset({"vt::b", "nvjet"})),
+        "without": cover.Launched(0.1, both),
+    }
+    seen = cover.with_shared_memory(launched)
+    assert (seen["with"].own, seen["without"].own) == ({"vt::b"}, frozenset())
+    assert cover.choose(seen) == ["with"] and cover.choose(launched) == ["without"]
+    assert cover.choose(launched, seen={"without": 60.0}) == ["with"]
 
 
 def test_what_is_skipped_is_not_chosen_and_what_only_it_launches_is_named(
