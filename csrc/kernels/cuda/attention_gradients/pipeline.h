@@ -1,44 +1,11 @@
-// What a producer warp and the warps that compute need: barriers in shared memory and copies by the
-// tensor memory accelerator that complete on them.
+// What a producer warp and the warps that compute need: copies by the tensor memory accelerator
+// that complete on barriers in shared memory, and reads of what came.
 #pragma once
 #include <cuda.h>
-#include <cuda_runtime.h>
 
-#include <cstdint>
+#include "kernels/cuda/barriers.h"
 
 namespace vt::cuda::attention_gradients {
-
-__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-// A barrier of shared memory whose phases alternate between parity 0 and 1.
-__device__ __forceinline__ void init_barrier(uint32_t barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-// Barriers are seen by the copy engine.
-__device__ __forceinline__ void publish_barriers() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-__device__ __forceinline__ void arrive(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-// One arrival; the phase ends when so many bytes have come, too.
-__device__ __forceinline__ void arrive_expecting(uint32_t barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-               : "memory");
-}
-// Until the phase of this parity has ended.
-__device__ __forceinline__ void await_phase(uint32_t barrier, uint32_t parity) {
-  uint32_t done = 0;
-  while (!done)
-    asm volatile(
-        "{.reg .pred done; mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-        "selp.b32 %0, 1, 0, done;}"
-        : "=r"(done)
-        : "r"(barrier), "r"(parity)
-        : "memory");
-}
 
 // A box of a tensor of four dimensions comes to shared memory.
 __device__ __forceinline__ void load_box(uint32_t to, const CUtensorMap& map, int column, int token,
@@ -47,15 +14,6 @@ __device__ __forceinline__ void load_box(uint32_t to, const CUtensorMap& map, in
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
       "l"(&map), "r"(column), "r"(token), "r"(head), "r"(batch), "r"(barrier)
-      : "memory");
-}
-// Whole 16-byte lines come to shared memory.
-__device__ __forceinline__ void load_lines(uint32_t to, const void* from, uint32_t bytes,
-                                           uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
-      "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }
 // A box leaves shared memory; what lies outside of the tensor is not written.
