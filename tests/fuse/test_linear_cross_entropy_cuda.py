@@ -52,15 +52,12 @@ def losses(
 def exact(x: torch.Tensor, w: torch.Tensor, target: torch.Tensor, by: float) -> list[torch.Tensor]:
     """In float64: losses, and gradients where each loss has that gradient."""
     a, b = x.double(), w.double()
-    logits = F.linear(a, b)
-    counted = (target >= 0).double().unsqueeze(1)
-    at = target.clamp(min=0).unsqueeze(1)
-    each = torch.log_softmax(logits, 1)
-    p = torch.exp(each)
-    own = -each.gather(1, at) * counted
-    p.scatter_add_(1, at, -torch.ones(len(x), 1, dtype=torch.float64, device="cuda"))
-    p *= counted * by
-    return [own.squeeze(1), p @ b, p.t() @ a]
+    each = torch.log_softmax(F.linear(a, b), 1)
+    at = target.unsqueeze(1)
+    own = (torch.arange(len(w), device=x.device) == at).double()
+    counted = (at >= 0).double()
+    p = (torch.exp(each) - own) * counted * by
+    return [-(each * own).sum(1), p @ b, p.t() @ a]
 
 
 def near(found: torch.Tensor, wanted: torch.Tensor, units: float) -> None:

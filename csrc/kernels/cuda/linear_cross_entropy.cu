@@ -55,9 +55,14 @@ struct Results {
   int64_t grad_step;
   int32_t* again;
 
-  __device__ __forceinline__ void store(int64_t row, float row_loss, float sum) const {
+  // Of a sum of exponentials, `others` without the target's own, which is not at `at` any more. The
+  // gradient there is mostly the row's largest: the scale makes up for its rounding.
+  __device__ __forceinline__ void store(int64_t row, float row_loss, float sum, float others,
+                                        T* at) const {
+    *at = convert<T>(-others);
+    const float rounded = -convert<float>(*at);
     loss[row] = row_loss;
-    scale[row] = grad[row * grad_step] / sum;
+    scale[row] = grad[row * grad_step] / sum * (rounded > 0 ? others / rounded : 1.f);
   }
 };
 
@@ -98,8 +103,7 @@ __global__ void __launch_bounds__(kThreads)
     results.loss[row] = results.scale[row] = 0;
     if (sum <= kMostSum) return;  // times 0 they are 0, unlike infinities and NaNs
   } else if (!(sum > kMostSum) && !isinf(shifts[row])) {  // NaNs stay what they are
-    results.store(row, math::log(sum), sum);
-    results.out[row * labels.classes + target] = convert<T>(1.f - sum);
+    results.store(row, math::log(sum), sum, sum - 1, results.out + row * labels.classes + target);
     return;
   }
   results.again[1 + atomicAdd(results.again, 1)] = static_cast<int32_t>(row);
@@ -137,8 +141,7 @@ __global__ void __launch_bounds__(kThreads)
     others = block_sum<kThreads>(others);
     if (threadIdx.x != 0) continue;
     const float sum = others + row_exp<T>(own);
-    results.store(row, math::log(sum) - own, sum);
-    out[target] = convert<T>(-others);
+    results.store(row, math::log(sum) - own, sum, others, out + target);
   }
 }
 

@@ -39,8 +39,12 @@ void row_of(const Rows<compute_t<T>>& rows, int64_t r, T* dst, compute_t<T>* x) 
   const double others = sum(x, n), total = others + at_label;
   x[label] = static_cast<C>(-others);
   store(dst, x, n);
+  // The gradient at the label is mostly the row's largest: the scale makes up for its rounding.
+  const double rounded = -static_cast<double>(static_cast<C>(dst[label]));
+  const double made_up = rounded > 0 ? others / rounded : 1;
   rows.loss[r] = static_cast<C>(std::log(total) - static_cast<double>(own));
-  rows.scale[r] = static_cast<C>(static_cast<double>(rows.grad[r * rows.grad_step]) / total);
+  rows.scale[r] =
+      static_cast<C>(static_cast<double>(rows.grad[r * rows.grad_step]) / total * made_up);
 }
 
 template <class C>
