@@ -1,5 +1,6 @@
 // Indexing made of other operators.
 #include "device/capture.h"
+#include "device/deferred.h"
 #include "iter/elementwise.h"
 #include "ops/ops.h"
 
@@ -39,9 +40,10 @@ Tensor index_tensor(const Tensor& self, const std::vector<Tensor>& indices) {
         raw::where_tensors(raw::lt(index, Scalar(0)), raw::add(index, Scalar(n), Scalar(1)), index);
     if (self.device().is_cpu() && picked_elements > 0) {
       const Tensor bad = raw::logical_or(raw::lt(wrapped, Scalar(0)), raw::ge(wrapped, Scalar(n)));
-      VT_CHECK(!*raw::any(bad, {}, false).data<bool>(), kIndex,
-               "index: an index is out of bounds for dimension ", d, " with size ", n, " of ",
-               self);
+      const Tensor any = raw::any(bad, {}, false);
+      run_deferred();  // it is read here
+      VT_CHECK(!*any.data<bool>(), kIndex, "index: an index is out of bounds for dimension ", d,
+               " with size ", n, " of ", self);
     }
     flat = flat.defined() ? raw::add(raw::mul(flat, Scalar(n)), wrapped, Scalar(1)) : wrapped;
     joined *= n;
@@ -72,6 +74,7 @@ Tensor one_hot(const Tensor& self, int64_t num_classes) {
     check_not_capturing("one_hot", self.device(),
                         "the number of classes depends on values; give num_classes");
     const Tensor top = raw::to_device(raw::amax(self, {}, false), Device{}, false);
+    run_deferred();
     classes = *top.data<int64_t>() + 1;
   }
   const Tensor range = arange_end(Scalar(classes), DType::kI64, self.device());
