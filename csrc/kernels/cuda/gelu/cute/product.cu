@@ -169,6 +169,4 @@ bool makes_slope_in_kernel(const Gemm& gemm) {
   return cuda::has_wgmma(index) && cuda::is_for_gelu(call, cuda::multiprocessors(index));
 }
 
-bool joins_cross_entropy(const Gemm&) { return false; }
-
 }  // namespace vt

@@ -15,6 +15,5 @@ namespace vt {
 bool has_gelu_products() { return false; }
 bool adds_in_kernel(const Gemm&) { return false; }
 bool makes_slope_in_kernel(const Gemm&) { return false; }
-bool joins_cross_entropy(const Gemm&) { return false; }
 
 }  // namespace vt
