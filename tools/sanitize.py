@@ -33,7 +33,8 @@ import sanitizer_cover
 ROOT = Path(__file__).resolve().parent.parent
 # Of Python the tool would take the stack at every launch. For that it waits for the GIL while it
 # holds the driver's lock, so that two threads wait for each other; and it keeps frames.
-COMMON = ["--target-processes", "all", "--print-limit", "50", "--show-backtrace", "device"]
+SHOWN = 500  # findings a process; the tool says nothing of more
+COMMON = ["--target-processes", "all", "--print-limit", str(SHOWN), "--show-backtrace", "device"]
 TOOLS = {
     # Calls that fail are part of tests; every return code is checked where it comes back.
     "memcheck": ["--report-api-errors", "no"],
@@ -42,8 +43,12 @@ TOOLS = {
     "initcheck": [],
     "none": [],
 }
-# What a log says at the end; racecheck counts hazards.
-SUMMARY = re.compile(r"========= (?:ERROR|RACECHECK) SUMMARY: (\d+) (?:error|hazard)")
+# What a log says at the end. Racecheck also counts what it shows, which ends at its limit.
+SUMMARY = re.compile(
+    r"========= (?:ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY:.*\((\d+) errors?, (\d+) warning)"
+)
+# Racecheck has missed a launch, and may miss what follows.
+LOST = "========= Internal Sanitizer Error"
 # The first line of a finding: not indented, and not one of the sanitizer's own remarks, or that
 # pytest ended with 1.
 ENDED = "Error: process didn't terminate successfully"
@@ -63,6 +68,9 @@ class Report:
     findings: list[dict[str, str]] = field(default_factory=list)
     counted: int = 0  # by the sanitizer's own summaries
     no_summary: int = 0  # processes that were ended before it
+    lost: list[str] = field(default_factory=list)  # tests in which the tool lost track
+    # Tests from there on, or since the tool has shown all that it shows: they prove nothing.
+    unseen: set[str] = field(default_factory=set)
     suite: int = 0  # tests that there are, without those left out
     chosen: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -224,13 +232,19 @@ def read_all(groups: list[Group], tool: str) -> Report:
         if last is not None:
             report.ended.append(last)
     for file in [f for g in groups for f in sorted(g.folder.glob("log-*.txt"))]:
-        test, done = "", False
+        test, done, seen, before = "", False, True, len(report.findings)
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("@@ "):
                 test = line[3:]
+                seen = seen and len(report.findings) - before < SHOWN
+                report.unseen |= set() if seen else {test}
             elif found := SUMMARY.match(line):
-                report.counted += int(found[1])
+                report.counted += sum(int(count) for count in found.groups() if count)
                 done = True
+            elif line.startswith(LOST):
+                report.lost.append(test)
+                report.unseen.add(test)
+                seen = False
             elif (found := FINDING.match(line)) and found[1] != ENDED:
                 whose = "unknown"
                 report.findings.append({"during or after": test, "what": found[1], "in": whose})
@@ -342,6 +356,8 @@ def say(args: argparse.Namespace, report: Report, found: dict[str, Any]) -> None
         print(f"FAILED {name}\n    " + report.texts.get(name, "").strip().replace("\n", "\n    "))
     for name in report.ended:
         print(f"ENDED IN {name}")
+    for name in report.lost:
+        print(f"THE TOOL LOST A LAUNCH IN {name}")
     for finding in report.findings[:60]:
         what, test = finding["what"], finding["during or after"]
         print(f"FOUND {what} (a kernel that is {finding['in']}; during or after {test})")
@@ -388,6 +404,7 @@ def main() -> int:
         run_all(args, groups)
         report = read_all(groups, args.tool)
     passed = sorted(name for name, outcome in report.tests.items() if outcome == "passed")
+    seen = [name for name in passed if name not in report.unseen]
     found = {
         "tool": args.tool,
         "share": args.share,
@@ -404,10 +421,12 @@ def main() -> int:
         "findings": report.counted,
         "findings_in_libraries": report.others(args.tool),
         "reports_by_owner": Counter(each["in"] for each in report.findings),
-        "kernels": sanitizer_cover.covered(launched, passed) if launched else None,
-        "of_all_kernels": sanitizer_cover.covered(every, passed) if launched else None,
+        "kernels": sanitizer_cover.covered(launched, seen) if launched else None,
+        "of_all_kernels": sanitizer_cover.covered(every, seen) if launched else None,
         "found": report.findings[:200],
         "processes_without_summary": report.no_summary,
+        "lost_a_launch": report.lost,
+        "tests_behind_that_or_too_many_findings": len(report.unseen),
         "failed": sorted(name for name, outcome in report.tests.items() if outcome == "failed"),
         "cut_off": report.ended,
         "functions": sorted({name.split("[")[0] for name in report.tests}),
