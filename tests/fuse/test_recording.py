@@ -149,6 +149,26 @@ def test_reading_a_value_runs_what_is_pending() -> None:
     assert made.report.flushes >= 2
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_indices_that_were_just_computed(device: str) -> None:
+    """Whether they are in range, and how many classes they name, is asked of their values."""
+    table = torch.randn(10, 4, device=device)
+    index = torch.tensor([1, -100, 3], device=device)
+
+    def work() -> list[torch.Tensor]:
+        inside = index.clamp(min=0)
+        return [table[inside], torch.nn.functional.one_hot(inside * 2)]
+
+    expected = [bits(t) for t in work()]
+    for _ in range(3):
+        with fuse.recording():
+            found = work()
+        assert [bits(t) for t in found] == expected
+        if device == "cpu":
+            with fuse.recording(), pytest.raises(IndexError, match="out of bounds"):
+                table[index.clamp(min=0) + 7]
+
+
 def test_an_error_inside_leaves_right_values_and_no_recording() -> None:
     x = torch.randn(16)
     with pytest.raises(RuntimeError, match="broadcast"), fuse.recording():
