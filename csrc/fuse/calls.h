@@ -30,7 +30,8 @@ struct CrossEntropyBackwardCall {
   int64_t ignore_index;
   double label_smoothing;
 };
-using Call = std::variant<std::monostate, Gemm, NormCall, NormBackwardCall, ReduceCall,
+// An Attention is its gradients.
+using Call = std::variant<std::monostate, Gemm, Attention, NormCall, NormBackwardCall, ReduceCall,
                           CrossEntropyCall, CrossEntropyBackwardCall>;
 
 }  // namespace vt::fuse

@@ -26,6 +26,9 @@ const std::vector<PassInfo>& passes() {
       {kColumnSums, "column_sums",
        "sums of the columns of such a product, as the gradient of a bias, come with it; on a GPU "
        "of what is not rounded yet"},
+      {kAttentionSums, "attention_sums",
+       "sums of attention's gradients over all tokens, as the gradients of biases, come with them, "
+       "in another order"},
       {kNormBackwardAdd, "norm_backward_add",
        "a norm's gradient that another is added to: one kernel, which rounds once instead of "
        "twice"},

@@ -21,11 +21,12 @@ enum Pass : unsigned {
   kColumnSums = 1u << 12,       // sums of the columns that a product with GELU's gradient makes
   kLinearAdd = 1u << 13,        // the residual sum in the product in front of it
   kGeluSlope = 1u << 14,        // GELU's slope in the product that GELU is applied to
+  kAttentionSums = 1u << 16,    // sums of attention's gradients over all tokens
 };
 // Passes that need structured kernels in the list.
 inline constexpr unsigned kCalls = kAddNorm | kNormBackwardAdd | kCopies | kLinearGelu |
                                    kGeluBackward | kCrossEntropy | kNormBackwardSum | kColumnSums |
-                                   kLinearAdd | kGeluSlope;
+                                   kLinearAdd | kGeluSlope | kAttentionSums;
 
 struct PassInfo {
   Pass pass;

@@ -24,6 +24,11 @@ void add_range(std::vector<Range>& ranges, const GemmMatrix& m, int64_t rows, in
   ranges.push_back({begin, begin + (last + 1) * static_cast<int64_t>(item_size(dtype))});
 }
 
+void add_range(std::vector<Range>& ranges, const void* data, int64_t count, DType dtype) {
+  if (const char* begin = static_cast<const char*>(data))
+    ranges.push_back({begin, begin + count * static_cast<int64_t>(item_size(dtype))});
+}
+
 // What an epilogue reads and writes beside the product.
 void add_epilogue(Node& node, const Gemm& gemm) {
   if (gemm.aux.data)
@@ -34,12 +39,28 @@ void add_epilogue(Node& node, const Gemm& gemm) {
   if (gemm.addend)
     add_range(node.reads, {const_cast<void*>(gemm.addend), gemm.out.row_stride, 1, 0}, gemm.m,
               gemm.n, 1, gemm.dtype);
-  const auto writes = [&](const void* sums, int64_t count) {
-    if (const char* begin = static_cast<const char*>(sums))
-      node.writes.push_back({begin, begin + count * static_cast<int64_t>(item_size(gemm.dtype))});
+  add_range(node.writes, gemm.column_sums, gemm.n, gemm.dtype);
+  add_range(node.writes, gemm.row_sums, gemm.m, gemm.dtype);
+}
+
+void add_gradients(Node& node, const Attention& a) {
+  const auto add = [&](std::vector<Range>& ranges, const HeadedTensor& t, int64_t heads,
+                       int64_t tokens) {
+    const int64_t last = (a.batch - 1) * t.batch_stride + (heads - 1) * t.head_stride +
+                         (tokens - 1) * t.token_stride + a.width;
+    add_range(ranges, t.data, last, a.dtype);
   };
-  writes(gemm.column_sums, gemm.n);
-  writes(gemm.row_sums, gemm.m);
+  HeadedTensor dout = a.out;
+  dout.data = const_cast<void*>(a.dout);
+  for (const HeadedTensor& t : {a.q, a.out, dout}) add(node.reads, t, a.heads, a.queries);
+  for (const HeadedTensor& t : {a.k, a.v}) add(node.reads, t, a.kv_heads, a.keys);
+  add_range(node.reads, a.stats, a.batch * a.heads * a.queries,
+            a.dtype == DType::kF64 ? DType::kF64 : DType::kF32);
+  add(node.writes, a.dq, a.heads, a.queries);
+  for (const HeadedTensor& t : {a.dk, a.dv}) add(node.writes, t, a.kv_heads, a.keys);
+  add_range(node.writes, a.dq_sums, a.heads * a.width, a.dtype);
+  for (void* sums : {a.dk_sums, a.dv_sums})
+    add_range(node.writes, sums, a.kv_heads * a.width, a.dtype);
 }
 
 Node call_node(const char* name, Device device, Call call) {
@@ -60,6 +81,17 @@ bool runs_now(const char* name) {
 void record_gemm(const Gemm& gemm) {
   if (runs_now("gemm")) return actual(gemm.device).gemm(gemm);
   recorder().add(call_node("gemm", gemm.device, gemm));
+}
+
+// Runs what is pending in any case, so that lists are no longer than without it: what follows, up
+// to the sums of the gradients, is soon there.
+void record_attention_backward(const Attention& attention) {
+  run_deferred();
+  if (!recorder().here() || !recorder().enabled(kAttentionSums)) {
+    recorder().pass_by("attention_backward");
+    return actual(attention.device).attention_backward(attention);
+  }
+  recorder().add(call_node("attention_backward", attention.device, attention));
 }
 
 void record_norm(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor& rstd,
@@ -169,6 +201,9 @@ void prepare_call(Node& node) {
     }
     add_epilogue(node, *gemm);
     node.run = [device, call = *gemm] { actual(device).gemm(call); };
+  } else if (const auto* attention = std::get_if<Attention>(&node.call)) {
+    add_gradients(node, *attention);
+    node.run = [device, call = *attention] { actual(device).attention_backward(call); };
   } else if (const auto* norm = std::get_if<NormCall>(&node.call)) {
     reads(norm->x, norm->residual, norm->weight, norm->bias);
     writes(norm->out, norm->sum, norm->mean, norm->rstd);
@@ -211,6 +246,7 @@ void prepare_call(Node& node) {
 
 void fill_calls(Kernels& table) {
   table.gemm = &record_gemm;
+  table.attention_backward = &record_attention_backward;
   table.norm = &record_norm;
   table.norm_backward = &record_norm_backward;
   table.reduce = &record_reduce;

@@ -296,6 +296,7 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
   apply(kLinearAdd, "linear_add", &fuse_linear_add);
   apply(kCopies, "copies", &fuse_copies);
   apply(kColumnSums, "column_sums", &fuse_column_sums);  // their target is known by now
+  apply(kAttentionSums, "attention_sums", &fuse_attention_sums);
   apply(kNormBackwardAdd, "norm_backward_add", &fuse_norm_backward_add);
   apply(kNormBackwardSum, "norm_backward_sum", &fuse_norm_backward_sum);
 }

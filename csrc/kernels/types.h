@@ -74,6 +74,9 @@ struct Attention {
   // Backward reads all of the above and dout, which has the strides of out, and writes the rest.
   const void* dout = nullptr;
   HeadedTensor dq{}, dk{}, dv{};
+  // [heads, width] and twice [kv_heads, width]: the sums of dq, dk and dv over all tokens of all
+  // sequences, where makes_sums_in_kernel says so (kernels/attention_sums.h). Or null.
+  void *dq_sums = nullptr, *dk_sums = nullptr, *dv_sums = nullptr;
 };
 
 // Convolution of images [n, channels, size] with `outputs` kernels [channels / groups, kernel]: the

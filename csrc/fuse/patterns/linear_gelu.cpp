@@ -223,14 +223,7 @@ int fuse_column_sums(PatternList& list) {
     Gemm call = *gemm;
     call.column_sums = sums->out.data();
     const char* to = sums->out.data<char>();
-    Node target(NodeKind::kCall, "column_sums", list[at].device);
-    target.writes = {{to, to + sums->out.bytes()}};
-    // The product must not read what it now writes, nor anybody before the sum.
-    const Access own = access_of(list[at]);
-    const auto meets = [&](const Range& range) { return range.overlaps(target.writes[0]); };
-    if (std::any_of(own.reads.begin(), own.reads.end(), meets) ||
-        std::any_of(own.writes.begin(), own.writes.end(), meets) || !list.may_move(target, i, at))
-      continue;
+    if (!list.may_write_at(at, {to, to + sums->out.bytes()}, i)) continue;
     list[at].call = call;
     prepare_call(list[at]);
     list.remove(i);

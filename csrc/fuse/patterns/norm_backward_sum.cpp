@@ -1,8 +1,6 @@
 // A norm's gradient that is summed over its rows later, as the gradient of a bias in front of the
 // residual stream is: the kernel that makes it has every column at hand. In 16 bits the sum is then
 // of what was not rounded yet, and added in another order.
-#include <algorithm>
-
 #include "fuse/patterns/pattern.h"
 
 namespace vt::fuse {
@@ -23,11 +21,6 @@ bool is_sum_of_rows(const ReduceCall& sum, const Tensor& dx) {
 // Shaped as one row of a dense matrix.
 Tensor row_of(const Tensor& matrix) { return view_of(matrix, {matrix.sizes()[1]}, {1}, 0); }
 
-bool overlaps(const std::vector<Range>& ranges, const Range& range) {
-  return std::any_of(ranges.begin(), ranges.end(),
-                     [&](const Range& each) { return each.overlaps(range); });
-}
-
 }  // namespace
 
 int fuse_norm_backward_sum(PatternList& list) {
@@ -39,13 +32,7 @@ int fuse_norm_backward_sum(PatternList& list) {
     const int at = list.last_writer(i, x);
     const auto* norm = at < 0 ? nullptr : std::get_if<NormBackwardCall>(&list[at].call);
     if (!norm || norm->dx_sum.defined() || !is_sum_of_rows(*sum, norm->dx)) continue;
-    Node target(NodeKind::kCall, list[i].name, list[i].device);
-    target.writes = list[i].writes;
-    // The sum's memory is written earlier now: nobody may touch it from there on, nor the norm.
-    const Range& out = target.writes[0];
-    if (overlaps(list[at].reads, out) || overlaps(list[at].writes, out) ||
-        !list.may_move(target, i, at))
-      continue;
+    if (!list.may_write_at(at, list[i].writes[0], i)) continue;
     NormBackwardCall call = *norm;
     call.dx_sum = over(Window{sum->out.data<char>(), sum->out.dtype(), {}}, row_of(call.dx));
     Node both(NodeKind::kCall, "norm_backward_sum", list[at].device);

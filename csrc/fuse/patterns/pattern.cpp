@@ -65,6 +65,14 @@ bool PatternList::may_move(const Node& node, int from, int to, int except) const
   return true;
 }
 
+bool PatternList::may_write_at(int at, const Range& range, int from) {
+  const Access own = access_of((*this)[at]);
+  if (any(own.reads, range) || any(own.writes, range)) return false;
+  Node target(NodeKind::kCall, (*this)[from].name, (*this)[from].device);
+  target.writes = {range};
+  return may_move(target, from, at);
+}
+
 int PatternList::bring_together(int at, int to) {
   std::vector<Access> depending{access_of((*this)[at])};
   std::vector<int> before, after;

@@ -35,6 +35,10 @@ class PatternList {
   // what it writes, or writes what it reads.) `except`: a node that is removed as well.
   bool may_move(const Node& node, int from, int to, int except = -1) const;
 
+  // May node `at` also write `range`, which a later node `from` writes now? (Neither does it touch
+  // that, nor anybody between them.)
+  bool may_write_at(int at, const Range& range, int from);
+
   // Makes node `to` the next one after node `at`, if it does not need what lies between them and
   // depends on `at`: that comes after `to` then. The new position of `at`, or -1.
   int bring_together(int at, int to);
@@ -73,6 +77,7 @@ int fuse_gelu_slope(PatternList& list);
 int fuse_linear_gelu(PatternList& list);
 int fuse_gelu_backward(PatternList& list);
 int fuse_column_sums(PatternList& list);
+int fuse_attention_sums(PatternList& list);
 int fuse_cross_entropy(PatternList& list);
 
 }  // namespace vt::fuse

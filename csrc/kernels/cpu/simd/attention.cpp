@@ -3,6 +3,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/attention_sums.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/math.h"
 #include "kernels/structured_cpu.h"
@@ -162,6 +163,9 @@ void attention_backward(const Attention& a) {
     parallel_for(a.batch * a.kv_heads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) attend_backward<T>(a, i / a.kv_heads, i % a.kv_heads);
     });
+  });
+  sums_of_gradients(a, [](const Tensor& sums, const Tensor& heads) {
+    reduce(sums, heads, ReduceKind::kSum, 3u);
   });
 }
 

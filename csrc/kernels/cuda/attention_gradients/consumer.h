@@ -110,7 +110,7 @@ struct Consumer : Group<F> {
   }
 
   // Sums go to memory by way of kept rows, which nothing needs any more.
-  __device__ void store(const Item& item, uint32_t rows, const Maps& maps) {
+  __device__ void store(const Item& item, int buffer, uint32_t rows, const Maps& maps) {
     hold(sum1);
     hold(sum2);
     meet_group(group);  // all have read what was kept
@@ -120,6 +120,7 @@ struct Consumer : Group<F> {
     meet_group(group);
     const int row = item.tile * F::kRows + group * 64;
     if (threadIdx.x % 128 == 0) {
+      if (job.sums[0]) arrive(m.made(buffer));
       if (row < (F::kQueries ? job.queries : job.keys)) {
 #pragma unroll
         for (int i = 0; i < (F::kQueries ? 1 : 2); ++i)
@@ -162,7 +163,7 @@ struct Consumer : Group<F> {
         skip(all.end - seen.end);
       }
       if (!item.none) enter(item, n + 1);
-      store(done, rows, maps);
+      store(done, n % 2, rows, maps);
       if (threadIdx.x % 128 == 0) arrive(m.kept_empty(n % 2));
       ++n;
     }

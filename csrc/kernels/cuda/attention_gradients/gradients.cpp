@@ -1,6 +1,7 @@
 // Which problems go to the kernels made here, and what the kernels are told.
 #include "kernels/cuda/attention_gradients/gradients.h"
 
+#include "kernels/attention_sums.h"
 #include "kernels/cuda/architecture.h"
 #include "kernels/cuda/attention_gradients/launch.h"
 #include "kernels/settings.h"
@@ -27,6 +28,38 @@ bool takes(const Attention& a) {
          is_aligned(a.out.data, 16) && has_map(a.dq) && has_map(a.dk) && has_map(a.dv) &&
          has_wgmma(a.device.index);
 }
+
+// Memory for the sums of items, where sums are wanted: for all three gradients.
+class SumsOfItems {
+ public:
+  SumsOfItems(const Queue& queue, const Attention& a)
+      : memory_(queue, wants_sums(a)
+                           ? count(a, a.heads, a.queries) + 2 * count(a, a.kv_heads, a.keys)
+                           : 0) {
+    if (!wants_sums(a)) return;
+    float* next = memory_.get();
+    const auto add = [&](ColumnSums& to, void* out, int64_t heads, int64_t tokens) {
+      to = {next, out, static_cast<int>(rows(a, tokens)), static_cast<int>(heads * a.width)};
+      next += count(a, heads, tokens);
+    };
+    add(sums_.of[0], a.dq_sums, a.heads, a.queries);
+    add(sums_.of[1], a.dk_sums, a.kv_heads, a.keys);
+    add(sums_.of[2], a.dv_sums, a.kv_heads, a.keys);
+  }
+  // Of queries, keys or values; null where no sums are wanted.
+  float* rows(int i) const { return const_cast<float*>(sums_.of[i].rows); }
+  const Sums& all() const { return sums_; }
+
+ private:
+  static int64_t rows(const Attention& a, int64_t tokens) {
+    return a.batch * ceil_div(tokens, kRowsOfItem);
+  }
+  static int64_t count(const Attention& a, int64_t heads, int64_t tokens) {
+    return rows(a, tokens) * heads * a.width;
+  }
+  Scratch<float> memory_;
+  Sums sums_{};
+};
 
 }  // namespace
 
@@ -76,11 +109,16 @@ void gradients_of_attention(const Attention& a) {
   };
   const CUtensorMap q = of_queries(a.q), dout = of_queries(gradient_of_out(a)), k = of_keys(a.k),
                     v = of_keys(a.v), dq = of_queries(a.dq);
+  SumsOfItems sums(queue, a);
   set_order(a.heads, a.queries);
+  job.sums[0] = sums.rows(0);
   launch_queries(queue, a.dtype, a.width, Maps{{q, dout}, {k, v}, {dq, dq}}, job);
   set_order(a.kv_heads, a.keys);
+  job.sums[0] = sums.rows(1);
+  job.sums[1] = sums.rows(2);
   launch_keys(queue, a.dtype, a.width, Maps{{k, v}, {q, dout}, {of_keys(a.dk), of_keys(a.dv)}},
               job);
+  if (wants_sums(a)) launch_sums(queue, a.dtype, sums.all());
 }
 
 }  // namespace vt::cuda

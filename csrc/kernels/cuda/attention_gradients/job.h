@@ -23,6 +23,9 @@ struct Job {
   bool causal;
   float scale, factor;  // factor: of scores in base 2
   Order order;
+  // Sums of the columns of what is made: [batch * tiles, heads * width], a row for each item. Null:
+  // none are wanted.
+  float* sums[2];
 };
 
 }  // namespace vt::cuda::attention_gradients

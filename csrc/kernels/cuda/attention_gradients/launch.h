@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/cuda/attention_gradients/job.h"
 #include "kernels/cuda/attention_gradients/maps.h"
+#include "kernels/cuda/attention_gradients/sums.h"
 #include "kernels/cuda/launch.h"
 
 namespace vt::cuda::attention_gradients {
@@ -16,5 +17,7 @@ void launch_queries(const Queue& queue, DType dtype, int64_t width, const Maps& 
                     const Job& job);
 // Gradients of keys and values.
 void launch_keys(const Queue& queue, DType dtype, int64_t width, const Maps& maps, const Job& job);
+// Adds up what their Job::sums gave.
+void launch_sums(const Queue& queue, DType dtype, const Sums& sums);
 
 }  // namespace vt::cuda::attention_gradients
