@@ -10,6 +10,11 @@ namespace vt::cuda::attention_gradients {
 // cores know nothing. So groups have the tensor cores in turn, once for each tile of the block: one
 // multiplies while the other one weighs. In its turn a group starts the sums of its tile before and
 // the scores of this one.
+// Note [Ahead]
+// Or each group starts what comes next as soon as registers are free, so that products are on their
+// way while it weighs: under the exponentials of a tile the gradients of its weights and the last
+// sum of the tile before, under the gradients of its scores the sum of values, then the scores of
+// the next tile and the sum of keys.
 template <class F>
 struct Consumer : Group<F> {
   using Base = Group<F>;
@@ -21,9 +26,11 @@ struct Consumer : Group<F> {
   using Base::Base;
 
   __device__ void take_turn() const {
+    if constexpr (F::kAhead) return;
     asm volatile("bar.sync %0, 256;" ::"r"(1 + F::kGroups + group) : "memory");
   }
   __device__ void pass_turn() const {
+    if constexpr (F::kAhead) return;
     asm volatile("bar.arrive %0, 256;" ::"r"(1 + F::kGroups + (group + 1) % F::kGroups) : "memory");
   }
   __device__ void await_tile() const { await_phase(m.full(turn.stage), turn.parity); }
@@ -78,7 +85,8 @@ struct Consumer : Group<F> {
     begin_products();
     finish_turn(s, d);
     int t = seen.begin, stage = turn.stage;
-    this->weigh(p, ds, s, d, t, stage);
+    this->weigh(p, s, t, stage);
+    this->differentiate(ds, s, d, stage);
     turn.next();
 #pragma unroll 1
     while (--left > 0) {
@@ -100,12 +108,74 @@ struct Consumer : Group<F> {
       finish_turn(s, d);
       if constexpr (!F::kShort) release(stage);
       stage = turn.stage;
-      this->weigh(p, ds, s, d, t, stage);
+      this->weigh(p, s, t, stage);
+      this->differentiate(ds, s, d, stage);
       turn.next();
     }
     begin_products();
     start_sums(p, ds, stage);
     end_products();
+    return stage;
+  }
+
+  // The same. Note [Ahead]
+  __device__ int sum_ahead(const Range<F>& all, const Range<F>& seen, int heads) {
+    const int before = seen.begin - all.begin;
+    int left = seen.count() * heads;
+    if (left == 0) {
+      skip(all.count() * heads);
+      return -1;
+    }
+    float s[N / 2], d[N / 2];
+    Weights p;
+    Lefts<N / 16> ds;
+    int t = seen.begin, stage = 0, read = -1;  // read: a stage that products in flight may read
+    const auto start_scores = [&] {
+      await_tile();
+      stage = turn.stage;
+      turn.next();
+      begin_products();
+      this->start_scores(s, this->left1, kept, m.tile_at(stage));
+      end_products();
+    };
+    const auto start_sum_of_keys = [&](int its_stage) {
+      begin_products();
+      this->start_sum(sum1, ds, m.tile_at(its_stage));
+      end_products();
+    };
+    const auto weigh = [&] {
+      const uint32_t tile = m.tile_at(stage) + F::kTileBytes;
+      begin_products();
+      this->start_scores(d, this->left2, kept + F::kKeptBytes, tile);
+      end_products();
+      this->weigh(p, s, t, stage);
+      begin_products();
+      this->start_sum(sum2, p, tile);
+      end_products();
+      await_products<1>();
+      hold(d);
+      if (read >= 0) release(read);
+      this->differentiate(ds, s, d, stage);
+      read = stage;
+    };
+    skip(before);
+    start_scores();
+    await_products();
+    hold(s);
+#pragma unroll 1
+    while (--left > 0) {
+      weigh();
+      if (++t == seen.end) {
+        t = seen.begin;
+        skip(before);
+      }
+      start_scores();
+      start_sum_of_keys(read);
+      await_products<1>();
+      hold(s);
+    }
+    weigh();
+    start_sum_of_keys(read);
     return stage;
   }
 
@@ -152,7 +222,9 @@ struct Consumer : Group<F> {
     while (!item.none) {
       this->clear();
       const Range<F> all(job, item.tile * F::kRows, F::kRows), seen(job, first, 64);
-      const int stage = sum_up(all, seen, heads);
+      int stage;
+      if constexpr (F::kAhead) stage = sum_ahead(all, seen, heads);
+      else stage = sum_up(all, seen, heads);
       const Item done = item;
       const uint32_t rows = kept;
       // An incomplete round is the last.

@@ -122,29 +122,43 @@ struct Group {
         s[i] = row + i / 2 % 2 * 8 <= column + i / 4 * 8 + i % 2 ? s[i] : -INFINITY;
     }
   }
-  // p = weights of scores s of tile t, ds = gradients of scores, given those of weights, d.
-  __device__ void weigh(Lefts<F::kQueries ? 1 : N / 16>& p, Lefts<N / 16>& ds, float (&s)[N / 2],
-                        const float (&d)[N / 2], int t, int stage) const {
+  // Scores s of tile t become weights, and p these as left operands.
+  __device__ void weigh(Lefts<F::kQueries ? 1 : N / 16>& p, float (&s)[N / 2], int t,
+                        int stage) const {
     mask(s, t);
     const uint32_t rows = m.streamed_rows_at(stage) + t4 * 8;
 #pragma unroll
     for (int j = 0; j < N / 8; ++j) {
       const float2 from = F::kQueries ? shifts : read_pair(rows + j * 32);
-      const float2 less = F::kQueries ? deltas : read_pair(rows + N * 4 + j * 32);
-      float weight[4], gradient[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const bool second = F::kQueries ? i / 2 : i % 2;
-        weight[i] = power_of_two(fmaf(s[4 * j + i], job.factor, -(second ? from.y : from.x)));
-        gradient[i] = weight[i] * (d[4 * j + i] - (second ? less.y : less.x));
+        s[4 * j + i] = power_of_two(fmaf(s[4 * j + i], job.factor, -(second ? from.y : from.x)));
       }
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int i = j % 2 * 2 + half;
-        if constexpr (!F::kQueries) p[j / 2][i] = join<T>(weight[2 * half], weight[2 * half + 1]);
-        ds[j / 2][i] = join<T>(gradient[2 * half], gradient[2 * half + 1]);
-      }
+      if constexpr (!F::kQueries) put_left(p, s, j);
     }
+  }
+  // ds = gradients of scores, given weights and their gradients, d.
+  __device__ void differentiate(Lefts<N / 16>& ds, const float (&weights)[N / 2],
+                                const float (&d)[N / 2], int stage) const {
+    const uint32_t rows = m.streamed_rows_at(stage) + t4 * 8 + N * 4;
+    float gradients[N / 2];
+#pragma unroll
+    for (int j = 0; j < N / 8; ++j) {
+      const float2 less = F::kQueries ? deltas : read_pair(rows + j * 32);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const bool second = F::kQueries ? i / 2 : i % 2;
+        gradients[4 * j + i] = weights[4 * j + i] * (d[4 * j + i] - (second ? less.y : less.x));
+      }
+      put_left(ds, gradients, j);
+    }
+  }
+  // Columns 8j to 8j + 7 of a product as part of a left operand.
+  __device__ static void put_left(Lefts<N / 16>& to, const float (&x)[N / 2], int j) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      to[j / 2][j % 2 * 2 + half] = join<T>(x[4 * j + 2 * half], x[4 * j + 2 * half + 1]);
   }
 
   // Sums times a factor go where kept rows were.

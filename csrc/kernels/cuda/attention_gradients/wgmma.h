@@ -42,9 +42,11 @@ __device__ __forceinline__ void end_products() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
 }
+// Until all but the latest kLeft groups of products are done.
+template <int kLeft = 0>
 __device__ __forceinline__ void await_products() {
 #if VT_HAS_WGMMA
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 #endif
 }
 // Nothing that reads or writes the sums moves past here: the compiler does not know that the wait
