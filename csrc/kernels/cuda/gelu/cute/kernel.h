@@ -29,9 +29,10 @@ using Number = std::conditional_t<std::is_same_v<T, Half>, cutlass::half_t, cutl
 
 template <int kTileColumns>
 using Tile = cute::Shape<cute::Int<kTileRows>, cute::Int<kTileColumns>, cute::_64>;
-// Of a tile: what the epilogue does at once. A wide one leaves no room for more.
-template <class Tile>
-using Part = cute::Shape<cute::_64, cute::Int<cute::size<1>(Tile{}) == kColumns ? 64 : 32>>;
+// Of a tile: what the epilogue does at once. A wide one leaves no room for more, unless the product
+// has a stage less.
+template <class Tile, int kPartColumns = cute::size<1>(Tile{}) == kColumns ? 64 : 32>
+using Part = cute::Shape<cute::_64, cute::Int<kPartColumns>>;
 // Parts in shared memory: on their way in, and on their way out. The product's stages get the rest.
 // (More parts than these gain nothing with GELU, and 0.3 to 1% without; H200, GPT-2's sizes.)
 template <int kPartsIn, int kPartsOut>
@@ -54,11 +55,14 @@ using Beside = std::conditional_t<kSlope, cutlass::half_t, N>;
 // gelu(accumulator + bias); what it is applied to, or GELU's slope there, is stored on the way.
 template <class N, class Tile, bool kSlope>
 struct Forward : Parts<4, 2> {
+  // With its slope there is more to do for a part than waiting for one of four stages costs: 3% at
+  // GPT-2's sizes (32768x3072x768, H200 at the power limit: 306 to 298 us).
+  using Piece = std::conditional_t<kSlope, Part<Tile, 64>, Part<Tile>>;
   using Source = void;
   using OrderOfB = cutlass::layout::ColumnMajor;
-  using Shared = epilogue::detail::EpilogueDescriptor<Tile, Part<Tile>, void, N, InTurns>;
+  using Shared = epilogue::detail::EpilogueDescriptor<Tile, Piece, void, N, InTurns>;
   using Kept = epilogue::detail::AuxStoreDescriptor<Shared, RowMajor, Beside<N, kSlope>>;
-  using Store = fusion::Sm90AuxStore<Parts<4, 2>::kOut, Part<Tile>, Beside<N, kSlope>, kNearest,
+  using Store = fusion::Sm90AuxStore<Parts<4, 2>::kOut, Piece, Beside<N, kSlope>, kNearest,
                                      typename Kept::Stride, typename Kept::SmemLayoutAtom,
                                      typename Kept::CopyOpR2S>;
   using Bias = fusion::Sm90RowBroadcast<0, Tile, N, float>;
@@ -111,17 +115,30 @@ struct LinearAdd : Parts<6, 4> {
                                Sum<fusion::Sm90AccFetch, Bias>, fusion::Sm90SrcFetch<N>>;
 };
 
+// The part that a way asks for, else the usual one.
+template <class Way, class Tile>
+struct PieceOf {
+  using Type = Part<Tile>;
+};
+template <class Way, class Tile>
+  requires requires { typename Way::Piece; }
+struct PieceOf<Way, Tile> {
+  using Type = typename Way::Piece;
+};
+
 template <class N, class Tile, class Way>
 struct Assembled {
+  using Piece = typename PieceOf<Way, Tile>::Type;
   // Parts that are read give their memory to results; where none are, a store waits for the part
   // behind it.
   static constexpr bool kReads = !std::is_void_v<typename Way::Source>;
   using Policy =
-      cutlass::epilogue::Sm90TmaWarpSpecialized<Way::kIn, Way::kOut, cute::size(Part<Tile>{}) / 128,
+      cutlass::epilogue::Sm90TmaWarpSpecialized<Way::kIn, Way::kOut, cute::size(Piece{}) / 128,
                                                 kReads, !kReads>;
-  using Epilogue = typename epilogue::detail::Sm90TmaBuilderImpl<
-      Tile, Part<Tile>, float, float, typename Way::Source, RowMajor, kLine, N, RowMajor, kLine,
-      typename Way::Tree, Policy>::CollectiveOp;
+  using Epilogue =
+      typename epilogue::detail::Sm90TmaBuilderImpl<Tile, Piece, float, float, typename Way::Source,
+                                                    RowMajor, kLine, N, RowMajor, kLine,
+                                                    typename Way::Tree, Policy>::CollectiveOp;
   using Mainloop = typename mainloop::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, N, RowMajor, kLine, N,
       typename Way::OrderOfB, kLine, float, Tile, Cluster,
