@@ -51,11 +51,28 @@ class Layer:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_bias_is_added_before_rounding(shape: tuple[int, int, int]) -> None:
     layer = Layer(*shape, bias=True)
-    for whose in ("own", "cublaslt"):
+    found = {}
+    for whose in ("own", "cutlass", "cublaslt"):
         with products_of(whose):
             out = F.linear(layer.x, layer.weight, layer.bias)
             layer.check(out, layer.product)
-            assert bits(out) == bits(F.linear(layer.x, layer.weight, layer.bias))
+            found[whose] = bits(out)
+            assert found[whose] == bits(F.linear(layer.x, layer.weight, layer.bias))
+    assert found["own"] == found["cutlass"]
+
+
+def test_rows_with_gaps_between_them() -> None:
+    m, n, k = 17000, 1152, 520
+    layer = Layer(m, n, k, bias=True)
+    wide, weights = (
+        torch.empty(rows, k + 24, device="cuda", dtype=torch.bfloat16)[:, 8 : k + 8]
+        for rows in (m, n)
+    )
+    wide.copy_(layer.x)
+    weights.copy_(layer.weight)
+    for whose in ("own", "cutlass"):
+        with products_of(whose):
+            layer.check(F.linear(wide, weights, layer.bias), layer.product)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -94,7 +111,8 @@ def test_the_residual_stream_is_added_before_rounding(
         with fuse.recording() as made:
             total, out = work()
         assert made.report.rewrites == {"add_norm": 1, "linear_add": 1}
-        with fuse.recording():
+    for whose in ("own", "cutlass"):
+        with products_of(whose), fuse.recording():
             assert [bits(t) for t in work()] == [bits(total), bits(out)]
     layer.check(total, layer.total)
     normed = F.layer_norm if norm == "layer" else F.rms_norm

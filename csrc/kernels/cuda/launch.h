@@ -86,14 +86,21 @@ class Queue {
                     Arguments&&... arguments) const {
     launch_shared<Start::kEarly>(kernel, grid, block, 0, std::forward<Arguments>(arguments)...);
   }
-  // Blocks in clusters of `cluster` neighbours, on GPUs that have them (architecture 9.0).
+  // Blocks in clusters of `cluster` neighbours, on GPUs that have them (architecture 9.0). Note
+  // [Early starts]
   template <class... Parameters, class... Arguments>
   void launch_clusters(void (*kernel)(Parameters...), dim3 grid, dim3 block, int cluster,
                        Arguments&&... arguments) const {
+    launch_clusters_shared(kernel, grid, block, 0, cluster, std::forward<Arguments>(arguments)...);
+  }
+  template <class... Parameters, class... Arguments>
+  void launch_clusters_shared(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                              size_t shared_bytes, int cluster, Arguments&&... arguments) const {
     [&](std::type_identity_t<Parameters>... copies) {
       void* pointers[] = {static_cast<void*>(&copies)...};
-      const cudaError_t code = launch_awaiting(index_, reinterpret_cast<const void*>(kernel), grid,
-                                               block, pointers, 0, stream_, any_capture(), cluster);
+      const cudaError_t code =
+          launch_awaiting(index_, reinterpret_cast<const void*>(kernel), grid, block, pointers,
+                          shared_bytes, stream_, any_capture(), cluster);
       if (VT_UNLIKELY(code != cudaSuccess)) fail_launch(op_, code);
     }(static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   }
