@@ -323,6 +323,7 @@ def main() -> int:
     parser.add_argument("--ranks", default="2,3,4,8")
     parser.add_argument("--algorithms", default="", help="all, where they are of GPUs")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--cases", type=int, help="at most; the same ones in every run")
     parser.add_argument("--large", type=float, default=0.4, help="share of time for large sizes")
     parser.add_argument("--most", type=int, default=1 << 30, help="elements of a part")
     parser.add_argument("--seed", type=int, default=0)
@@ -353,7 +354,7 @@ def main() -> int:
     ):
         done = 0
         for kind, dtype, op, part, n, algorithm in found:
-            if time.monotonic() - start > args.seconds * share:
+            if time.monotonic() - start > args.seconds * share or suite.cases == args.cases:
                 break
             done += 1
             if part > args.most:

@@ -60,4 +60,4 @@ def test_the_quick_form_sees_one_wrong_number() -> None:
 def test_the_quick_form_on_gpus(ranks: int) -> None:
     count = torch.cuda.device_count()
     mesh = fabric.mesh([f"cuda:{rank % count}" for rank in range(ranks)])
-    assert endurance_quick.run(mesh, 2000, seconds=10)["calls"] > 0
+    assert endurance_quick.run(mesh, 2000)["calls"] >= 2000

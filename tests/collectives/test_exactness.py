@@ -15,20 +15,23 @@ from vibetensor import collectives, fabric
 from vibetensor.cli.collective_kinds import KINDS
 
 
-@pytest.mark.parametrize("devices", ["cpu", pytest.param("cuda:0", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize(
+    ("devices", "cases"), [("cpu", 2000), pytest.param("cuda:0", 200, marks=pytest.mark.cuda)]
+)
 def test_nothing_is_wrong(
     devices: str,
+    cases: int,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = tmp_path / "result.json"
-    arguments = ["--devices", devices, "--ranks", "2,3", "--seconds", "2", "--large", "0"]
-    arguments += ["--most", "5000"]
+    arguments = ["--devices", devices, "--ranks", "2,3", "--cases", str(cases), "--large", "0"]
+    arguments += ["--most", "5000", "--seconds", "600"]
     monkeypatch.setattr(sys, "argv", ["exactness", *arguments, "--json", str(file)])
     assert exactness.main() == 0, capsys.readouterr().out
     found = json.loads(file.read_text())
-    assert found["cases"] > 5 and found["wrong"] == 0 and not found["faults"]
+    assert found["cases"] == cases and found["wrong"] == 0 and not found["faults"]
 
 
 def test_one_wrong_number_is_counted() -> None:
