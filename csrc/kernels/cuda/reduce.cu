@@ -16,12 +16,13 @@
 namespace vt::cuda {
 namespace {
 
-constexpr int64_t kWantedBlocks = 1056;         // a few for each multiprocessor
-constexpr int64_t kWantedColumnBlocks = 528;    // as many as run at once: their work is even
-constexpr int kColumns = 32, kColumnRows = 8;   // a block in column order
-constexpr int64_t kManyRows = 4096;             // enough for one warp each
-constexpr int64_t kMostForClusters = 40 << 20;  // bytes
-constexpr int64_t kMostClusterBlocks = 128;     // one a multiprocessor
+constexpr int kRowBlocks = 6;  // of a multiprocessor, all of which run at once
+constexpr int64_t kWantedBlocks = 132 * kRowBlocks;  // on as many as an H100 or H200 has
+constexpr int64_t kWantedColumnBlocks = 528;         // as many as run at once: their work is even
+constexpr int kColumns = 32, kColumnRows = 8;        // a block in column order
+constexpr int64_t kManyRows = 4096;                  // enough for one warp each
+constexpr int64_t kMostForClusters = 40 << 20;       // bytes
+constexpr int64_t kMostClusterBlocks = 128;          // one a multiprocessor
 
 // Where results go: to the output, or as accumulators to partial[chunk][output].
 template <class Op>
@@ -39,7 +40,7 @@ struct Target {
 // kWidth threads an output. Packs of V elements where the reduced ones are dense and aligned (V is
 // 1 otherwise).
 template <class T, class Op, int kWidth, int V>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, sizeof(typename Op::Acc) <= 4 ? kRowBlocks : 1)
     reduce_rows_kernel(const T* x, Op op, Target<Op> target, WalkMap kept, WalkMap reduced,
                        int64_t count) {
   await_earlier();
@@ -68,8 +69,10 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
         const auto values = mapped(op, packs[u]);
+        Acc sum = values.v[0];  // which does not wait for what came before
 #pragma unroll
-        for (int j = 0; j < V; ++j) sums[u] = op(sums[u], values.v[j]);
+        for (int j = 1; j < V; ++j) sum = op(sum, values.v[j]);
+        sums[u] = op(sums[u], sum);
       }
     }
     for (; i + V <= end; i += kStep) {

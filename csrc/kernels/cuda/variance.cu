@@ -87,8 +87,9 @@ __global__ void __launch_bounds__(kThreads)
                          int64_t rows, int chunks) {
   await_earlier();
   Moments<compute_t<T>> moments{0, 0, 0};
-  for (int c = threadIdx.x; c < chunks; c += kThreads)
-    moments = JoinMoments{}(moments, partial[c * rows + blockIdx.x]);
+  moments = combine_strided<3>(
+      moments, threadIdx.x, chunks, kThreads, [&](int c) { return partial[c * rows + blockIdx.x]; },
+      JoinMoments{});
   moments = block_reduce<kThreads>(moments, JoinMoments{});
   if (threadIdx.x == 0) result.store(blockIdx.x, moments);
 }
