@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as pt
 from operator_cases import to_ours, to_torch
@@ -64,6 +65,38 @@ def test_extremes_and_where_they_are(place: str, shape: tuple[int, int]) -> None
 
 
 @places
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 65_536), (1, 17), (300, 257)])
+def test_the_first_of_the_extremes(place: str, shape: tuple[int, int], start: int) -> None:
+    """As NumPy, for rows full of equal elements, of NaN, of infinities, aligned or not."""
+    rng = np.random.default_rng(3)
+    rows, n = shape
+    kinds = {
+        "few": rng.integers(0, 3, shape).astype(np.float32),
+        "zeros": np.where(rng.random(shape) < 0.5, np.float32(0), np.float32(-0.0)),
+        "infinite": np.full(shape, -np.inf, dtype=np.float32),
+        "late": np.zeros(shape, dtype=np.float32),
+        "nan": rng.standard_normal(shape).astype(np.float32),
+    }
+    kinds["late"][:, -1], kinds["late"][:, n // 2] = 1, -1
+    kinds["nan"][:, n // 3], kinds["nan"][:, n - 1] = np.nan, np.nan
+    for name, values in kinds.items():
+        for dtype in ("float32", "bfloat16", "float16"):
+            x = pt.from_numpy(values).to(getattr(pt, dtype))
+            flat = put(place, pt.cat([pt.zeros(start, dtype=x.dtype), x.reshape(-1)]))
+            mine = flat[start:].reshape(rows, n)
+            exact = x.float().numpy()
+            for pick, expected in (("max", exact.argmax(1)), ("min", exact.argmin(1))):
+                found, at = getattr(vt, pick)(mine, dim=1)
+                at = at.cpu().numpy()
+                assert (at == expected).all(), (name, dtype, pick)
+                taken = np.take_along_axis(exact, at[:, None], 1)[:, 0]
+                got = to_torch(found.cpu()).float().numpy()
+                np.testing.assert_array_equal(got, taken)
+                np.testing.assert_array_equal(np.signbit(got), np.signbit(taken))
+
+
+@places
 @pytest.mark.parametrize("shape", SHAPES)
 def test_extremes_of_what_is_not_finite(place: str, shape: tuple[int, int]) -> None:
     for dtype in ("float32", "bfloat16", "float16", "float64"):
@@ -91,6 +124,33 @@ def test_running_sums_of_whole_numbers(place: str, shape: tuple[int, int]) -> No
         typed = x.to(getattr(pt, dtype))
         (got,) = twice(lambda typed=typed: [vt.cumsum(put(place, typed), dim=1)])
         assert pt.equal(to_torch(got.cpu()).long(), expected)
+
+
+@places
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 5_000_011), (3, 1_000_008), (1, 33_000_000), (90, 65_544), (1, 16_385), (2, 16_384)],
+)
+def test_running_sums_that_are_exact(place: str, shape: tuple[int, int], dtype: str) -> None:
+    """Whatever their order: all sums are whole numbers that the type has."""
+    if place == "cpu" and shape[1] > 2_000_000:
+        pytest.skip("the same code for a shorter row")
+    sums = pt.randint(-100, 101, shape, generator=pt.Generator().manual_seed(2))
+    x = sums.diff(dim=1, prepend=pt.zeros(shape[0], 1, dtype=pt.int64)).to(getattr(pt, dtype))
+    (got,) = twice(lambda: [vt.cumsum(put(place, x), dim=1)])
+    assert pt.equal(to_torch(got.cpu()), sums.to(x.dtype))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_running_sums_past_what_is_not_finite(dtype: str) -> None:
+    x = pt.zeros(2, 3_000_000, dtype=getattr(pt, dtype))
+    x[0, 1_234_567], x[1, 2_000_001], x[1, 2_500_000] = float("nan"), float("inf"), -float("inf")
+    got = to_torch(vt.cumsum(put("cuda", x), dim=1).cpu())
+    assert not got[0, :1_234_567].any() and bool(got[0, 1_234_567:].isnan().all())
+    assert not got[1, :2_000_001].any() and bool(got[1, 2_000_001:2_500_000].isinf().all())
+    assert bool(got[1, 2_500_000:].isnan().all())
 
 
 @places

@@ -27,6 +27,14 @@ struct Pairs<BFloat16> {
     asm("max.bf16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
     return word;
   }
+  // The larger or the smaller; NaN wins.
+  template <bool kLargest>
+  static __device__ __forceinline__ uint32_t extreme(uint32_t a, uint32_t b) {
+    uint32_t word;
+    if constexpr (kLargest) asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+    else asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+    return word;
+  }
 };
 template <>
 struct Pairs<Half> {
@@ -47,6 +55,14 @@ struct Pairs<Half> {
   static __device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b) {
     uint32_t word;
     asm("max.f16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+    return word;
+  }
+  // The larger or the smaller; NaN wins.
+  template <bool kLargest>
+  static __device__ __forceinline__ uint32_t extreme(uint32_t a, uint32_t b) {
+    uint32_t word;
+    if constexpr (kLargest) asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
+    else asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));
     return word;
   }
 };

@@ -10,6 +10,8 @@
 namespace vt::cuda {
 
 struct RowChunks {
+  // Of an H100 or H200: the cuts are the same on other GPUs.
+  static constexpr int64_t kMultiprocessors = 132;
   static constexpr int64_t kWantedBlocks = 1056, kLeast = 8192, kManyRows = 4096;
   int64_t rows, n, chunk, chunks;
   bool warps;
