@@ -67,6 +67,17 @@ def test_is_the_start_of_a_stable_sort(
     check(torch.tensor(data).to(getattr(torch, dtype)).to(device), k, largest)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("n", "k"), [(4096, 64), (8200, 1), (32768, 50)])
+def test_many_rows_of_every_kind_in_turns(dtype: str, n: int, k: int) -> None:
+    """More rows than a GPU has room for at once; some have too many candidates."""
+    kinds = ("random", "few values", "nan", "rising", "one value", "random")
+    data = np.concatenate([rows_of(kind, 150, n) for kind in kinds])
+    order = np.random.default_rng(k).permutation(len(data))
+    check(torch.tensor(data[order]).to(getattr(torch, dtype)).cuda(), k, True)
+
+
 def test_along_another_dimension_with_a_gradient() -> None:
     x = torch.tensor([[1.0, 5.0], [3.0, 2.0], [2.0, 9.0]], requires_grad=True)
     values, indices = x.topk(2, 0)

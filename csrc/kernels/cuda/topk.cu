@@ -4,9 +4,10 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/cuda/architecture.h"
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/packs.h"
-#include "kernels/cuda/sort_key.h"
+#include "kernels/cuda/topk_ring.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -14,9 +15,6 @@ namespace {
 
 constexpr int kMostThreads = 1024;
 constexpr int kCandidates = 4096;  // a power of two; the largest k is far below it
-
-// A key with its position; smaller is earlier in the result.
-using Item = unsigned long long;
 
 // Ascending; `count` is a power of two.
 template <class K>
@@ -37,101 +35,25 @@ __device__ void bitonic_sort(K* items, int count) {
   __syncthreads();
 }
 
-// One row of keys, so ordered that the wanted ones are the smallest.
-template <class T, int V>
-struct KeyRow {
-  const T* data;
-  int64_t n;
-  bool largest;
-
-  __device__ uint32_t key(T value) const {
-    const uint32_t key = SortKey<T>::of(value);
-    return largest ? ~key & SortKey<T>::kMask : key;
-  }
-  // f(key, position) for every element, V neighbours at a time; each thread sees its own in order.
-  template <class F>
-  __device__ void each(F&& f) const {
-    for (int64_t i = int64_t{threadIdx.x} * V; i < n; i += int64_t{blockDim.x} * V) {
-      const auto pack = *reinterpret_cast<const Pack<T, V>*>(data + i);
-#pragma unroll
-      for (int v = 0; v < V; ++v) f(key(pack.v[v]), static_cast<uint32_t>(i + v));
-    }
-  }
-};
-
-__device__ Item item_of(uint32_t key, uint32_t position) { return Item{key} << 32 | position; }
-
-// The sum over the block, for every thread. `shared` holds a number a warp.
-__device__ int sum_of_block(int value, int* shared) {
-  value = __reduce_add_sync(0xffffffffu, value);
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  int sum = 0;
-  for (unsigned w = 0; w < blockDim.x / kWarp; ++w) sum += shared[w];
-  return sum;
-}
-
-// For rows with too many candidates, such as of many equal values: the k-th smallest key bit by
-// bit, then all smaller ones and the first that are equal to it.
-template <class Row>
-__device__ void take_exactly(const Row& row, Item* items, int k, int bits, int* shared,
-                             int* counter) {
-  uint32_t bound = 0;  // the largest key with fewer than k smaller ones
-  int smaller = 0;
-  for (int bit = bits - 1; bit >= 0; --bit) {
-    const uint32_t trial = bound | uint32_t{1} << bit;
-    int count = 0;
-    row.each([&](uint32_t key, uint32_t) { count += key < trial; });
-    const int below = sum_of_block(count, shared);
-    if (below < k) {
-      bound = trial;
-      smaller = below;
-    }
-  }
-  if (threadIdx.x == 0) *counter = 0;
-  __syncthreads();
-  row.each([&](uint32_t key, uint32_t position) {
-    if (key < bound) items[atomicAdd(counter, 1)] = item_of(key, position);
-  });
-  // The equal ones in the order of their positions.
-  int taken = smaller;
-  for (int64_t start = 0; start < row.n && taken < k; start += blockDim.x) {
-    const int64_t i = start + threadIdx.x;
-    const bool equal = i < row.n && row.key(row.data[i]) == bound;
-    const unsigned lanes = __ballot_sync(0xffffffffu, equal);
-    const unsigned warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-    __syncthreads();
-    if (lane == 0) shared[warp] = __popc(lanes);
-    __syncthreads();
-    int before = taken + __popc(lanes & ((1u << lane) - 1)), all = 0;
-    for (unsigned w = 0; w < blockDim.x / kWarp; ++w) {
-      if (w < warp) before += shared[w];
-      all += shared[w];
-    }
-    if (equal && before < k) items[before] = item_of(bound, static_cast<uint32_t>(i));
-    taken += all;
-  }
-  __syncthreads();
-}
-
 template <class T, int V>
 __global__ void __launch_bounds__(kMostThreads)
     topk_kernel(T* values, int64_t* indices, const T* x, int64_t n, int k, bool largest) {
+  await_earlier();
   __shared__ Item items[kCandidates];
   __shared__ int shared[kMostThreads / kWarp], counter;
   auto* minima = reinterpret_cast<uint32_t*>(items);
   const KeyRow<T, V> row{x + blockIdx.x * n, n, largest};
+  const Team team = whole_block();
 
   uint32_t least = 0xffffffffu;
-  row.each([&](uint32_t key, uint32_t) { least = min(least, key); });
+  row.each(team, [&](uint32_t key, uint32_t) { least = min(least, key); });
   minima[threadIdx.x] = least;
   bitonic_sort(minima, static_cast<int>(blockDim.x));
   const uint32_t bound = k <= static_cast<int>(blockDim.x) ? minima[k - 1] : 0xffffffffu;
   __syncthreads();
   if (threadIdx.x == 0) counter = 0;
   __syncthreads();
-  row.each([&](uint32_t key, uint32_t position) {
+  row.each(team, [&](uint32_t key, uint32_t position) {
     if (key > bound) return;
     const int at = atomicAdd(&counter, 1);
     if (at < kCandidates) items[at] = item_of(key, position);
@@ -140,7 +62,7 @@ __global__ void __launch_bounds__(kMostThreads)
   int count = counter;
   __syncthreads();
   if (count > kCandidates) {
-    take_exactly(row, items, k, SortKey<T>::kBits, shared, &counter);
+    take_exactly(team, row, items, k, SortKey<T>::kBits, shared, &counter);
     count = k;
   }
   int padded = 1;
@@ -153,32 +75,6 @@ __global__ void __launch_bounds__(kMostThreads)
     values[blockIdx.x * int64_t{k} + i] = row.data[position];
     indices[blockIdx.x * int64_t{k} + i] = position;
   }
-}
-
-// Note [The first of a held row]
-// A row lies in the registers of a block. The k-th largest of the maxima of 128 groups of threads
-// has k elements at least that are not below it, and few more than k: these are collected, and each
-// counts those that come before it. NaNs are the first of all: the maxima pass them over, and none
-// of them is below anything.
-constexpr int kHeldThreads = 512, kHeldGroups = 128, kHeldMost = 64;
-constexpr int kHeldCandidates = kHeldThreads;
-
-// The k-th smallest of 128 keys of kBits bits, by one warp: bit by bit.
-template <int kBits>
-__device__ __forceinline__ uint32_t kth_of_groups(const uint32_t* keys, int k) {
-  constexpr int kOwn = kHeldGroups / kWarp;
-  uint32_t own[kOwn], found = 0;
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) own[i] = keys[i * kWarp + threadIdx.x % kWarp];
-#pragma unroll
-  for (int bit = kBits - 1; bit >= 0; --bit) {
-    const uint32_t trial = found | uint32_t{1} << bit;
-    int below = 0;
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) below += own[i] < trial;
-    if (__reduce_add_sync(0xffffffffu, below) < k) found = trial;
-  }
-  return found;
 }
 
 // Of floats of 16 and 32 bits; k is at most kHeldMost.
@@ -208,7 +104,7 @@ __global__ void __launch_bounds__(kHeldThreads, 2)
   if (thread == 0) counter = 0;
   __syncthreads();
   if (thread < kWarp) {
-    const uint32_t kth = ~kth_of_groups<Key::kBits>(maxima, k) & Key::kMask;
+    const uint32_t kth = ~kth_of_groups<Key::kBits>(maxima, k, thread) & Key::kMask;
     if (thread == 0) bound = Key::number(kth);
   }
   __syncthreads();
@@ -232,18 +128,31 @@ __global__ void __launch_bounds__(kHeldThreads, 2)
   int count = counter;
   __syncthreads();
   if (count > kHeldCandidates) {
-    take_exactly(keys, items, k, Key::kBits, shared, &counter);
+    take_exactly(whole_block(), keys, items, k, Key::kBits, shared, &counter);
     count = k;
   }
   if (thread >= count) return;
   const Item own = items[thread];
-  int place = 0;
-#pragma unroll 8
-  for (int i = 0; i < count; ++i) place += items[i] < own;
+  const int place = place_among(items, count, own);
   if (place >= k) return;
   const auto position = static_cast<uint32_t>(own);
   values[place] = x[position];
   indices[place] = position;
+}
+
+// False: these rows are not for that kernel. There are packs for all threads of a held row.
+template <class T>
+bool launch_ring(const Queue& queue, const Tensor& values, const Tensor& indices, const Tensor& x) {
+  const int64_t rows = x.sizes()[0], n = x.sizes()[1], bytes = n * static_cast<int64_t>(sizeof(T));
+  if (!has_wgmma(queue.index()) || bytes > TurnsOfRows::kMostBytes) return false;
+  const auto shared = static_cast<size_t>(bytes) * TurnsOfRows::kTeams;
+  auto* kernel = &topk_ring_kernel<T>;
+  queue.allow_shared(reinterpret_cast<const void*>(kernel), shared);
+  queue.launch_shared<Start::kEarly>(kernel, std::min<int64_t>(rows, queue.multiprocessors()),
+                                     TurnsOfRows::kBlock, shared, values.data<T>(),
+                                     indices.data<int64_t>(), x.data<T>(), rows,
+                                     static_cast<int>(n), static_cast<int>(values.sizes()[1]));
+  return true;
 }
 
 // False: these rows are not for that kernel.
@@ -255,6 +164,8 @@ bool launch_held(const Queue& queue, const Tensor& values, const Tensor& indices
     const int64_t packs = n * static_cast<int64_t>(sizeof(T)) / 16;
     if (!largest || k > kHeldMost || packs < kHeldThreads || !rows_are_packed<T>(n, {&x}))
       return false;
+    if constexpr (sizeof(T) == 2)
+      if (launch_ring<T>(queue, values, indices, x)) return true;
     return choose_row_shape<RowShape<kHeldThreads, 2>, RowShape<kHeldThreads, 4>,
                             RowShape<kHeldThreads, 8>>(packs, [&]<class Shape>(Shape) {
       queue.launch_early(&topk_held_kernel<T, Shape::packs>, static_cast<unsigned>(rows),
@@ -274,9 +185,10 @@ void launch(const Queue& queue, const Tensor& values, const Tensor& indices, con
   // Some packs for each thread, but whole warps.
   const auto wanted = std::bit_ceil(static_cast<uint64_t>(ceil_div(n, wide ? 2 * kWide : 8)));
   const auto threads = static_cast<unsigned>(std::clamp<uint64_t>(wanted, kWarp, kMostThreads));
-  queue.launch(wide ? &topk_kernel<T, kWide> : &topk_kernel<T, 1>, static_cast<unsigned>(rows),
-               threads, values.data<T>(), indices.data<int64_t>(), x.data<T>(), n,
-               static_cast<int>(values.sizes()[1]), largest);
+  queue.launch_early(wide ? &topk_kernel<T, kWide> : &topk_kernel<T, 1>,
+                     static_cast<unsigned>(rows), threads, values.data<T>(),
+                     indices.data<int64_t>(), x.data<T>(), n, static_cast<int>(values.sizes()[1]),
+                     largest);
 }
 
 }  // namespace
