@@ -14,8 +14,12 @@ CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int32", "uint8"])
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize(
-    "n", [1, 2, 63, 64, 65, 128, 200, 256, 257, 512, 513, 1000, 1024, 1025, 4095, 4096, 4097]
-)
+    "n",
+    [
+        1, 2, 63, 64, 65, 128, 200, 256, 257, 512, 513, 1000, 1024, 1025, 2048, 4095, 4096, 4097,
+        8192, 8193, 16384, 20001, 32768, 32769,
+    ],
+)  # fmt: skip
 def test_rows_are_sorted_and_equal_elements_keep_their_order(
     device: str, dtype: str, descending: bool, n: int
 ) -> None:

@@ -113,8 +113,7 @@ void sort(const Tensor& values, const Tensor& indices, const Tensor& x, bool des
   const int64_t rows = x.sizes()[0], n = x.sizes()[1], count = rows * n;
   if (count == 0) return;
   const Queue queue("sort", x.device());
-  if (n <= kLongestBlockRow && rows > 1)
-    return sort_short_rows(queue, values, indices, x, descending);
+  if (rows > 1 && sort_short_rows(queue, values, indices, x, descending)) return;
   const int64_t blocks = ceil_div(count, kThreads * kEach);
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     using Key = typename SortKey<T>::Key;

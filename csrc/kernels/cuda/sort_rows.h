@@ -5,10 +5,8 @@
 
 namespace vt::cuda {
 
-inline constexpr int64_t kLongestBlockRow = 4096;
-
-// Stable, as sort() of kernels.yaml; rows of at most kLongestBlockRow elements.
-void sort_short_rows(const Queue& queue, const Tensor& values, const Tensor& indices,
+// Sorts rows that fit a block, stable, as sort() of kernels.yaml. False: they are too long.
+bool sort_short_rows(const Queue& queue, const Tensor& values, const Tensor& indices,
                      const Tensor& x, bool descending);
 
 }  // namespace vt::cuda
