@@ -51,6 +51,39 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Rows of 32 * kPacks packs of 16 bytes of a matrix: a warp takes kRows of them, which are on their
+// way at once.
+template <int kRows, int kPacks>
+__global__ void __launch_bounds__(kThreads)
+    take_rows_kernel(uint4* out, const uint4* x, const int64_t* index, int64_t rows, int64_t n,
+                     FaultNote* note) {
+  await_earlier();
+  constexpr int kUnits = kPacks * kWarp;
+  const int lane = threadIdx.x % kWarp;
+  const int64_t first = (int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp) * kRows;
+  if (first >= rows) return;
+  int64_t at[kRows];
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) at[k] = index[first + k < rows ? first + k : first];
+  uint4 packs[kRows][kPacks];
+  bool there[kRows];
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    there[k] = at[k] >= 0 && at[k] < n;
+    const uint4* row = x + (there[k] ? at[k] * kUnits : 0) + lane;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) packs[k][p] = row[p * kWarp];
+  }
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    if (first + k >= rows) continue;
+    if (!there[k] && lane == 0) note_index_fault(note, "index_select", at[k], n);
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      out[(first + k) * kUnits + p * kWarp + lane] = there[k] ? packs[k][p] : uint4{};
+  }
+}
+
 __global__ void __launch_bounds__(kThreads)
     shard_index_kernel(int64_t* place, bool* inside, bool* counted, const int64_t* index,
                        int64_t count, IndexWindow window, FaultNote* note) {
@@ -297,6 +330,21 @@ void index_select(const Tensor& out, const Tensor& x, const Tensor& index, int d
   size_t unit = 16;
   while (row_bytes % unit != 0 || !is_aligned(x.data(), unit) || !is_aligned(out.data(), unit))
     unit /= 2;
+  auto take = [&]<int kPacks>(std::integral_constant<int, kPacks>) {
+    constexpr int kRows = kPacks == 1 ? 4 : kPacks <= 3 ? 2 : 1;
+    queue.launch_early(&take_rows_kernel<kRows, kPacks>,
+                       ceil_div(rows, int64_t{kThreads / kWarp} * kRows), kThreads,
+                       static_cast<uint4*>(out.data()), static_cast<const uint4*>(x.data()),
+                       index.data<int64_t>(), rows, lines.n, fault_note(queue.index()));
+  };
+  if (unit == 16 && lines.outer == 1 && lines.n > 0 && row_bytes % (16 * kWarp) == 0) {
+    switch (row_bytes / (16 * kWarp)) {
+      case 1: return take(std::integral_constant<int, 1>{});
+      case 2: return take(std::integral_constant<int, 2>{});
+      case 3: return take(std::integral_constant<int, 3>{});
+      case 4: return take(std::integral_constant<int, 4>{});
+    }
+  }
   visit_unit(unit, [&]<class U>(U) {
     const auto units = static_cast<int64_t>(row_bytes / unit);
     const dim3 block = row_block(units);
