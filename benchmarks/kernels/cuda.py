@@ -8,7 +8,7 @@ cache. One JSON line a case: `us` are medians, `copy` is the fraction of the cop
 that must move, `wrong` the largest deviation from PyTorch in units of the type's precision times
 the largest value. --part 0/4 takes every fourth case; --warm compiles and measures nothing, so that
 several processes can fill the compiler's cache at once. Run it as
-``python benchmarks/kernels/cuda.py [--only WORD] [--compile] [--captured] [--out FILE]``.
+``python benchmarks/kernels/cuda.py [--only WORD,...] [--compile] [--captured] [--out FILE]``.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Case, bool]]:
     number = 0
     for family in FAMILIES:
         for case in family():
-            if options.only not in family.__name__ and options.only not in case.name:
+            if not any(w in family.__name__ or w in case.name for w in options.only.split(",")):
                 continue
             if options.warm and case.build:
                 continue
@@ -215,7 +215,9 @@ def main() -> None:
     """Measures the chosen cases and prints one JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="families or cases whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="families or cases whose name contains one of these words"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
     parser.add_argument("--captured", action="store_true", help="calls replayed from a graph")
     parser.add_argument("--warm", action="store_true", help="compile only")
