@@ -1,18 +1,20 @@
 """Attention on chunks of one bfloat16 projection, forward and with gradients, beside PyTorch's.
 
 Each line of output is one shape (batch x heads x tokens x features): microseconds of the GPU, the
-median of five batches of calls, of ours, of PyTorch's own choice, of its cuDNN and FlashAttention-2
-kernels and of what it has when gradients must be the same in every run; "x best" is the fastest of
-PyTorch's over ours. Ours are the same in every run. Run it as
+median of five batches of calls in turns, of ours, of PyTorch's own choice, of its cuDNN and
+FlashAttention-2 kernels and of what it has when gradients must be the same in every run; "x best"
+is the fastest of PyTorch's over ours. Ours are the same in every run. Run it as
 ``python benchmarks/kernels/attention.py [--only SHAPE] [--out FILE]``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch as reference
@@ -33,24 +35,41 @@ CASES = [
     (8, 12, 1024, 64, True),
     (2, 12, 512, 64, True),
 ]
+# A library, a call of it, and how it is set meanwhile.
+Side = tuple[Any, Callable[[], object], Callable[[], contextlib.AbstractContextManager[Any]]]
 KERNELS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
 
-def microseconds(lib: Any, call: Callable[[], object], calls: int) -> float:
-    """Of the GPU, a call: the median of five batches of `calls`."""
-    for _ in range(3):
+def batch_of(lib: Any, call: Callable[[], object], calls: int) -> float:
+    """Microseconds of the GPU, a call, of one batch of so many."""
+    start, end = (lib.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(calls):
         call()
+    end.record()
     lib.cuda.synchronize()
-    found = []
-    for _ in range(5):
-        start, end = (lib.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(calls):
-            call()
-        end.record()
-        lib.cuda.synchronize()
-        found.append(start.elapsed_time(end) / calls * 1e3)
-    return round(statistics.median(found), 1)
+    return float(start.elapsed_time(end)) / calls * 1e3
+
+
+def in_turns(sides: dict[str, Side], calls: int) -> dict[str, float]:
+    """Microseconds a call of each side, the median of five batches; all sides take turns, as the
+    clock of a GPU depends on what it did before."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(6):
+        for name, (lib, call, settings) in sides.items():
+            with settings():
+                taken = batch_of(lib, call, calls if turn else 3)
+            if turn:
+                found[name].append(taken)
+    return {name: round(statistics.median(times), 1) for name, times in found.items()}
+
+
+@contextlib.contextmanager
+def same_bits() -> Iterator[None]:
+    """PyTorch may only do what gives the same bits in every run."""
+    reference.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    reference.use_deterministic_algorithms(False)
 
 
 def passes(
@@ -77,21 +96,25 @@ def run(case: tuple[int, int, int, int, bool]) -> dict[str, Any]:
     size = "x".join(map(str, case[:4])) + (" causal" if causal else " full")
     calls = max(6, min(40, int(5e11 / (batch * heads * tokens**2 * width))))
     line: dict[str, Any] = {"case": f"{size} bf16"}
-    for name, call in passes(torch, *case).items():
-        line[f"ours {name}"] = microseconds(torch, call, calls)
-    torch.cuda.empty_cache()
-    theirs = passes(reference, *case)
-    for name, call in theirs.items():
-        line[f"torch {name}"] = microseconds(reference, call, calls)
+    ours, theirs = passes(torch, *case), passes(reference, *case)
+    for name in ours:
+        sides: dict[str, Side] = {
+            f"ours {name}": (torch, ours[name], contextlib.nullcontext),
+            f"torch {name}": (reference, theirs[name], contextlib.nullcontext),
+        }
         for kernel, backend in KERNELS.items():
-            with sdpa_kernel(backend):
-                line[f"{kernel} {name}"] = microseconds(reference, call, calls)
-    reference.use_deterministic_algorithms(True, warn_only=True)
-    line["torch step, deterministic"] = microseconds(reference, theirs["step"], calls)
-    reference.use_deterministic_algorithms(False)
+            sides[f"{kernel} {name}"] = (
+                reference,
+                theirs[name],
+                functools.partial(sdpa_kernel, backend),
+            )
+        if name == "step":
+            sides["torch step, deterministic"] = (reference, theirs[name], same_bits)
+        line |= in_turns(sides, calls)
     for name in theirs:
         best = min(line[f"{kernel} {name}"] for kernel in ("torch", *KERNELS))
         line[f"x best {name}"] = round(best / line[f"ours {name}"], 3)
+    torch.cuda.empty_cache()
     reference.cuda.empty_cache()
     return line
 
