@@ -10,5 +10,6 @@ bool has_gelu_products() { return false; }
 bool adds_in_kernel(const Gemm&) { return false; }
 bool makes_slope_in_kernel(const Gemm&) { return false; }
 bool makes_sums_in_kernel(const Attention&) { return false; }
+bool joins_cross_entropy(const Gemm&) { return false; }
 
 }  // namespace vt

@@ -49,18 +49,24 @@ bool has_slope(const Gemm& g) {
 // Nothing but the product, as that which the gradient of a layer's input is.
 bool is_plain(const Gemm& g) { return g.epilogue == GemmEpilogue::kNone && !g.bias && !g.addend; }
 
-bool takes_operands(const Gemm& g) {
+// All but the way that b lies.
+bool takes_rows(const Gemm& g) {
   constexpr int64_t kMost = 0x7fffffff;
   if (!is_half(g.dtype) || g.batch != 1 || g.alpha != 1 || g.beta != 0 || g.m > kMost ||
       g.n > kMost || g.k > kMost || g.n % 8 != 0 || g.k % 8 != 0)
     return false;
-  if (!(g.a.column_stride == 1 && is_lines(g.a.data, g.a.row_stride, g.k)) ||
-      !is_lines(g.out.data, g.out.row_stride, g.n) ||
-      (g.aux.data && !is_lines(g.aux.data, g.aux.row_stride, g.n)) || !is_aligned(g.bias, 16))
-    return false;
+  return g.a.column_stride == 1 && is_lines(g.a.data, g.a.row_stride, g.k) &&
+         is_lines(g.out.data, g.out.row_stride, g.n) &&
+         (!g.aux.data || is_lines(g.aux.data, g.aux.row_stride, g.n)) && is_aligned(g.bias, 16);
+}
+bool lies_along_k(const Gemm& g) {
+  return g.b.row_stride == 1 && is_lines(g.b.data, g.b.column_stride, g.k);
+}
+
+bool takes_operands(const Gemm& g) {
+  if (!takes_rows(g)) return false;
   // A layer's weight lies along k on its way forward, along n on its way back.
-  if (!is_backward(g) && !is_plain(g))
-    return g.b.row_stride == 1 && is_lines(g.b.data, g.b.column_stride, g.k);
+  if (!is_backward(g) && !is_plain(g)) return lies_along_k(g);
   return !g.bias && g.b.column_stride == 1 && is_lines(g.b.data, g.b.row_stride, g.n);
 }
 
@@ -130,7 +136,37 @@ bool is_for_gelu(const Gemm& g, int multiprocessors) {
          pays(g, multiprocessors);
 }
 
+// Products whose results, exponentials, have whole parts of tiles and rows without gaps, and which
+// are large enough to fill the GPU.
+bool is_for_exponentials(const Gemm& g, int multiprocessors) {
+  constexpr int64_t kPartColumns = 32, kMostSums = 0x7fffffff;
+  return g.dtype == DType::kBF16 && is_plain(g) && !g.column_sums && !g.row_sums &&
+         g.n % kPartColumns == 0 && g.out.row_stride == g.n && is_wide(g, multiprocessors) &&
+         tiles_of(g, kManyColumns) >= 4 * multiprocessors &&
+         tiles_of(g, kManyColumns) * kTileRows <= kMostSums;
+}
+
+// In how many panels of equally many rows, whole clusters, the matrix goes through: with
+// kClustersOfPanel, or a little fewer, what a panel is made of stays in the cache while the other
+// matrix passes by. 1 where there is no such number.
+int panels_of(const Gemm& g) {
+  constexpr int64_t kClustersOfPanel = 16;
+  const int64_t clusters = g.m / kRowsOfCluster, least = ceil_div(clusters, kClustersOfPanel);
+  if (g.m % kRowsOfCluster != 0) return 1;
+  for (int64_t panels = least; panels <= 2 * least; ++panels)
+    if (clusters % panels == 0) return static_cast<int>(panels);
+  return 1;
+}
+
 }  // namespace
+
+RowSums row_sums_of(const Gemm& g) {
+  return {ceil_div(g.n, kManyColumns), ceil_div(g.m, kRowsOfCluster) * kRowsOfCluster};
+}
+
+void exponential_product(const Queue& queue, const Gemm& g, const float* shifts, float* sums) {
+  launch_exponentials(queue, g, shifts, sums, row_sums_of(g).stride, panels_of(g));
+}
 
 bool linear_product(const Gemm& g) {
   if (!kernel_settings().own_gelu_products || !takes_operands(g)) return false;
@@ -183,6 +219,13 @@ bool makes_slope_in_kernel(const Gemm& gemm) {
   if (!kernel_settings().own_gelu_products || !cuda::takes_operands(call)) return false;
   const int index = call.device.index;
   return cuda::has_wgmma(index) && cuda::is_for_gelu(call, cuda::multiprocessors(index));
+}
+
+bool joins_cross_entropy(const Gemm& gemm) {
+  if (!kernel_settings().own_gelu_products || !cuda::takes_rows(gemm) || !cuda::lies_along_k(gemm))
+    return false;
+  const int index = gemm.device.index;
+  return cuda::has_wgmma(index) && cuda::is_for_exponentials(gemm, cuda::multiprocessors(index));
 }
 
 }  // namespace vt
