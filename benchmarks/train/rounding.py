@@ -121,6 +121,7 @@ def _errors(case: Case, weights: list[Any], batch: int) -> dict[str, Any]:
         ("captured", False),
         ("fused", True),
         ("fused without gelu_slope", {"gelu_slope": False}),
+        ("fused without linear_cross_entropy", {"linear_cross_entropy": False}),
     ):
         errors = [
             float(((a - b) ** 2).sum() ** 0.5 / (b**2).sum() ** 0.5)

@@ -106,19 +106,24 @@ def _work(case: Case, spec: dict[str, Any]) -> None:
         torch.backends.cuda.matmul.gelu_products = spec["products"]
     if "rows" in spec:
         _choose_products(Path(spec["rows"]), spec.get("only", [""]))
-    if "fuse" in spec:
-        capture = vibetensor.capture
+    capture = vibetensor.capture
+    captured: list[Any] = []
 
-        def with_passes(step: Any, *, fuse: Any = False, **options: Any) -> Any:
-            return capture(step, fuse=spec["fuse"] if fuse else fuse, **options)
+    def with_passes(step: Any, *, fuse: Any = False, **options: Any) -> Any:
+        captured.append(capture(step, fuse=spec.get("fuse", fuse) if fuse else fuse, **options))
+        return captured[-1]
 
-        vibetensor.capture = with_passes  # type: ignore[assignment]
+    vibetensor.capture = with_passes  # type: ignore[assignment]
     side = loops.make(case, mode)
     losses = side.losses(6)
     side.reset()
     side.run(2)
     torch.cuda.synchronize()
-    print(json.dumps({"losses": losses, "peak_mib": side.peak() >> 20}), flush=True)
+    row: dict[str, Any] = {"losses": losses, "peak_mib": side.peak() >> 20}
+    for report in filter(None, (each.report() for each in captured)):
+        row["rewrites"] = dict(report.rewrites)
+        row["launched"] = report.launched
+    print(json.dumps(row), flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
         side.run(int(line))

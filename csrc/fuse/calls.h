@@ -30,8 +30,31 @@ struct CrossEntropyBackwardCall {
   int64_t ignore_index;
   double label_smoothing;
 };
+// How much each row counts in a mean, the mean, and the gradient of it where it is not 1.
+struct CrossEntropyRateCall {
+  Tensor rate, target;
+  int64_t ignore_index;
+};
+struct CrossEntropyTotalCall {
+  Tensor out, loss, rate;
+};
+struct ScaleUnlessOneCall {
+  Tensor x, factor;
+};
+// The product of the logits with a CrossEntropyBackwardCall that has a loss.
+struct LinearCrossEntropyCall {
+  Tensor loss, scale;
+  Gemm product;
+  Tensor grad, target;
+  int64_t ignore_index;
+};
+struct ScaleRowsCall {
+  Tensor out, x, scale, factor;
+};
 // An Attention is its gradients.
-using Call = std::variant<std::monostate, Gemm, Attention, NormCall, NormBackwardCall, ReduceCall,
-                          CrossEntropyCall, CrossEntropyBackwardCall>;
+using Call =
+    std::variant<std::monostate, Gemm, Attention, NormCall, NormBackwardCall, ReduceCall,
+                 CrossEntropyCall, CrossEntropyBackwardCall, CrossEntropyRateCall,
+                 CrossEntropyTotalCall, ScaleUnlessOneCall, LinearCrossEntropyCall, ScaleRowsCall>;
 
 }  // namespace vt::fuse

@@ -38,6 +38,9 @@ const std::vector<PassInfo>& passes() {
        "sums before it rounds"},
       {kCrossEntropy, "cross_entropy",
        "the losses of rows of logits and their gradient: one pass over the logits"},
+      {kLinearCrossEntropy, "linear_cross_entropy",
+       "such losses in the kernel of the product that makes the logits, which are not stored and "
+       "not rounded; gradients are taken of exponentials and scaled afterwards"},
   };
   return instance;
 }

@@ -182,6 +182,38 @@ void record_cross_entropy_backward(const Tensor& dlogits, const Tensor& grad, co
                                          label_smoothing}));
 }
 
+void record_cross_entropy_both(const Tensor& loss, const Tensor& dlogits, const Tensor& grad,
+                               const Tensor& logits, const Tensor& target, int64_t ignore_index,
+                               double label_smoothing) {
+  if (runs_now("cross_entropy_both"))
+    return actual(logits.device())
+        .cross_entropy_both(loss, dlogits, grad, logits, target, ignore_index, label_smoothing);
+  recorder().add(call_node(
+      "cross_entropy_both", logits.device(),
+      CrossEntropyBackwardCall{unowned(loss), unowned(dlogits), unowned(grad), unowned(logits),
+                               unowned(target), Tensor(), ignore_index, label_smoothing}));
+}
+
+void record_cross_entropy_rate(const Tensor& rate, const Tensor& target, int64_t ignore_index) {
+  if (runs_now("cross_entropy_rate"))
+    return actual(rate.device()).cross_entropy_rate(rate, target, ignore_index);
+  recorder().add(call_node("cross_entropy_rate", rate.device(),
+                           CrossEntropyRateCall{unowned(rate), unowned(target), ignore_index}));
+}
+
+void record_cross_entropy_total(const Tensor& out, const Tensor& loss, const Tensor& rate) {
+  if (runs_now("cross_entropy_total"))
+    return actual(out.device()).cross_entropy_total(out, loss, rate);
+  recorder().add(call_node("cross_entropy_total", out.device(),
+                           CrossEntropyTotalCall{unowned(out), unowned(loss), unowned(rate)}));
+}
+
+void record_scale_unless_one(const Tensor& x, const Tensor& factor) {
+  if (runs_now("scale_unless_one")) return actual(x.device()).scale_unless_one(x, factor);
+  recorder().add(
+      call_node("scale_unless_one", x.device(), ScaleUnlessOneCall{unowned(x), unowned(factor)}));
+}
+
 }  // namespace
 
 void prepare_call(Node& node) {
@@ -241,6 +273,35 @@ void prepare_call(Node& node) {
     reads(reduce->x);
     writes(reduce->out);
     node.run = [device, c = *reduce] { actual(device).reduce(c.out, c.x, c.kind, c.dims); };
+  } else if (const auto* rate = std::get_if<CrossEntropyRateCall>(&node.call)) {
+    reads(rate->target);
+    writes(rate->rate);
+    node.run = [device, c = *rate] {
+      actual(device).cross_entropy_rate(c.rate, c.target, c.ignore_index);
+    };
+  } else if (const auto* total = std::get_if<CrossEntropyTotalCall>(&node.call)) {
+    reads(total->loss, total->rate);
+    writes(total->out);
+    node.run = [device, c = *total] { actual(device).cross_entropy_total(c.out, c.loss, c.rate); };
+  } else if (const auto* unless = std::get_if<ScaleUnlessOneCall>(&node.call)) {
+    reads(unless->x, unless->factor);
+    writes(unless->x);
+    node.run = [device, c = *unless] { actual(device).scale_unless_one(c.x, c.factor); };
+  } else if (const auto* joined = std::get_if<LinearCrossEntropyCall>(&node.call)) {
+    const Gemm& product = joined->product;
+    add_range(node.reads, product.a, product.m, product.k, 1, product.dtype);
+    add_range(node.reads, product.b, product.k, product.n, 1, product.dtype);
+    reads(joined->grad, joined->target);
+    add_range(node.writes, product.out, product.m, product.n, 1, product.dtype);
+    writes(joined->loss, joined->scale);
+    node.run = [device, c = *joined] {
+      actual(device).linear_cross_entropy(c.loss, c.scale, c.product, c.grad, c.target,
+                                          c.ignore_index);
+    };
+  } else if (const auto* rows = std::get_if<ScaleRowsCall>(&node.call)) {
+    reads(rows->x, rows->scale, rows->factor);
+    writes(rows->out);
+    node.run = [device, c = *rows] { actual(device).scale_rows(c.out, c.x, c.scale, c.factor); };
   }
 }
 
@@ -252,6 +313,10 @@ void fill_calls(Kernels& table) {
   table.reduce = &record_reduce;
   table.cross_entropy = &record_cross_entropy;
   table.cross_entropy_backward = &record_cross_entropy_backward;
+  table.cross_entropy_both = &record_cross_entropy_both;
+  table.cross_entropy_rate = &record_cross_entropy_rate;
+  table.cross_entropy_total = &record_cross_entropy_total;
+  table.scale_unless_one = &record_scale_unless_one;
 }
 
 }  // namespace vt::fuse

@@ -281,7 +281,13 @@ void Recorder::flush() {
 }
 
 void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
-  PatternList list(nodes, dead, [&](int i) { place(nodes, std::vector<int>{i}, dead); });
+  PatternList list(
+      nodes, dead, [&](int i) { place(nodes, std::vector<int>{i}, dead); },
+      [&](const Dims& sizes, DType dtype, Device device) {
+        const Tensor made = empty(sizes, dtype, device);
+        placed_.push_back(made.impl()->storage);
+        return unowned(made);
+      });
   auto apply = [&](Pass pass, const char* name, int (*pattern)(PatternList&)) {
     if (!enabled(pass)) return;
     const int found = pattern(list);
@@ -290,6 +296,8 @@ void Recorder::rewrite(std::vector<Node>& nodes, DeadRanges& dead) {
   };
   apply(kAddNorm, "add_norm", &fuse_add_norm);
   apply(kCrossEntropy, "cross_entropy", &fuse_cross_entropy);
+  // Before what the product on the way back, and its result, could be joined with.
+  apply(kLinearCrossEntropy, "linear_cross_entropy", &fuse_linear_cross_entropy);
   apply(kGeluSlope, "gelu_slope", &fuse_gelu_slope);  // before linear_gelu, which wants the same
   apply(kLinearGelu, "linear_gelu", &fuse_linear_gelu);
   apply(kGeluBackward, "gelu_backward", &fuse_gelu_backward);

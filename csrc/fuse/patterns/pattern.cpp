@@ -127,10 +127,15 @@ bool is_whole(const Window& window, const Space& space, const Tensor& t) {
   return is_run(window, space, static_cast<int64_t>(t.bytes()));
 }
 
+Tensor dense_over(char* data, const Dims& sizes, DType dtype, Device device) {
+  size_t bytes = item_size(dtype);
+  for (const int64_t size : sizes) bytes *= static_cast<size_t>(size);
+  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(Storage::wrap(device, data, bytes, {}), sizes,
+                                                      row_major_strides(sizes), 0, dtype)));
+}
+
 Tensor over(const Window& window, const Tensor& like) {
-  auto storage = Storage::wrap(like.device(), window.data, like.bytes(), {});
-  return Tensor(Ref<TensorImpl>::adopt(new TensorImpl(
-      std::move(storage), like.sizes(), row_major_strides(like.sizes()), 0, like.dtype())));
+  return dense_over(window.data, like.sizes(), like.dtype(), like.device());
 }
 
 bool is_plain_sum(const Node& node) {

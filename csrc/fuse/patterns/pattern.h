@@ -9,15 +9,20 @@
 
 namespace vt::fuse {
 
-// The list that patterns work on. Positions stay valid until `compact`.
+// The list that patterns work on. Positions stay valid until `compact`, and below an `insert`.
 class PatternList {
  public:
   // `place(i)` gives the windows of node i memory: Note [Memory that is given back early].
   using Place = std::function<void(int)>;
-  PatternList(std::vector<Node>& nodes, const DeadRanges& dead, Place place)
-      : nodes_(nodes), dead_(dead), place_(std::move(place)) {}
+  // A tensor for the length of the run.
+  using Make = std::function<Tensor(const Dims&, DType, Device)>;
+  PatternList(std::vector<Node>& nodes, const DeadRanges& dead, Place place, Make make)
+      : nodes_(nodes), dead_(dead), place_(std::move(place)), make_(std::move(make)) {}
 
   void place(int i) { place_(i); }
+  Tensor make(const Dims& sizes, DType dtype, Device device) const {
+    return make_(sizes, dtype, device);
+  }
 
   int size() const { return static_cast<int>(nodes_.size()); }
   Node& operator[](int i) { return nodes_[static_cast<size_t>(i)]; }
@@ -43,6 +48,11 @@ class PatternList {
   // depends on `at`: that comes after `to` then. The new position of `at`, or -1.
   int bring_together(int at, int to);
 
+  // Puts a node in front of node i.
+  void insert(int i, Node node) {
+    nodes_.insert(nodes_.begin() + i, std::move(node));
+    if (!removed_.empty()) removed_.insert(removed_.begin() + i, false);
+  }
   void remove(int i) {
     removed_.resize(nodes_.size(), false);
     removed_[static_cast<size_t>(i)] = true;
@@ -53,6 +63,7 @@ class PatternList {
   std::vector<Node>& nodes_;
   const DeadRanges& dead_;
   Place place_;
+  Make make_;
   std::vector<bool> removed_;
 };
 
@@ -61,7 +72,9 @@ bool is_run(const Window& window, const Space& space, int64_t bytes);
 // Are these the same elements, in the same dense order?
 bool is_whole(const Window& window, const Space& space, const Tensor& t);
 
-// A handle on the memory of a window, shaped as the dense tensor `like`.
+// A handle on memory that keeps nothing alive, as a dense tensor.
+Tensor dense_over(char* data, const Dims& sizes, DType dtype, Device device);
+// The same on the memory of a window, shaped as the dense tensor `like`.
 Tensor over(const Window& window, const Tensor& like);
 
 // add(a, b) of two tensors of one type and dense space, with alpha 1.
@@ -79,5 +92,6 @@ int fuse_gelu_backward(PatternList& list);
 int fuse_column_sums(PatternList& list);
 int fuse_attention_sums(PatternList& list);
 int fuse_cross_entropy(PatternList& list);
+int fuse_linear_cross_entropy(PatternList& list);
 
 }  // namespace vt::fuse

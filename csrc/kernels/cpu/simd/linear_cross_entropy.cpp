@@ -20,8 +20,8 @@ struct Rows {
   int64_t ignored, classes;
 };
 
-// The logits x of row r, which are overwritten, and dst, which may be x. Their largest is the
-// shift, so that nothing overflows.
+// The logits x of row r, which are overwritten, and dst, which may be x. The row is at hand when
+// its sum is known, so the exponentials become probabilities, of sum 1.
 template <class T>
 void row_of(const Rows<compute_t<T>>& rows, int64_t r, T* dst, compute_t<T>* x) {
   using C = compute_t<T>;
@@ -37,14 +37,16 @@ void row_of(const Rows<compute_t<T>>& rows, int64_t r, T* dst, compute_t<T>* x) 
   const double at_label = static_cast<double>(x[label]);
   x[label] = 0;
   const double others = sum(x, n), total = others + at_label;
-  x[label] = static_cast<C>(-others);
+  const C share = static_cast<C>(1 / total);
+#pragma GCC ivdep
+  for (int64_t j = 0; j < n; ++j) x[j] *= share;
+  x[label] = static_cast<C>(-others / total);
   store(dst, x, n);
   // The gradient at the label is mostly the row's largest: the scale makes up for its rounding.
   const double rounded = -static_cast<double>(static_cast<C>(dst[label]));
-  const double made_up = rounded > 0 ? others / rounded : 1;
+  const double made_up = rounded > 0 ? others / total / rounded : 1;
   rows.loss[r] = static_cast<C>(std::log(total) - static_cast<double>(own));
-  rows.scale[r] =
-      static_cast<C>(static_cast<double>(rows.grad[r * rows.grad_step]) / total * made_up);
+  rows.scale[r] = static_cast<C>(static_cast<double>(rows.grad[r * rows.grad_step]) * made_up);
 }
 
 template <class C>
