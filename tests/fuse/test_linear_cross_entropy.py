@@ -121,6 +121,26 @@ def test_the_forms_that_products_take() -> None:
         np.testing.assert_allclose(f, s, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_logits_that_are_widened_for_the_loss(reduction: str, factor: float) -> None:
+    torch.manual_seed(0)
+    x, w = (numbers(n, 32, dtype=torch.bfloat16) for n in (40, 50))
+    target = labels(40, 50)
+
+    def step() -> list[torch.Tensor]:
+        a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
+        loss = F.cross_entropy(F.linear(a, b).float(), target, reduction=reduction)
+        assert loss.dtype == torch.float32
+        (loss.sum() * factor).backward()
+        return [loss, a.grad, b.grad]
+
+    loss, *_ = check(step, torch.bfloat16)
+    a, b = values([x, w])
+    if reduction == "mean":  # of logits that were not rounded
+        np.testing.assert_allclose(loss, exact(a, b, target.numpy())[0], rtol=1e-5)
+
+
 class Tiny(nn.Module):
     """Embedding, a block of two layers with GELU, a norm and a head."""
 
@@ -293,15 +313,31 @@ def kept_gradient(x: Any, w: Any, target: Any, keep: list[Any]) -> Any:
     return F.cross_entropy(logits, target)
 
 
-def through_float(x: Any, w: Any, target: Any, keep: list[Any]) -> Any:
+def through_double(x: Any, w: Any, target: Any, keep: list[Any]) -> Any:
     return F.cross_entropy(F.linear(x, w).double(), target)
+
+
+def kept_in_float(x: Any, w: Any, target: Any, keep: list[Any]) -> Any:
+    logits = F.linear(x.bfloat16(), w.bfloat16()).float()
+    keep.append(logits)
+    return F.cross_entropy(logits, target)
+
+
+def kept_before_float(x: Any, w: Any, target: Any, keep: list[Any]) -> Any:
+    logits = F.linear(x.bfloat16(), w.bfloat16())
+    keep.append(logits)
+    return F.cross_entropy(logits.float(), target)
+
+
+def through_half(x: Any, w: Any, target: Any, keep: list[Any]) -> Any:
+    return F.cross_entropy(F.linear(x.half(), w.half()).float(), target)
 
 
 @pytest.mark.parametrize(
     "loss_of",
     [
         kept_logits, read_logits, written_logits, scaled_logits, two_losses, smoothed, with_bias,
-        kept_gradient, through_float,
+        kept_gradient, through_double, kept_in_float, kept_before_float, through_half,
     ],
 )  # fmt: skip
 def test_left_alone(loss_of: Any) -> None:
@@ -391,12 +427,22 @@ def test_random_programs() -> None:
         reduction = str(draw.choice(["mean", "sum", "none"]))
         flags = {
             name: bool(draw.integers(2))
-            for name in ("norm", "matmul", "tied", "scaled", "kept", "twice", "frozen", "before")
+            for name in (
+                "norm",
+                "matmul",
+                "tied",
+                "scaled",
+                "kept",
+                "twice",
+                "frozen",
+                "before",
+                "float",
+            )
         }
 
         def step(
             x: torch.Tensor = x, w: torch.Tensor = w, target: torch.Tensor = target,
-            reduction: str = reduction, flags: dict[str, bool] = flags,
+            reduction: str = reduction, flags: dict[str, bool] = flags, dtype: torch.dtype = dtype,
         ) -> list[torch.Tensor]:  # fmt: skip
             a, b = x.clone().requires_grad_(), w.clone().requires_grad_(not flags["frozen"])
             told, keep = [], []
@@ -407,6 +453,8 @@ def test_random_programs() -> None:
                 if flags["tied"]:
                     hidden = hidden + b[target.clamp(min=0)]
                 logits = hidden @ b.t() if flags["matmul"] else F.linear(hidden, b)
+                if flags["float"] and dtype == torch.bfloat16:
+                    logits = logits.float()
                 losses = F.cross_entropy(logits, target, reduction=reduction)
                 loss = losses.mean() if reduction == "none" else losses
                 if flags["kept"]:
