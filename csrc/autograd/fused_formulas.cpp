@@ -19,12 +19,19 @@ void check_once_only(const char* op) {
 
 Tensor zeros_of(const Tensor& t) { return t.defined() ? zeros_like(t, {}, {}) : t; }
 
+// The dropout in front of a residual sum, whose gradient is wanted.
+struct Dropped {
+  const Tensor& begun;
+  double p;
+  Tensor gradient;
+};
+
 // Gradients of input, weight and bias; `edge` is the weight's. `mean` is undefined for RMS norm,
 // `extra` where nothing is added to the input's.
 std::array<Tensor, 3> gradients(const char* op, const Tensor& grad, const Tensor& extra,
                                 const Tensor& input, const Tensor& weight, const Tensor& bias,
                                 const Tensor& mean, const Tensor& rstd, int edge,
-                                bool weight_wanted, bool bias_wanted) {
+                                bool weight_wanted, bool bias_wanted, Dropped* dropped = nullptr) {
   check_once_only(op);
   if (input.numel() == 0) return {zeros_of(input), zeros_of(weight), zeros_of(bias)};
   Tensor dweight, dbias;
@@ -33,6 +40,12 @@ std::array<Tensor, 3> gradients(const char* op, const Tensor& grad, const Tensor
   };
   if (weight_wanted && weight.defined()) dweight = output(edge, weight);
   if (bias_wanted && bias.defined()) dbias = output(edge + 1, bias);
+  if (dropped) {
+    auto [dx, gradient] = raw::dropout_norm_rows_backward(
+        grad, extra, input, mean, rstd, weight, dweight, dbias, dropped->begun, dropped->p);
+    dropped->gradient = gradient;
+    return {dx, dweight, dbias};
+  }
   Tensor dx = raw::norm_rows_backward(grad, extra, input, mean, rstd, weight, dweight, dbias);
   return {dx, dweight, dbias};
 }
@@ -74,6 +87,13 @@ std::array<Tensor, 4> dropout_add_norm_backward(const Tensor& grad, const Tensor
                                                 const Tensor& bias, const Tensor& mean,
                                                 const Tensor& rstd, const Tensor& begun, double p,
                                                 std::array<bool, 4> needs) {
+  if (needs[0] && grad.defined() && sum.numel() > 0) {
+    Dropped dropped{begun, p, {}};
+    auto [dsum, dweight, dbias] =
+        gradients(mean.defined() ? "add_layer_norm" : "add_rms_norm", grad, sum_grad, sum, weight,
+                  bias, mean, rstd, 2, needs[2], needs[3], &dropped);
+    return {dropped.gradient, dsum, dweight, dbias};
+  }
   auto [dsum, same, dweight, dbias] =
       add_norm_backward(grad, sum_grad, sum, weight, bias, mean, rstd, needs);
   return {needs[0] ? raw::dropout_again(dsum, begun, p) : Tensor(), dsum, dweight, dbias};

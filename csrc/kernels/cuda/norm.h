@@ -24,6 +24,15 @@ struct NormDropout {
   PhiloxState state;
 };
 
+// The same numbers once more, for the gradient of what was dropped: the dropout of dx.
+template <class T>
+struct NormDroppedAgain {
+  T* out;  // null: not wanted
+  const uint64_t* begun;
+  uint32_t least;
+  double scale;
+};
+
 // With xhat = (x - mean) rstd and g = grad * weight: dx = rstd (g - mean(g) - xhat mean(g xhat)),
 // dweight = sum over rows of grad * xhat, dbias = sum over rows of grad.
 template <class T>

@@ -1,9 +1,9 @@
 // Layer norm and RMS norm, with the sum of a residual before it, and dropout before that.
+#include "kernels/cuda/drop_pack.h"
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/packs.h"
 #include "kernels/cuda/rows.h"
-#include "kernels/random.h"
 #include "kernels/structured_cuda.h"
 
 namespace vt::cuda {
@@ -55,32 +55,6 @@ __device__ __forceinline__ C pack_squares(C sum, const Pack<T, V>& x, C mean) {
   return sum;
 }
 
-// The elements of a pack that are kept, times the scale. `at` is the first one's position in x, a
-// multiple of V.
-template <class T, int V>
-__device__ __forceinline__ void drop_pack(Pack<T, V>& x, int64_t at, const NormDropout& drop,
-                                          const PhiloxStart& start) {
-  using C = compute_t<T>;
-  static_assert(V <= 8);
-  const Philox4 drawn = philox(start.seed, start.offset + static_cast<uint64_t>(at) / 8);
-  const int first = V < 8 ? static_cast<int>(at % 8) : 0;
-  Pack<C, V> values = widen<C>(x);
-#pragma unroll
-  for (int j = 0; j < V; ++j) {
-    const int number = (first + j) / 2;
-    uint32_t word = drawn.v[V < 8 ? 0 : j / 2];
-    if constexpr (V < 8) {  // a register cannot be indexed by what is known at run time only
-#pragma unroll
-      for (int k = 1; k < 4; ++k)
-        if (number == k) word = drawn.v[k];
-    }
-    const bool second = V == 1 ? first % 2 != 0 : j % 2 != 0;
-    values.v[j] = random::keep_bits(word, second) >= drop.least
-                      ? values.v[j] * static_cast<C>(drop.scale)
-                      : C(0);
-  }
-  x = narrow<T>(values);
-}
 // Where the random numbers of a kernel begin; the first thread notes it.
 __device__ __forceinline__ PhiloxStart begin_numbers(const NormDropout& drop) {
   const PhiloxStart start = drop.state.start();
@@ -135,7 +109,9 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
     if constexpr (kAll) load_affine();
     if constexpr (kDrop) {
       const PhiloxStart start = begin_numbers(drop);
-      x.each(n, lane, [&](int i, auto& pack, int) { drop_pack(pack, at + i, drop, start); });
+      x.each(n, lane, [&](int i, auto& pack, int) {
+        drop_pack(pack, at + i, drop.least, drop.scale, start);
+      });
     }
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
     x.store(a.sum + at, n, lane, policy);
@@ -186,7 +162,7 @@ __global__ void __launch_bounds__(kThreads) norm_walk_kernel(NormForward<T> a, N
     if constexpr (kDrop) start = begin_numbers(drop);
     for (int64_t i = lane * V; i < a.n; i += kWidth * V) {
       auto pack = *reinterpret_cast<const Pack<T, V>*>(a.x + at + i);
-      if constexpr (kDrop) drop_pack(pack, at + i, drop, start);
+      if constexpr (kDrop) drop_pack(pack, at + i, drop.least, drop.scale, start);
       add_pack<C>(pack, *reinterpret_cast<const Pack<T, V>*>(a.residual + at + i));
       *reinterpret_cast<Pack<T, V>*>(a.sum + at + i) = pack;  // the same thread reads it again
     }

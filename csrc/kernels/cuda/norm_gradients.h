@@ -1,15 +1,74 @@
-// Parts of the kernels of norms' gradients: sums of columns over the rows of a block, and the
-// kernel for few short rows.
+// The kernels of norms' gradients for rows that a block holds.
+//
+// Note [Norm gradients in one pass]
+// dweight and dbias are sums over rows, dx needs sums along them. One block a multiprocessor walks
+// over the rows; each thread keeps its columns of dweight and dbias in registers from row to row,
+// so grad and x are read once. The rows ahead are on their way into shared memory meanwhile. Blocks
+// write their sums, a second kernel adds those up. The sums of dx along its columns, which are the
+// gradient of a bias added in front of the residual stream, are kept in the same way. The order of
+// every sum depends on the shape and the GPU only.
 #pragma once
+#include "kernels/cuda/drop_pack.h"
 #include "kernels/cuda/held_row.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/packs.h"
 
 namespace vt::cuda {
 
+// What is made of dx beside itself: the sums of its columns, or its dropout.
+enum class Beside { kNothing, kSums, kDropped };
+
+// Threads of a block whose rows take kWidth threads each; a whole number of groups.
+constexpr int norm_block(int width, int packs) {
+  return width == 96 ? 768 : width == 32 && packs == 3 ? 384 : 512;
+}
+
 // a * b + c, the same in every kernel.
 __device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+
+template <class C>
+struct TwoSums {
+  C g, gx;
+};
+struct AddSums {
+  template <class C>
+  __device__ __forceinline__ TwoSums<C> operator()(TwoSums<C> a, TwoSums<C> b) const {
+    return {a.g + b.g, a.gx + b.gx};
+  }
+  template <class C>
+  __device__ __forceinline__ C operator()(C a, C b) const {
+    return a + b;
+  }
+};
+
+template <int kNumber, int kThreadsOfIt>
+__device__ __forceinline__ void named_barrier() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kNumber), "n"(kThreadsOfIt) : "memory");
+}
+
+// Sums over one of the groups of kWidth threads that a block consists of; the groups may be at
+// different rows. `turn` alternates from call to call: a slow thread then still finds the parts of
+// the call before.
+template <int kWidth, int kBlock, class Sums>
+__device__ __forceinline__ Sums sum_over_group(Sums value, int turn) {
+  value = warp_reduce(value, AddSums{});
+  if constexpr (kWidth == kWarp) return value;
+  constexpr int kWarps = kWidth / kWarp;
+  __shared__ Sums storage[2][kBlock / kWarp];
+  const int group = threadIdx.x / kWidth, warp = threadIdx.x / kWarp;
+  if (threadIdx.x % kWarp == 0) storage[turn][warp] = value;
+  // Each group has a barrier of its own, by a number known here.
+  [&]<int... G>(std::integer_sequence<int, G...>) {
+    ((group == G ? named_barrier<G + 1, kWidth>() : void()), ...);
+  }
+  (std::make_integer_sequence<int, kBlock / kWidth>{});
+  const Sums* parts = &storage[turn][group * kWarps];
+  Sums result = parts[0];
+#pragma unroll
+  for (int w = 1; w < kWarps; ++w) result = AddSums{}(result, parts[w]);
+  return result;
+}
 
 // The sums of the groups of a block meet in shared memory: [kind][j][p][thread], so that
 // neighbouring threads never share a bank. Partial sums keep that order of columns.
@@ -35,12 +94,171 @@ __device__ __forceinline__ void join_columns(const C (&columns)[kKinds][kPacks][
   }
 }
 
+// The rows that a thread works on next, on their way into shared memory. It reads what it copied
+// itself, so that no barrier is needed.
+template <class T, int kWidth, int kPacks, bool kExtra, int kBlock>
+struct RowsAhead {
+  static constexpr int V = 16 / sizeof(T), kTensors = kExtra ? 3 : 2;
+  static constexpr int kStages = kPacks * kTensors >= 4 && !(kExtra && kWidth == 512) ? 3 : 4;
+  static constexpr size_t kBytes = size_t{kStages} * kTensors * kPacks * kBlock * 16;
+  using Held = Pack<T, V>;
+  Held* memory;  // [stage][tensor][pack][thread]
+
+  __device__ __forceinline__ Held* place(int stage, int tensor, int pack) const {
+    return memory + ((stage * kTensors + tensor) * kPacks + pack) * kBlock + threadIdx.x;
+  }
+  __device__ __forceinline__ void copy(int stage, int tensor, const T* row, int n, int lane) const {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (const int i = RegisterRow<T, kWidth, kPacks>::start(p, lane); i < n)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                         static_cast<unsigned>(__cvta_generic_to_shared(place(stage, tensor, p)))),
+                     "l"(row + i)
+                     : "memory");
+  }
+  // Starts the copy of a row, of none past the last one.
+  __device__ __forceinline__ void start(const NormBackward<T>& a, int64_t row, int stage,
+                                        int lane) const {
+    if (row < a.rows) {
+      const int n = static_cast<int>(a.n);
+      copy(stage, 0, a.grad + row * a.n, n, lane);
+      copy(stage, 1, a.x + row * a.n, n, lane);
+      if constexpr (kExtra) copy(stage, 2, a.extra + row * a.n, n, lane);
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  // Waits for all copies but the latest kStages - 1.
+  __device__ __forceinline__ void wait() const {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 1) : "memory");
+  }
+};
+
+// See Note [Norm gradients in one pass]. kBoth: as layer norm needs it; RMS norm has no mean and no
+// bias. partial is [kinds][blocks][V][kPacks][kWidth], where the kinds are dweight, dbias with
+// kBoth and the sums of dx, which are taken before it is rounded; or null.
+template <class T, int kWidth, int kPacks, bool kExtra, bool kBoth, Beside kBeside, int kBlock>
+__global__ void __launch_bounds__(kBlock, 1)
+    norm_backward_kernel(NormBackward<T> a, NormDroppedAgain<T> drop, compute_t<T>* partial) {
+  await_earlier();
+  using C = compute_t<T>;
+  using Row = RegisterRow<T, kWidth, kPacks>;
+  using Ahead = RowsAhead<T, kWidth, kPacks, kExtra, kBlock>;
+  constexpr int V = Row::V, kGroups = kBlock / kWidth, kStages = Ahead::kStages;
+  constexpr bool kSums = kBeside == Beside::kSums;
+  constexpr int kKinds = 1 + kBoth + kSums;
+  // Are widened numbers kept from the first walk over a row for the second one? The kernel has as
+  // many instructions to issue as the memory gives it time for.
+  constexpr bool kKeep = sizeof(C) == 4 && kBlock <= 512;
+  extern __shared__ __align__(16) char shared[];
+  const Ahead ahead{reinterpret_cast<Pack<T, V>*>(shared)};
+  const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
+  const int n = static_cast<int>(a.n);
+  const int64_t step = int64_t{gridDim.x} * kGroups;
+  int64_t row = int64_t{blockIdx.x} * kGroups + group;
+#pragma unroll
+  for (int s = 0; s < kStages - 1; ++s) ahead.start(a, row + s * step, s, lane);
+  Row weight;
+  if (a.weight) {
+    weight.load(a.weight, n, lane);
+  } else {
+#pragma unroll
+    for (Pack<T, V>& pack : weight.packs)
+#pragma unroll
+      for (T& one : pack.v) one = convert<T>(C(1));
+  }
+  C columns[kKinds][kPacks][V] = {};
+  const C inverse = C(1) / static_cast<C>(n);
+  C next_mean = 0, next_rstd = 0;
+  auto load_statistics = [&](int64_t of) {
+    if (of >= a.rows) return;
+    if (kBoth && a.means) next_mean = a.means[of];
+    next_rstd = a.rstds[of];
+  };
+  load_statistics(row);
+  PhiloxStart numbers{};
+  if constexpr (kBeside == Beside::kDropped) numbers = {drop.begun[0], drop.begun[1]};
+  auto has = [&](int p) { return Row::start(p, lane) < n; };
+  for (int stage = 0, turn = 0; row < a.rows; row += step, turn ^= 1) {
+    const C mean = next_mean, rstd = next_rstd;
+    load_statistics(row + step);
+    ahead.start(a, row + (kStages - 1) * step, stage == 0 ? kStages - 1 : stage - 1, lane);
+    ahead.wait();
+    // grad * weight and x - mean, which is xhat / rstd.
+    Pack<C, V> kept_h[kKeep ? kPacks : 1], kept_x[kKeep ? kPacks : 1];
+    // f(j, grad, grad * weight, x - mean, weight)
+    auto each = [&](int p, auto&& f) {
+      const Pack<C, V> grad = widen<C>(*ahead.place(stage, 0, p)),
+                       x = widen<C>(*ahead.place(stage, 1, p)), w = widen<C>(weight.packs[p]);
+#pragma unroll
+      for (int j = 0; j < V; ++j)
+        f(j, grad.v[j], grad.v[j] * w.v[j], kBoth ? x.v[j] - mean : x.v[j], w.v[j]);
+    };
+    C sum_g = 0, sum_gx = 0;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (has(p))
+        each(p, [&](int j, C g, C h, C x, C w) {
+          if constexpr (kKeep) {
+            kept_h[p].v[j] = h;
+            kept_x[p].v[j] = x;
+          }
+          const C gx = g * x;
+          sum_gx += gx * w;
+          columns[0][p][j] += gx * rstd;
+          if constexpr (kBoth) {
+            sum_g += h;
+            columns[1][p][j] += g;
+          }
+        });
+    // dx = rstd h - shift - slope (x - mean)
+    C shift = 0;
+    if constexpr (kBoth) {
+      const auto sums = sum_over_group<kWidth, kBlock>(TwoSums<C>{sum_g, sum_gx}, turn);
+      if (a.means) shift = rstd * (sums.g * inverse);
+      sum_gx = sums.gx;
+    } else {
+      sum_gx = sum_over_group<kWidth, kBlock>(sum_gx, turn);
+    }
+    const C slope = sum_gx * rstd * inverse * rstd * rstd;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (!has(p)) continue;
+      Pack<C, V> result, extra;
+      if constexpr (kExtra) extra = widen<C>(*ahead.place(stage, 2, p));
+      auto put = [&](int j, C, C h, C x, C) {
+        result.v[j] = fused(-slope, x, fused(rstd, h, -shift));
+        if constexpr (kExtra) result.v[j] += extra.v[j];
+        if constexpr (kSums) columns[kKinds - 1][p][j] += result.v[j];
+      };
+      if constexpr (kKeep) {
+#pragma unroll
+        for (int j = 0; j < V; ++j) put(j, C(0), kept_h[p].v[j], kept_x[p].v[j], C(0));
+      } else {
+        each(p, put);
+      }
+      Pack<T, V> rounded = narrow<T>(result);
+      const int64_t at = row * a.n + Row::start(p, lane);
+      *reinterpret_cast<Pack<T, V>*>(a.dx + at) = rounded;
+      if constexpr (kBeside == Beside::kDropped) {
+        drop_pack(rounded, at, drop.least, drop.scale, numbers);
+        *reinterpret_cast<Pack<T, V>*>(drop.out + at) = rounded;
+      }
+    }
+    stage = stage == kStages - 1 ? 0 : stage + 1;
+  }
+  if (!partial) return;
+  asm volatile("cp.async.wait_all;" ::: "memory");
+  __syncthreads();
+  static_assert(size_t{kKinds} * V * kPacks * kBlock * sizeof(C) <= Ahead::kBytes);
+  join_columns<kWidth, kBlock>(columns, reinterpret_cast<C*>(shared), partial);
+}
+
 // dx and partial as norm_backward_kernel's, for few short rows: a warp has kTogether of them at
 // most, which it asks for at once and works on side by side, where one after the other would wait
 // for its sums.
 template <class T, int kPacks, bool kBoth, int kTogether, int kBlock>
 __global__ void __launch_bounds__(kBlock, 1)
-    norm_backward_few_kernel(NormBackward<T> a, compute_t<T>* partial) {
+    norm_backward_few_kernel(NormBackward<T> a, NormDroppedAgain<T>, compute_t<T>* partial) {
   await_earlier();
   using C = compute_t<T>;
   using Row = RegisterRow<T, kWarp, kPacks>;

@@ -105,4 +105,20 @@ Tensor norm_rows_backward(const Tensor& grad_output, const Tensor& extra, const 
   return dx;
 }
 
+std::tuple<Tensor, Tensor> dropout_norm_rows_backward(const Tensor& grad_output,
+                                                      const Tensor& extra, const Tensor& input,
+                                                      const Tensor& mean, const Tensor& rstd,
+                                                      const Tensor& weight, const Tensor& dweight,
+                                                      const Tensor& dbias, const Tensor& begun,
+                                                      double p) {
+  const int64_t count = rstd.numel(), n = count == 0 ? 0 : input.numel() / count;
+  Tensor dx = empty_like(input), dropped = empty_like(input);
+  if (dx.numel() > 0)
+    kernels(input.device())
+        .dropout_norm_backward(rows(dx, n), rows(dropped, n), flat(dweight), flat(dbias), begun,
+                               rows(grad_output, n), rows(extra, n), rows(input, n), mean, rstd,
+                               flat(weight), p);
+  return {dx, dropped};
+}
+
 }  // namespace vt::raw

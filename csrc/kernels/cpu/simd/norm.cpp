@@ -189,6 +189,14 @@ void norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
   if (dx_sum.defined()) reduce(dx_sum, dx, ReduceKind::kSum, 1u);
 }
 
+void dropout_norm_backward(const Tensor& dx, const Tensor& dropped, const Tensor& dweight,
+                           const Tensor& dbias, const Tensor& begun, const Tensor& grad,
+                           const Tensor& extra, const Tensor& x, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& weight, double p) {
+  norm_backward(dx, dweight, dbias, Tensor(), grad, extra, x, mean, rstd, weight);
+  dropout_again(dropped, begun, dx, p);
+}
+
 void variance(const Tensor& out, const Tensor& mean, const Tensor& x, double correction) {
   const int64_t rows = out.numel(), n = x.numel() / std::max<int64_t>(1, rows);
   const double divisor = std::max(0.0, static_cast<double>(n) - correction);
