@@ -79,8 +79,7 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   partial[(int64_t{threadIdx.y} * gridDim.y + blockIdx.y) * a.n + column] = sum;
 }
 
-// Up to three results: the sums of partial [result][parts][held] over its parts. Column c of them
-// is element (c % (held / vector)) * vector + c / (held / vector) of the row.
+// Up to three results: the sums of partial [result][parts][n] over its parts.
 template <class T>
 struct Results {
   T* data[3];  // null: not wanted
@@ -88,7 +87,7 @@ struct Results {
 template <class T>
 __global__ void __launch_bounds__(kColumns* kColumnRows)
     norm_parameters_finish_kernel(Results<T> results, const compute_t<T>* partial, int64_t n,
-                                  int64_t held, int vector, int parts_count) {
+                                  int parts_count) {
   await_earlier();
   using C = compute_t<T>;
   __shared__ C parts[kColumnRows][kColumns];
@@ -96,18 +95,17 @@ __global__ void __launch_bounds__(kColumns* kColumnRows)
   if (!out) return;
   const int64_t column = int64_t{blockIdx.x} * kColumns + threadIdx.x;
   C sum = 0;
-  if (column < held)
+  if (column < n)
     sum = combine_strided<10>(
         sum, threadIdx.y, parts_count, kColumnRows,
-        [&](int c) { return partial[(int64_t{blockIdx.y} * parts_count + c) * held + column]; },
+        [&](int c) { return partial[(int64_t{blockIdx.y} * parts_count + c) * n + column]; },
         AddOp{});
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
-  if (threadIdx.y != 0 || column >= held) return;
+  if (threadIdx.y != 0 || column >= n) return;
 #pragma unroll
   for (int r = 1; r < kColumnRows; ++r) sum += parts[r][threadIdx.x];
-  const int64_t packs = held / vector, i = column % packs * vector + column / packs;
-  if (i < n) out[i] = convert<T>(sum);
+  out[column] = convert<T>(sum);
 }
 
 // The three results, of which any may be undefined.
@@ -118,22 +116,22 @@ struct ColumnSums {
 // `both`: partial has sums for dbias.
 template <class T>
 void finish(const Queue& queue, const ColumnSums& out, bool both, const compute_t<T>* partial,
-            int64_t n, int64_t held, int vector, int64_t parts) {
+            int64_t n, int64_t parts) {
   Results<T> results{};
   unsigned count = 0;
   results.data[count++] = data_or_null<T>(out.dweight);
   if (both) results.data[count++] = data_or_null<T>(out.dbias);
   if (out.dx_sum.defined()) results.data[count++] = out.dx_sum.data<T>();
   queue.launch_early(&norm_parameters_finish_kernel<T>,
-                     dim3(static_cast<unsigned>(ceil_div(held, kColumns)), count),
-                     dim3(kColumns, kColumnRows), results, partial, n, held, vector, parts);
+                     dim3(static_cast<unsigned>(ceil_div(n, kColumns)), count),
+                     dim3(kColumns, kColumnRows), results, partial, n, parts);
 }
 
 template <class T, class Shape, bool kExtra, bool kBoth, Beside kBeside>
 bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T>& a,
                      const NormDroppedAgain<T>& drop) {
-  constexpr int W = Shape::width, P = Shape::packs, V = 16 / sizeof(T), held = V * P * W;
-  constexpr int block = norm_block(W, P), groups = block / W;
+  constexpr int W = Shape::width, P = Shape::packs;
+  constexpr int block = norm_block(W, P, kBeside), groups = block / W;
   constexpr size_t bytes = RowsAhead<T, W, P, kExtra, block>::kBytes;
   // The static part comes on top.
   if (static_cast<int64_t>(bytes) + 1024 > queue.shared_limit()) return false;
@@ -147,10 +145,10 @@ bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackwa
   }
   constexpr int kinds = 1 + kBoth + (kBeside == Beside::kSums);
   const bool sums = kBeside == Beside::kSums || out.dweight.defined() || out.dbias.defined();
-  const Scratch<compute_t<T>> partial(queue, sums ? kinds * blocks * held : 0);
+  const Scratch<compute_t<T>> partial(queue, sums ? kinds * blocks * a.n : 0);
   queue.allow_shared(reinterpret_cast<const void*>(kernel), bytes);
   queue.launch_shared<Start::kEarly>(kernel, blocks, block, bytes, a, drop, partial.get());
-  if (sums) finish<T>(queue, out, kBoth, partial.get(), a.n, held, V, blocks);
+  if (sums) finish<T>(queue, out, kBoth, partial.get(), a.n, blocks);
   return true;
 }
 
@@ -163,9 +161,8 @@ bool in_one_pass(const Queue& queue, const ColumnSums& out, const NormBackward<T
   auto launch = [&]<class Shape>(Shape) {
     done = launch_one_pass<T, Shape, kExtra, kBoth, kBeside>(queue, out, a, drop);
   };
-  if constexpr (kBeside ==
-                Beside::kSums)  // a pack a thread, as three sums a column take many registers
-    choose_row_shape<RowShape<32, 1>, RowShape<64, 1>, RowShape<96, 1>, RowShape<128, 1>,
+  if constexpr (kBeside == Beside::kSums)  // three sums a column take many registers
+    choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<128, 1>,
                      RowShape<256, 1>, RowShape<512, 1>, RowShape<512, 2>>(packs, launch);
   else
     choose_row_shape<RowShape<32, 1>, RowShape<32, 2>, RowShape<32, 3>, RowShape<128, 1>,
@@ -208,7 +205,7 @@ void in_walks(const Queue& queue, const Tensor& dx, const ColumnSums& out, const
                      dim3(static_cast<unsigned>(columns), static_cast<unsigned>(chunks)),
                      dim3(kColumns, kColumnRows), a, partial.get(), chunk);
   const Tensor none;
-  finish<T>(queue, {out.dweight, out.dbias, none}, true, partial.get(), a.n, a.n, 1, chunks);
+  finish<T>(queue, {out.dweight, out.dbias, none}, true, partial.get(), a.n, chunks);
 }
 
 // As norm_backward(); with `begun` defined also dropped, dx after the dropout that noted it.

@@ -18,9 +18,10 @@ namespace vt::cuda {
 // What is made of dx beside itself: the sums of its columns, or its dropout.
 enum class Beside { kNothing, kSums, kDropped };
 
-// Threads of a block whose rows take kWidth threads each; a whole number of groups.
-constexpr int norm_block(int width, int packs) {
-  return width == 96 ? 768 : width == 32 && packs == 3 ? 384 : 512;
+// Threads of a block whose rows take `width` threads each, a whole number of groups; fewer where
+// each needs many registers.
+constexpr int norm_block(int width, int packs, Beside beside) {
+  return width == 32 && packs >= (beside == Beside::kSums ? 2 : 3) ? 384 : 512;
 }
 
 // a * b + c, the same in every kernel.
@@ -70,27 +71,44 @@ __device__ __forceinline__ Sums sum_over_group(Sums value, int turn) {
   return result;
 }
 
-// The sums of the groups of a block meet in shared memory: [kind][j][p][thread], so that
-// neighbouring threads never share a bank. Partial sums keep that order of columns.
+// The sums of the groups of a block meet in shared memory, 16 bytes at a time, and leave it in the
+// order of the columns: partial is [kinds][blocks][n].
 template <int kWidth, int kBlock, class C, int kKinds, int kPacks, int V>
-__device__ __forceinline__ void join_columns(const C (&columns)[kKinds][kPacks][V], C* meeting,
-                                             C* partial) {
+__device__ __forceinline__ void join_columns(const C (&columns)[kKinds][kPacks][V], char* shared,
+                                             C* partial, int n) {
+  constexpr int Q = 16 / sizeof(C), kParts = V / Q;
+  using Part = Pack<C, Q>;
+  Part* meeting = reinterpret_cast<Part*>(shared);  // [kind][pack][part][thread]
+  // Parts of neighbours are read side by side, so every other part has its threads in another order
+  // and no bank is read twice.
+  auto place = [&](int kind, int p, int part, int thread) -> Part& {
+    return meeting[((kind * kPacks + p) * kParts + part) * kBlock + (thread ^ part * 4)];
+  };
 #pragma unroll
   for (int kind = 0; kind < kKinds; ++kind)
 #pragma unroll
     for (int p = 0; p < kPacks; ++p)
 #pragma unroll
-      for (int j = 0; j < V; ++j)
-        meeting[((kind * V + j) * kPacks + p) * kBlock + threadIdx.x] = columns[kind][p][j];
-  __syncthreads();
-  constexpr int kColumnsHeld = V * kPacks * kWidth;
-  for (int q = threadIdx.x; q < kKinds * kColumnsHeld; q += kBlock) {
-    const C* from = meeting + q / kWidth * kBlock + q % kWidth;
-    C sum = from[0];
+      for (int part = 0; part < kParts; ++part) {
+        Part one;
 #pragma unroll
-    for (int g = 1; g < kBlock / kWidth; ++g) sum += from[g * kWidth];
-    const int which = q / kColumnsHeld;
-    partial[(int64_t{which} * gridDim.x + blockIdx.x) * kColumnsHeld + q % kColumnsHeld] = sum;
+        for (int j = 0; j < Q; ++j) one.v[j] = columns[kind][p][part * Q + j];
+        place(kind, p, part, threadIdx.x) = one;
+      }
+  __syncthreads();
+  constexpr int kRow = kPacks * kWidth * kParts;  // parts
+  for (int q = threadIdx.x; q < kKinds * kRow; q += kBlock) {
+    const int kind = q / kRow, at = q % kRow, part = at % kParts;
+    const int p = at / kParts / kWidth, lane = at / kParts % kWidth;
+    if (at * Q >= n) continue;
+    Part sum = place(kind, p, part, lane);
+#pragma unroll
+    for (int g = 1; g < kBlock / kWidth; ++g) {
+      const Part other = place(kind, p, part, g * kWidth + lane);
+#pragma unroll
+      for (int j = 0; j < Q; ++j) sum.v[j] += other.v[j];
+    }
+    *reinterpret_cast<Part*>(partial + (int64_t{kind} * gridDim.x + blockIdx.x) * n + at * Q) = sum;
   }
 }
 
@@ -134,7 +152,7 @@ struct RowsAhead {
 };
 
 // See Note [Norm gradients in one pass]. kBoth: as layer norm needs it; RMS norm has no mean and no
-// bias. partial is [kinds][blocks][V][kPacks][kWidth], where the kinds are dweight, dbias with
+// bias. partial is [kinds][blocks][n], where the kinds are dweight, dbias with
 // kBoth and the sums of dx, which are taken before it is rounded; or null.
 template <class T, int kWidth, int kPacks, bool kExtra, bool kBoth, Beside kBeside, int kBlock>
 __global__ void __launch_bounds__(kBlock, 1)
@@ -250,7 +268,7 @@ __global__ void __launch_bounds__(kBlock, 1)
   asm volatile("cp.async.wait_all;" ::: "memory");
   __syncthreads();
   static_assert(size_t{kKinds} * V * kPacks * kBlock * sizeof(C) <= Ahead::kBytes);
-  join_columns<kWidth, kBlock>(columns, reinterpret_cast<C*>(shared), partial);
+  join_columns<kWidth, kBlock>(columns, shared, partial, n);
 }
 
 // dx and partial as norm_backward_kernel's, for few short rows: a warp has kTogether of them at
@@ -338,7 +356,7 @@ __global__ void __launch_bounds__(kBlock, 1)
       }
     }
   }
-  if (partial) join_columns<kWarp, kBlock>(columns, reinterpret_cast<C*>(shared), partial);
+  if (partial) join_columns<kWarp, kBlock>(columns, shared, partial, n);
 }
 
 }  // namespace vt::cuda
