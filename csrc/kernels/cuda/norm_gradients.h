@@ -43,14 +43,9 @@ struct AddSums {
   }
 };
 
-template <int kNumber, int kThreadsOfIt>
-__device__ __forceinline__ void named_barrier() {
-  asm volatile("bar.sync %0, %1;" ::"n"(kNumber), "n"(kThreadsOfIt) : "memory");
-}
-
-// Sums over one of the groups of kWidth threads that a block consists of; the groups may be at
-// different rows. `turn` alternates from call to call: a slow thread then still finds the parts of
-// the call before.
+// Sums over the kWidth threads that a row takes; the groups of a block, which have a row each, meet
+// here unless they are warps. `turn` alternates from call to call: a slow thread then still finds
+// the parts of the call before.
 template <int kWidth, int kBlock, class Sums>
 __device__ __forceinline__ Sums sum_over_group(Sums value, int turn) {
   value = warp_reduce(value, AddSums{});
@@ -59,11 +54,7 @@ __device__ __forceinline__ Sums sum_over_group(Sums value, int turn) {
   __shared__ Sums storage[2][kBlock / kWarp];
   const int group = threadIdx.x / kWidth, warp = threadIdx.x / kWarp;
   if (threadIdx.x % kWarp == 0) storage[turn][warp] = value;
-  // Each group has a barrier of its own, by a number known here.
-  [&]<int... G>(std::integer_sequence<int, G...>) {
-    ((group == G ? named_barrier<G + 1, kWidth>() : void()), ...);
-  }
-  (std::make_integer_sequence<int, kBlock / kWidth>{});
+  __syncthreads();
   const Sums* parts = &storage[turn][group * kWarps];
   Sums result = parts[0];
 #pragma unroll
@@ -195,8 +186,10 @@ __global__ void __launch_bounds__(kBlock, 1)
   load_statistics(row);
   PhiloxStart numbers{};
   if constexpr (kBeside == Beside::kDropped) numbers = {drop.begun[0], drop.begun[1]};
-  auto has = [&](int p) { return Row::start(p, lane) < n; };
-  for (int stage = 0, turn = 0; row < a.rows; row += step, turn ^= 1) {
+  // Groups of more than a warp take turns together: of the last rows some have none.
+  constexpr bool kTogether = kWidth > kWarp;
+  auto has = [&](int p) { return Row::start(p, lane) < n && (!kTogether || row < a.rows); };
+  for (int stage = 0, turn = 0; row - (kTogether ? group : 0) < a.rows; row += step, turn ^= 1) {
     const C mean = next_mean, rstd = next_rstd;
     load_statistics(row + step);
     ahead.start(a, row + (kStages - 1) * step, stage == 0 ? kStages - 1 : stage - 1, lane);
