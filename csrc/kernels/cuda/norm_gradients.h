@@ -7,6 +7,9 @@
 // write their sums, a second kernel adds those up. The sums of dx along its columns, which are the
 // gradient of a bias added in front of the residual stream, are kept in the same way. The order of
 // every sum depends on the shape and the GPU only.
+//
+// Rows are walked from the last one to the first: the kernel before has written the end of grad
+// last and the kernel behind reads the beginning of dx first, so the cache has more of both.
 #pragma once
 #include "kernels/cuda/drop_pack.h"
 #include "kernels/cuda/held_row.h"
@@ -125,10 +128,10 @@ struct RowsAhead {
                      "l"(row + i)
                      : "memory");
   }
-  // Starts the copy of a row, of none past the last one.
+  // Starts the copy of a row, of none where its number is negative.
   __device__ __forceinline__ void start(const NormBackward<T>& a, int64_t row, int stage,
                                         int lane) const {
-    if (row < a.rows) {
+    if (row >= 0) {
       const int n = static_cast<int>(a.n);
       copy(stage, 0, a.grad + row * a.n, n, lane);
       copy(stage, 1, a.x + row * a.n, n, lane);
@@ -163,9 +166,9 @@ __global__ void __launch_bounds__(kBlock, 1)
   const int group = threadIdx.x / kWidth, lane = threadIdx.x % kWidth;
   const int n = static_cast<int>(a.n);
   const int64_t step = int64_t{gridDim.x} * kGroups;
-  int64_t row = int64_t{blockIdx.x} * kGroups + group;
+  int64_t row = a.rows - 1 - (int64_t{blockIdx.x} * kGroups + group);
 #pragma unroll
-  for (int s = 0; s < kStages - 1; ++s) ahead.start(a, row + s * step, s, lane);
+  for (int s = 0; s < kStages - 1; ++s) ahead.start(a, row - s * step, s, lane);
   Row weight;
   if (a.weight) {
     weight.load(a.weight, n, lane);
@@ -179,7 +182,7 @@ __global__ void __launch_bounds__(kBlock, 1)
   const C inverse = C(1) / static_cast<C>(n);
   C next_mean = 0, next_rstd = 0;
   auto load_statistics = [&](int64_t of) {
-    if (of >= a.rows) return;
+    if (of < 0) return;
     if (kBoth && a.means) next_mean = a.means[of];
     next_rstd = a.rstds[of];
   };
@@ -188,11 +191,11 @@ __global__ void __launch_bounds__(kBlock, 1)
   if constexpr (kBeside == Beside::kDropped) numbers = {drop.begun[0], drop.begun[1]};
   // Groups of more than a warp take turns together: of the last rows some have none.
   constexpr bool kTogether = kWidth > kWarp;
-  auto has = [&](int p) { return Row::start(p, lane) < n && (!kTogether || row < a.rows); };
-  for (int stage = 0, turn = 0; row - (kTogether ? group : 0) < a.rows; row += step, turn ^= 1) {
+  auto has = [&](int p) { return Row::start(p, lane) < n && (!kTogether || row >= 0); };
+  for (int stage = 0, turn = 0; row + (kTogether ? group : 0) >= 0; row -= step, turn ^= 1) {
     const C mean = next_mean, rstd = next_rstd;
-    load_statistics(row + step);
-    ahead.start(a, row + (kStages - 1) * step, stage == 0 ? kStages - 1 : stage - 1, lane);
+    load_statistics(row - step);
+    ahead.start(a, row - (kStages - 1) * step, stage == 0 ? kStages - 1 : stage - 1, lane);
     ahead.wait();
     // grad * weight and x - mean, which is xhat / rstd.
     Pack<C, V> kept_h[kKeep ? kPacks : 1], kept_x[kKeep ? kPacks : 1];
