@@ -137,11 +137,12 @@ bool launch_one_pass(const Queue& queue, const ColumnSums& out, const NormBackwa
   if (static_cast<int64_t>(bytes) + 1024 > queue.shared_limit()) return false;
   auto kernel = &norm_backward_kernel<T, W, P, kExtra, kBoth, kBeside, block>;
   const int64_t blocks = std::min<int64_t>(queue.multiprocessors(), ceil_div(a.rows, groups));
-  if constexpr (W == kWarp && 16 / sizeof(T) * P <= 8 && sizeof(T) <= 4 && !kExtra &&
+  // For sums of two kinds, and for floats, it has too many registers to be faster.
+  if constexpr (W == kWarp && P == 1 && sizeof(T) == 2 && !kExtra && !kBoth &&
                 kBeside == Beside::kNothing) {
     constexpr int kTogether = 4;
     if (a.rows <= int64_t{queue.multiprocessors()} * groups * kTogether)
-      kernel = &norm_backward_few_kernel<T, P, kBoth, kTogether, block>;
+      kernel = &norm_backward_few_kernel<T, kTogether, block>;
   }
   constexpr int kinds = 1 + kBoth + (kBeside == Beside::kSums);
   const bool sums = kBeside == Beside::kSums || out.dweight.defined() || out.dbias.defined();

@@ -74,7 +74,7 @@ __device__ __forceinline__ void store_statistics(const NormForward<T>& a, int64_
 
 // Are weights asked for together with the row? More of them would take too many registers.
 constexpr bool affine_ahead(int width, int packs) { return packs <= 3 || width == 64; }
-// What is read and written at least, if the cache shall not hold it: more than half of a large one.
+// What is read at least, and written, if the cache shall not hold it: half of a large one.
 constexpr int64_t kPassing = 32 << 20;
 // Blocks that a multiprocessor should hold: with 64 registers a thread, or a few more.
 constexpr int norm_blocks(int width, int packs, bool residual, bool drop) {
@@ -100,12 +100,18 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
     if (a.weight) weight.load(a.weight, n, lane);
     if (a.bias) bias.load(a.bias, n, lane);
   };
-  const CachePolicy policy(a.passing);
-  x.load(a.x + at, n, lane, policy);
+  // Short rows are too little work to choose a policy for.
+  constexpr bool kPolicy = kWidth * kPacks > kWarp;
+  const CachePolicy policy(kPolicy && a.passing);
+  auto load = [&](Row& row, const T* from) {
+    if constexpr (kPolicy) row.load(from, n, lane, policy);
+    else row.load(from, n, lane);
+  };
+  load(x, a.x + at);
   if constexpr (kResidual) {
     constexpr bool kAll = kAhead && kPacks <= 3;  // registers for everything at once
     Row residual;
-    residual.load(a.residual + at, n, lane, policy);
+    load(residual, a.residual + at);
     if constexpr (kAll) load_affine();
     if constexpr (kDrop) {
       const PhiloxStart start = begin_numbers(drop);
@@ -114,7 +120,8 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
       });
     }
     x.each(n, lane, [&](int, auto& pack, int p) { add_pack<C>(pack, residual.packs[p]); });
-    x.store(a.sum + at, n, lane, policy);
+    if constexpr (kPolicy) x.store(a.sum + at, n, lane, policy);
+    else x.store(a.sum + at, n, lane);
     if constexpr (kAhead && !kAll) load_affine();
   } else if constexpr (kAhead) {
     load_affine();
@@ -138,8 +145,10 @@ __global__ void __launch_bounds__(held_block(kWidth), norm_blocks(kWidth, kPacks
       if (a.weight) weight.packs[p] = *reinterpret_cast<const Held*>(a.weight + i);
       if (a.bias) bias.packs[p] = *reinterpret_cast<const Held*>(a.bias + i);
     }
-    policy.store(reinterpret_cast<Held*>(a.out + at + i),
-                 normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd));
+    const Held result = normalised(a, pack, weight.packs[p], bias.packs[p], mean, rstd);
+    auto* to = reinterpret_cast<Held*>(a.out + at + i);
+    if constexpr (kPolicy) policy.store(to, result);
+    else *to = result;
   });
 }
 
@@ -196,8 +205,7 @@ bool in_registers(const Queue& queue, const NormForward<T>& a, const NormDropout
     queue.launch_early(kernel, ceil_div(a.rows, block / W), block, a, drop);
   };
   const auto packs = a.n * static_cast<int64_t>(sizeof(T)) / 16;
-  // Twice the threads for a row that leaves them less to do, or waits for more memory.
-  if (packs > 256 && packs <= 512 && (a.residual || !a.means)) {
+  if (packs > 256 && packs <= 512) {  // two packs a thread, with the weights asked for early
     launch(RowShape<256, 2>{});
     return true;
   }
@@ -226,7 +234,7 @@ void run(const Tensor& out, const Tensor& sum, const Tensor& mean, const Tensor&
                            x.sizes()[0],
                            x.sizes()[1],
                            static_cast<C>(eps),
-                           static_cast<int64_t>(x.bytes()) > kPassing};
+                           static_cast<int64_t>(x.bytes()) >= kPassing};
     const auto tensors = {&out, &sum, &x, &residual, &weight, &bias};
     if (rows_are_packed<T>(a.n, tensors) && in_registers<kDrop>(queue, a, drop)) return;
     for_row_shape<T>(a.n, tensors, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {

@@ -267,89 +267,70 @@ __global__ void __launch_bounds__(kBlock, 1)
   join_columns<kWidth, kBlock>(columns, shared, partial, n);
 }
 
-// dx and partial as norm_backward_kernel's, for few short rows: a warp has kTogether of them at
-// most, which it asks for at once and works on side by side, where one after the other would wait
-// for its sums.
-template <class T, int kPacks, bool kBoth, int kTogether, int kBlock>
+// dx and partial as norm_backward_kernel's for RMS norm of few rows, of a pack a lane, with nothing
+// else to add or make: a warp has kTogether of them at most, which it asks for at once and works on
+// side by side, where one after the other would wait for its sums.
+template <class T, int kTogether, int kBlock>
 __global__ void __launch_bounds__(kBlock, 1)
     norm_backward_few_kernel(NormBackward<T> a, NormDroppedAgain<T>, compute_t<T>* partial) {
   await_earlier();
   using C = compute_t<T>;
-  using Row = RegisterRow<T, kWarp, kPacks>;
-  constexpr int V = Row::V, kGroups = kBlock / kWarp, kKinds = 1 + kBoth;
+  using Row = RegisterRow<T, kWarp, 1>;
+  constexpr int V = Row::V, kGroups = kBlock / kWarp;
   if (partial) release_next();
   extern __shared__ __align__(16) char shared[];
   const int group = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, n = static_cast<int>(a.n);
   const int64_t step = int64_t{gridDim.x} * kGroups;
   const int64_t first = int64_t{blockIdx.x} * kGroups + group;
-  C columns[kKinds][kPacks][V] = {};
+  C columns[1][1][V] = {};
   if (first < a.rows) {
     Row grads[kTogether], xs[kTogether], weight;
-    C means[kTogether], rstds[kTogether];
-    // Past the last row the first one again, which is not used.
-    auto number = [&](int r) { return first + r * step < a.rows ? first + r * step : first; };
+    C rstds[kTogether];
+    auto there = [&](int r) { return first + r * step < a.rows; };
 #pragma unroll
     for (int r = 0; r < kTogether; ++r) {
-      const int64_t row = number(r);
+      // Past the last row the first one again, which is not used.
+      const int64_t row = there(r) ? first + r * step : first;
       grads[r].load(a.grad + row * a.n, n, lane);
       xs[r].load(a.x + row * a.n, n, lane);
-      means[r] = kBoth && a.means ? a.means[row] : C(0);
       rstds[r] = a.rstds[row];
     }
     if (a.weight) {
       weight.load(a.weight, n, lane);
     } else {
-#pragma unroll
-      for (Pack<T, V>& pack : weight.packs)
-#pragma unroll
-        for (T& one : pack.v) one = convert<T>(C(1));
+      for (T& one : weight.packs[0].v) one = convert<T>(C(1));
     }
-    Pack<C, V> hs[kTogether][kPacks], ds[kTogether][kPacks];  // grad * weight, x - mean
-    C sum_g[kTogether] = {}, sum_gx[kTogether] = {};
+    const int i = Row::start(0, lane);
+    Pack<C, V> hs[kTogether], wide[kTogether];  // grad * weight, x
+    C sums[kTogether] = {};
+    const Pack<C, V> w = widen<C>(weight.packs[0]);
 #pragma unroll
-    for (int r = 0; r < kTogether; ++r)
+    for (int r = 0; r < kTogether; ++r) {
+      const Pack<C, V> grad = widen<C>(grads[r].packs[0]);
+      wide[r] = widen<C>(xs[r].packs[0]);
 #pragma unroll
-      for (int p = 0; p < kPacks; ++p) {
-        const Pack<C, V> grad = widen<C>(grads[r].packs[p]), x = widen<C>(xs[r].packs[p]),
-                         w = widen<C>(weight.packs[p]);
-        const bool counts = Row::start(p, lane) < n && first + r * step < a.rows;
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          const C h = grad.v[j] * w.v[j], d = kBoth ? x.v[j] - means[r] : x.v[j];
-          hs[r][p].v[j] = h;
-          ds[r][p].v[j] = d;
-          if (!counts) continue;
-          const C gx = grad.v[j] * d;
-          sum_gx[r] += gx * w.v[j];
-          columns[0][p][j] += gx * rstds[r];
-          if constexpr (kBoth) {
-            sum_g[r] += h;
-            columns[1][p][j] += grad.v[j];
-          }
-        }
+      for (int j = 0; j < V; ++j) {
+        hs[r].v[j] = grad.v[j] * w.v[j];
+        if (i >= n || !there(r)) continue;
+        const C gx = grad.v[j] * wide[r].v[j];
+        sums[r] += gx * w.v[j];
+        columns[0][0][j] += gx * rstds[r];
       }
+    }
 #pragma unroll
     for (int mask = kWarp / 2; mask > 0; mask /= 2)
 #pragma unroll
-      for (int r = 0; r < kTogether; ++r) {
-        sum_gx[r] += shuffle_xor(sum_gx[r], mask);
-        if constexpr (kBoth) sum_g[r] += shuffle_xor(sum_g[r], mask);
-      }
+      for (C& sum : sums) sum += shuffle_xor(sum, mask);
     const C inverse = C(1) / static_cast<C>(n);
 #pragma unroll
     for (int r = 0; r < kTogether; ++r) {
-      const C rstd = rstds[r], slope = sum_gx[r] * rstd * inverse * rstd * rstd;
-      const C shift = kBoth && a.means ? rstd * (sum_g[r] * inverse) : C(0);
+      if (i >= n || !there(r)) continue;
+      const C slope = sums[r] * rstds[r] * inverse * rstds[r] * rstds[r];
+      Pack<C, V> result;
 #pragma unroll
-      for (int p = 0; p < kPacks; ++p) {
-        const int i = Row::start(p, lane);
-        if (i >= n || first + r * step >= a.rows) continue;
-        Pack<C, V> result;
-#pragma unroll
-        for (int j = 0; j < V; ++j)
-          result.v[j] = fused(-slope, ds[r][p].v[j], fused(rstd, hs[r][p].v[j], -shift));
-        *reinterpret_cast<Pack<T, V>*>(a.dx + (first + r * step) * a.n + i) = narrow<T>(result);
-      }
+      for (int j = 0; j < V; ++j)
+        result.v[j] = fused(-slope, wide[r].v[j], fused(rstds[r], hs[r].v[j], C(0)));
+      *reinterpret_cast<Pack<T, V>*>(a.dx + (first + r * step) * a.n + i) = narrow<T>(result);
     }
   }
   if (partial) join_columns<kWarp, kBlock>(columns, shared, partial, n);
