@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vibetensor.torch as torch
-from vibetensor import fuse
+from vibetensor import _C, fuse
 
 nn, F = torch.nn, torch.nn.functional
 
@@ -139,6 +139,31 @@ def test_logits_that_are_widened_for_the_loss(reduction: str, factor: float) -> 
     a, b = values([x, w])
     if reduction == "mean":  # of logits that were not rounded
         np.testing.assert_allclose(loss, exact(a, b, target.numpy())[0], rtol=1e-5)
+
+
+def test_large_logits_become_their_gradient_in_their_place() -> None:
+    """More than 128 MiB of them: no second tensor of that size, with the pass or without."""
+    torch.manual_seed(0)
+    rows, classes = 1100, 32768
+    x, w = (numbers(n, 16).requires_grad_() for n in (rows, classes))
+    target = labels(rows, classes)
+
+    def step() -> list[torch.Tensor]:
+        x.grad = w.grad = None
+        F.cross_entropy(F.linear(x, w), target).backward()
+        return [x.grad, w.grad]
+
+    logits = 4 * rows * classes
+    expected = values(step())
+    for passes in (True, OFF):
+        _C.reset_peak_memory(x.device)
+        before = _C.memory_stats(x.device)["allocated"]
+        found, report = run(step, passes)
+        assert report.rewrites["cross_entropy"] == 1
+        assert report.rewrites.get(NAME, 0) == (passes is True)
+        assert _C.memory_stats(x.device)["peak_allocated"] - before < 1.5 * logits
+        for f, e in zip(found, expected, strict=True):
+            np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-5 * np.abs(e).max())
 
 
 class Tiny(nn.Module):

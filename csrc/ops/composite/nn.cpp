@@ -1,6 +1,7 @@
 // Layers and losses made of other operators.
 #include <limits>
 
+#include "kernels/table.h"
 #include "ops/ops.h"
 #include "ops/raw/dense.h"
 
@@ -90,11 +91,14 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, int64_t ignore_i
   const Tensor labels = reshape(target, Dims{-1});
   // Loss and gradient in one pass where a backward pass may follow. Not for float16: a loss scale
   // that keeps small gradients would come too late. Not for logits of which there is no room for
-  // two: those turn into their gradient when nobody else needs them, in the backward pass.
-  constexpr size_t kRoomForTwo = size_t{1} << 30;
+  // two: those turn into their gradient when nobody else needs them, in the backward pass. While a
+  // step is recorded that way is one pass, too, and freed logits could make the list end too early.
+  constexpr size_t kRoomForTwo = size_t{1} << 30, kRoomInList = size_t{128} << 20;
+  const bool recorded = g_stand_in[static_cast<int>(input.device().type)] != nullptr;
+  const size_t room = recorded ? kRoomInList : kRoomForTwo;
   const bool gradient = logits.requires_grad();
   if (kind != Reduction::kNone &&
-      !(gradient && (input.dtype() == DType::kF16 || logits.bytes() > kRoomForTwo)))
+      !(gradient && (input.dtype() == DType::kF16 || logits.bytes() > room)))
     return cross_entropy_total(logits, labels, ignore_index, label_smoothing,
                                kind == Reduction::kMean, gradient);
   Tensor loss = cross_entropy_rows(logits, labels, ignore_index, label_smoothing);
