@@ -177,6 +177,19 @@ def test_transposed_copies(place: str, sizes: tuple[int, ...]) -> None:
 
 
 @places
+@pytest.mark.parametrize("n", [64, 128, 256, 384, 512, 768, 1024, 1280, 2048])
+@pytest.mark.parametrize("picks", [1, 7, 1001])
+def test_look_ups(place: str, picks: int, n: int) -> None:
+    index = pt.randint(0, 50, (picks,), generator=pt.Generator().manual_seed(n))
+    for dtype in ("float32", "bfloat16", "float64", "uint8"):
+        table = (given(51, n, dtype="float32", seed=8) * 20).to(getattr(pt, dtype))
+        for start in (0, 1):  # the second: not aligned, unless rows are long enough
+            mine = put(place, table.view(-1))[start : start + 50 * n].reshape(50, n)
+            expected = table.view(-1)[start : start + 50 * n].reshape(50, n)[index]
+            assert pt.equal(to_torch(mine[put(place, index)].cpu()), expected)
+
+
+@places
 @pytest.mark.parametrize("n", [1, 7, 64, 256, 512, 520, 768])
 @pytest.mark.parametrize("classes", [3, 300, 70000])
 def test_gradient_of_a_look_up(place: str, classes: int, n: int) -> None:
