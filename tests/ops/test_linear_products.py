@@ -11,9 +11,8 @@ from vibetensor import fuse
 
 F = torch.nn.functional
 pytestmark = pytest.mark.cuda
-# Rows, columns and k that have kernels here: rows and k that end within a tile among them, and
-# whole tiles of rows, an odd number of them.
-SHAPES = [(25400, 768, 512), (17000, 1152, 3080), (9088, 2304, 776), (25472, 768, 512)]
+# Rows, columns and k that have kernels here: rows and k that end within a tile among them.
+SHAPES = [(25400, 768, 512), (9001, 2304, 776), (17000, 1152, 3080)]
 
 
 def numbers(t: torch.Tensor) -> np.ndarray:
@@ -63,7 +62,7 @@ def test_a_bias_is_added_before_rounding(shape: tuple[int, int, int]) -> None:
 
 
 def test_rows_with_gaps_between_them() -> None:
-    m, n, k = 17024, 1152, 520
+    m, n, k = 17000, 1152, 520
     layer = Layer(m, n, k, bias=True)
     wide, weights = (
         torch.empty(rows, k + 24, device="cuda", dtype=torch.bfloat16)[:, 8 : k + 8]

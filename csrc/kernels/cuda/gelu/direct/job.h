@@ -26,8 +26,8 @@ inline constexpr int kThreads = 3 * 128;  // two groups that multiply, one that 
 
 struct Job {
   CUtensorMap left, right;
-  int tiles_of_m, tiles_of_n, pairs, steps;  // pairs of tiles; steps of kDepth
-  const BFloat16* bias;                      // n, or null
+  int m, tiles_of_n, pairs, steps;  // pairs of tiles; steps of kDepth
+  const BFloat16* bias;             // n, or null
   BFloat16* out;
   void* aux;  // float16
   const BFloat16* addend;
@@ -42,12 +42,15 @@ struct Spot {
   __device__ __forceinline__ Spot(const Job& job, int pair, int rank, int warp, int lane)
       : tile(pair / job.tiles_of_n * kBlocks + rank),
         row(tile * kRows + warp * 16 + lane / 4),
-        column(pair % job.tiles_of_n * kColumns + lane % 4 * kPack) {}
+        column(pair % job.tiles_of_n * kColumns + lane % 4 * kPack),
+        left(job.m - row) {}
 
   int tile;  // of rows
   uint32_t row, column;
+  int left;  // rows of the matrix from `row` on
 
   static __device__ __forceinline__ int row_of(int line) { return line / 2 * 64 + line % 2 * 8; }
+  __device__ __forceinline__ bool has(int line) const { return row_of(line) < left; }
   // Computed anew where it is needed: all places at once would take too many registers.
   __device__ __forceinline__ uint32_t place(int line, int group, uint32_t stride) const {
     uint32_t at = (row + row_of(line)) * stride + column + group * kGroup;

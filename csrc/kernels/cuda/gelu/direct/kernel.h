@@ -102,11 +102,6 @@ class Multiplier {
       }
     }
     give_turn(other);
-    if (spot.tile >= job_.tiles_of_m) {  // such tiles fill up clusters
-      await_all_but<0>();
-      release(step_ - 1);
-      return;
-    }
     Way way(job_, spot);
     await_all_but<0>();
     hold(upper);

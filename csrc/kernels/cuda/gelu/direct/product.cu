@@ -40,8 +40,7 @@ bool fits(int64_t rows, int64_t stride) {
 bool takes(const Gemm& g) {
   const bool times = g.epilogue == GemmEpilogue::kTimes;
   const bool slope = g.epilogue == GemmEpilogue::kGeluSlope;
-  if (g.dtype != DType::kBF16 || g.m % kRows != 0 || g.n % kColumns != 0 || g.row_sums)
-    return false;
+  if (g.dtype != DType::kBF16 || g.n % kColumns != 0 || g.row_sums) return false;
   if (!times && !slope && (g.epilogue != GemmEpilogue::kNone || g.column_sums)) return false;
   const int64_t rows = ceil_div(g.m, int64_t{kRows * kBlocks}) * kRows * kBlocks;
   if (!fits(rows, g.out.row_stride) || ((times || slope) && !fits(rows, g.aux.row_stride)))
@@ -54,9 +53,9 @@ void launch(const Queue& queue, const Gemm& g, float* sums) {
   const auto size = [](int64_t x) { return static_cast<int>(x); };
   Job job{};
   job.left = left_map(g.a, g.m, g.k);
-  job.tiles_of_m = size(g.m / kRows);
+  job.m = size(g.m);
   job.tiles_of_n = size(g.n / kColumns);
-  job.pairs = ceil_div(job.tiles_of_m, kBlocks) * job.tiles_of_n;
+  job.pairs = size(ceil_div(g.m, kRows * kBlocks)) * job.tiles_of_n;
   job.steps = size(ceil_div(g.k, kDepth));
   job.bias = static_cast<const BFloat16*>(g.bias);
   job.out = static_cast<BFloat16*>(g.out.data);

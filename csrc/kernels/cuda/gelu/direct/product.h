@@ -5,7 +5,7 @@
 
 namespace vt::cuda::direct {
 
-// Is `gemm`, whose operands lie as TMA wants them, of whole tiles, and is there a kernel
+// Is `gemm`, whose operands lie as TMA wants them, of whole tiles of columns, and is there a kernel
 // for what becomes of it: with a bias, perhaps an addend, with GELU and its slope, or times aux?
 bool takes(const Gemm& gemm);
 

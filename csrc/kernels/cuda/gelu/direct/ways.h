@@ -83,6 +83,7 @@ struct Linear {
           }
           out[pair] = join_bf16(x.x, x.y);
         }
+        if (!spot_.has(line)) continue;
         write(job_.out + spot_.place(line, group, job_.out_stride),
               {out[0], out[1], out[2], out[3]});
         if constexpr (kThen == Then::kGeluSlope)
@@ -110,6 +111,7 @@ struct Linear {
     return read_often(job_.bias + spot_.column + group * kGroup);
   }
   __device__ __forceinline__ uint4 addend_of(int group, int line) const {
+    if (!spot_.has(line)) return {};
     return read_once(job_.addend + spot_.place(line, group, job_.out_stride));
   }
 
@@ -147,8 +149,9 @@ struct Times {
           sums[pair * 2 + 1] = line ? sums[pair * 2 + 1] + x.y : x.y;
           out[pair] = join_bf16(x.x, x.y);
         }
-        write(job_.out + spot_.place(line, group, job_.out_stride),
-              {out[0], out[1], out[2], out[3]});
+        if (spot_.has(line))
+          write(job_.out + spot_.place(line, group, job_.out_stride),
+                {out[0], out[1], out[2], out[3]});
       }
       if (job_.sums) add_up(sums, group);
     }
@@ -167,10 +170,12 @@ struct Times {
         sums[i] = (upper ? sums[i + half] : sums[i]) + other;
       }
     }
-    job_.sums[(spot_.tile * 4 + warp) * job_.sums_stride + spot_.column + group * kGroup + row] =
-        sums[0];
+    if (spot_.tile * kRows < job_.m)  // tiles beyond the matrix fill up clusters
+      job_.sums[(spot_.tile * 4 + warp) * job_.sums_stride + spot_.column + group * kGroup + row] =
+          sums[0];
   }
   __device__ __forceinline__ uint4 aux_of(int group, int line) const {
+    if (!spot_.has(line)) return {};
     return read_once(static_cast<const Half*>(job_.aux) +
                      spot_.place(line, group, job_.aux_stride));
   }
