@@ -9,7 +9,7 @@ median over turns. Variants are JSON objects by name, `--variant NAME JSON`, wit
 - "any_order": may gradients be added up in any order?
 - "rows": a file of choices of products (docs/tunable.md); "only": those whose problem starts so
 - "packaged": does the packaged table of products count?
-- "products": whose kernels products take, as `torch.backends.cuda.matmul.gelu_products` says
+- "products": "cublaslt" for no product by the kernels made here
 - "env": environment switches
 """
 

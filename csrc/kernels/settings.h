@@ -24,8 +24,6 @@ struct KernelSettings {
   // May products with GELU take the kernels made here, where they are built and faster? Else
   // cuBLASLt's.
   std::atomic<bool> own_gelu_products{true};
-  // May those store their results from registers, where there are such kernels?
-  std::atomic<bool> direct_products{false};
 };
 
 KernelSettings& kernel_settings();

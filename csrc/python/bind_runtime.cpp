@@ -47,20 +47,13 @@ void set_float32_products(std::string_view how) {
       static_cast<Float32Products>(found - std::begin(kFloat32Products));
 }
 
-std::string_view gelu_products() {
-  if (!has_gelu_products() || !kernel_settings().own_gelu_products) return "cublaslt";
-  return kernel_settings().direct_products ? "own" : "cutlass";
-}
+bool own_gelu_products() { return has_gelu_products() && kernel_settings().own_gelu_products; }
 
-void set_gelu_products(std::string_view whose) {
-  VT_CHECK(whose == "own" || whose == "cutlass" || whose == "cublaslt", kValue,
-           "gelu_products: expected 'own', 'cutlass' or 'cublaslt', got '", whose, "'");
-  const bool own = whose != "cublaslt";
+void set_own_gelu_products(bool own) {
   VT_CHECK(!own || has_gelu_products(), kRuntime,
            "gelu_products: this build has no kernels of its own for products with GELU; build it "
            "with CUDA and CUTLASS's headers, or set \"cublaslt\"");
   kernel_settings().own_gelu_products = own;
-  kernel_settings().direct_products = whose == "own";
 }
 
 // The state of a generator as 16 bytes: the seed, then how many counters were used.
@@ -167,10 +160,10 @@ void bind_runtime(pyb::module_& module) {
              "How products of float32 matrices are computed on a GPU: 'ieee', 'bf16x6' or 'tf32'.");
   module.def("set_float32_products", &set_float32_products, pyb::arg("how"),
              "Sets how products of float32 matrices are computed on a GPU.");
-  module.def("get_gelu_products", &gelu_products,
-             "Whose kernels products with GELU take: 'own', 'cutlass' or 'cublaslt'.");
-  module.def("set_gelu_products", &set_gelu_products, pyb::arg("whose"),
-             "Sets whose kernels products with GELU may take.");
+  module.def("get_own_gelu_products", &own_gelu_products,
+             "Do products with GELU take the kernels that were made for them here?");
+  module.def("set_own_gelu_products", &set_own_gelu_products, pyb::arg("own"),
+             "Sets whether products with GELU may take the kernels made for them here.");
   module.def(
       "get_cudnn_enabled", [] { return kernel_settings().cudnn_enabled.load(); },
       "May convolutions use cuDNN?");

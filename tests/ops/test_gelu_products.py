@@ -20,7 +20,7 @@ UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half a unit in the last pl
 # Rows, columns and k that have kernels here; then others: few tiles, lines that are not whole.
 OWN = [
     (2049, 2056, 72), (33800, 8, 64), (17000, 200, 264), (300, 12000, 136), (17000, 192, 8),
-    (2200, 1920, 104),
+    (2200, 1920, 104), (2432, 1920, 104),
 ]  # fmt: skip
 LARGE = (9000, 1520, 136)  # its last wide tile is cut
 CASES = [
@@ -145,12 +145,9 @@ def test_slope_on_the_way_forward(shape: tuple[int, int, int]) -> None:
             out.backward(ones)
         return [out.detach(), *seen, b.grad]
 
-    with products_of("cutlass"), fuse.recording():
-        others = work(False)[:2] + work(True)[:2]
     with products_of("own"):
         with fuse.recording() as made:
             out, found, sums = work(False)
-        assert [bits(t) for t in (out, found)] == [bits(t) for t in others[:2]]
         assert made.report.rewrites["gelu_slope"] == 1
         close(out, gelu(pre), "bfloat16", TANH)
         close(found, slope(pre), "bfloat16", TANH)
@@ -158,8 +155,6 @@ def test_slope_on_the_way_forward(shape: tuple[int, int, int]) -> None:
             again, found, sums = work(True)
         assert made.report.rewrites["gelu_slope"] == made.report.rewrites["gelu_backward"] == 1
         assert bits(again) == bits(out)
-        # Before sums of columns, which are added up in another order.
-        assert [bits(t) for t in (again, found)] == [bits(t) for t in others[2:]]
         with fuse.recording({"gelu_slope": False}):
             plain, before, _ = work(True)
         eager = work(True)[1]
@@ -238,8 +233,8 @@ def test_the_same_bits_in_every_run_and_in_a_graph(dtype: str) -> None:
 
 def test_whose_kernels_is_said_and_chosen() -> None:
     matmul = torch.backends.cuda.matmul
-    assert matmul.gelu_products in ("own", "cutlass", "cublaslt")
-    with pytest.raises(ValueError, match="gelu_products: expected 'own', 'cutlass' or"):
+    assert matmul.gelu_products in ("own", "cublaslt")
+    with pytest.raises(ValueError, match="gelu_products: expected 'own' or 'cublaslt'"):
         matmul.gelu_products = "other"
     with products_of("cublaslt"):
         assert matmul.gelu_products == "cublaslt"

@@ -71,28 +71,28 @@ class _Matmul(_Settings):
     def gelu_products(self) -> str:
         """Whose kernels multiply 16-bit matrices and apply GELU (tanh form) or its gradient.
 
-        "cutlass", the default where they were built: kernels made for this of CUTLASS's parts,
+        "own", the default where they were built (with CUTLASS's headers): kernels made for this,
         which also add up the columns of a gradient. Products with too few tiles to fill the GPU,
         with lines that are not made of whole, aligned 16 bytes, or on a GPU that is not of compute
         capability 9.0 go to cuBLASLt. What goes where depends on shapes and addresses only.
         So are large bfloat16 products with a bias, and with a residual sum that the step compiler
         puts into them.
-        "own": the same, but where there is a kernel that stores results straight from registers,
-        that one.
         "cublaslt": always cuBLASLt's.
 
         Results are the same in every run with each of them, and may differ between them in their
-        last bits. GELU takes the hardware's tanh, good to 11 bits, in all of them.
+        last bits. GELU takes the hardware's tanh, good to 11 bits, in both.
 
         Raises:
-            RuntimeError: set to "own" or "cutlass" in a build that has no such kernels.
+            RuntimeError: set to "own" in a build that has no such kernels.
             ValueError: set to any other text.
         """
-        return _C.get_gelu_products()
+        return "own" if _C.get_own_gelu_products() else "cublaslt"
 
     @gelu_products.setter
     def gelu_products(self, whose: str) -> None:
-        _C.set_gelu_products(whose)
+        if whose not in ("own", "cublaslt"):
+            raise ValueError(f"gelu_products: expected 'own' or 'cublaslt', got {whose!r}")
+        _C.set_own_gelu_products(whose == "own")
 
 
 class _Cuda(_Settings):

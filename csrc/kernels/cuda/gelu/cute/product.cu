@@ -3,7 +3,6 @@
 
 #include "kernels/cuda/architecture.h"
 #include "kernels/cuda/gelu/cute/launch.h"
-#include "kernels/cuda/gelu/direct/product.h"
 #include "kernels/linear_add.h"
 #include "kernels/settings.h"
 
@@ -102,24 +101,16 @@ bool is_for_linear(const Gemm& g, int multiprocessors) {
          (!g.addend || is_lines(g.addend, g.out.row_stride, g.n));
 }
 
-// A product by `launch`, which writes kSumsOfTile rows of sums of columns for each tile's rows, and
-// these added up.
-template <class T, class Launch>
-void run_with_sums(const Queue& queue, const Gemm& g, int columns, const Launch& launch) {
+template <class T, int kTileColumns, bool kSlope>
+void run_backward(const Queue& queue, const Gemm& g) {
   const int64_t count = ceil_div(g.m, kTileRows) * kSumsOfTile;
-  const int64_t width = ceil_div(g.n, columns) * columns;
+  const int64_t width = ceil_div(g.n, kTileColumns) * kTileColumns;
   const Scratch<float> sums(queue, g.column_sums ? count * width : 0);
-  launch(sums.get());
+  launch_backward<T, kTileColumns, kSlope>(queue, g, sums.get());
   if (!g.column_sums) return;
   queue.launch_early(&add_tiles_kernel<T>, dim3(static_cast<unsigned>(ceil_div(g.n, kAcross))),
                      dim3(kAcross, kLanes), static_cast<T*>(g.column_sums), sums.get(), count,
                      width, g.n);
-}
-
-template <class T, int kTileColumns, bool kSlope>
-void run_backward(const Queue& queue, const Gemm& g) {
-  run_with_sums<T>(queue, g, kTileColumns,
-                   [&](float* sums) { launch_backward<T, kTileColumns, kSlope>(queue, g, sums); });
 }
 
 template <bool kSlope>
@@ -127,9 +118,6 @@ void run_forward(const Queue& queue, const Gemm& g) {
   if (is_wide(g, queue.multiprocessors())) launch_forward<BFloat16, kManyColumns, kSlope>(queue, g);
   else launch_forward<BFloat16, kColumns, kSlope>(queue, g);
 }
-
-// Results that go from registers to memory leave shared memory to the tensor cores.
-bool goes_direct(const Gemm& g) { return kernel_settings().direct_products && direct::takes(g); }
 
 bool is_for_gelu(const Gemm& g, int multiprocessors) {
   return g.epilogue != GemmEpilogue::kNone && (g.dtype == DType::kBF16 || !has_slope(g)) &&
@@ -173,7 +161,6 @@ bool linear_product(const Gemm& g) {
   const Queue queue("matmul", g.device);
   if (!has_wgmma(queue.index()) || !is_for_linear(g, queue.multiprocessors())) return false;
   if (is_plain(g)) launch_plain<BFloat16>(queue, g);
-  else if (goes_direct(g)) direct::launch(queue, g, nullptr);
   else if (g.addend) launch_linear_add<BFloat16>(queue, g);
   else launch_linear<BFloat16>(queue, g);
   return true;
@@ -186,10 +173,7 @@ bool gelu_product(const Gemm& g) {
   const Queue queue("matmul", g.device);
   if (!has_wgmma(queue.index()) || !is_for_gelu(g, queue.multiprocessors())) return false;
   const bool half = g.dtype == DType::kF16;
-  if (has_slope(g) && goes_direct(g))
-    run_with_sums<BFloat16>(queue, g, kManyColumns,
-                            [&](float* sums) { direct::launch(queue, g, sums); });
-  else if (g.epilogue == GemmEpilogue::kTimes)
+  if (g.epilogue == GemmEpilogue::kTimes)
     is_wide(g, queue.multiprocessors()) ? run_backward<BFloat16, kManyColumns, true>(queue, g)
                                         : run_backward<BFloat16, kColumns, true>(queue, g);
   else if (g.epilogue == GemmEpilogue::kGeluSlope) run_forward<true>(queue, g);
