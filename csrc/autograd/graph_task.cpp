@@ -1,6 +1,8 @@
 // Discovery of the graph, its walk on the calling thread, and what each node is given.
 #include "autograd/graph_task.h"
 
+#include "autograd/autocast.h"
+
 #include <algorithm>
 #include <bit>
 
@@ -141,6 +143,7 @@ void GraphTask::run() {
 
 void GraphTask::run_here() {
   GradMode mode(options_.create_graph);
+  AutocastOff no_autocast;
   std::vector<NodeState*> ready;
   for (NodeState* state : order_)
     if (state->waiting_for == 0) ready.push_back(state);

@@ -2,6 +2,7 @@
 // the host does at a replay.
 #include "python/bind_graph.h"
 
+#include "autograd/autocast.h"
 #include "autograd/leaf_log.h"
 #include "device/graph.h"
 #include "kernels/optim_constants.h"
@@ -36,6 +37,7 @@ class PoolObject {
 void begin(Graph& graph, const std::vector<std::shared_ptr<PoolObject>>& pools, bool whole) {
   VT_CHECK(!pools.empty() && pools[0]->device() == graph.device(), kRuntime,
            "CUDAGraph.capture_begin: the graph is of ", graph.device(), ", the first pool is not");
+  clear_autocast_cache();  // a graph that read those casts would not make them anew
   std::vector<CaptureLane> lanes;
   for (const auto& pool : pools)
     lanes.push_back({backend(pool->device()).current_stream(pool->device().index), pool->id()});
@@ -46,6 +48,11 @@ template <void (Graph::*kMethod)()>
 void without_gil(Graph& graph) {
   ReleaseGil release(ReleaseGil::kAlways);
   (graph.*kMethod)();
+}
+
+void end(Graph& graph) {
+  clear_autocast_cache();  // those of the capture are written by replays only
+  without_gil<&Graph::end>(graph);
 }
 
 // Where the memory of some tensors was.
@@ -95,8 +102,14 @@ void bind_graph(pyb::module_& module) {
           "begin", &begin, pyb::arg("pools"), pyb::arg("whole") = true,
           "Captures the current streams of the pools' devices from now on: as one graph, or as one "
           "graph a device.")
-      .def("end", &without_gil<&Graph::end>, "Ends the capture; the graph is ready for replays.")
-      .def("abandon", &Graph::abandon, "Ends a capture that failed and drops what it has.")
+      .def("end", &end, "Ends the capture; the graph is ready for replays.")
+      .def(
+          "abandon",
+          [](Graph& graph) {
+            clear_autocast_cache();
+            graph.abandon();
+          },
+          "Ends a capture that failed and drops what it has.")
       .def("follow", &without_gil<&Graph::follow>,
            "Has what is queued from now on wait for the replay before; throws what went wrong "
            "there.")

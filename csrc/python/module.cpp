@@ -1,6 +1,7 @@
 // The module vibetensor._C: what it is put together from, in order.
 #include <pybind11/pybind11.h>
 
+#include "python/bind_autocast.h"
 #include "python/bind_autograd.h"
 #include "python/bind_collectives.h"
 #include "python/bind_device.h"
@@ -79,6 +80,7 @@ PYBIND11_MODULE(_C, module) {
   module.attr("exposed") = exposed();
 
   bind_autograd(module);
+  bind_autocast(module);
   bind_runtime(module);
   bind_properties(module);
   bind_memory(module);

@@ -36,7 +36,9 @@ def add_norm(
     branch: Tensor, stream: Tensor, dropout: Module, norm: Module
 ) -> tuple[Tensor, Tensor]:
     """Returns (norm(total), total) with `total = stream + dropout(branch)`."""
-    if isinstance(dropout, Dropout) and _is(dropout, Dropout):
+    # In a region of autocast a 16-bit total stays one, whatever type its norm has.
+    narrow = _C.autocasting() and branch.dtype == stream.dtype != _C.float32
+    if not narrow and isinstance(dropout, Dropout) and _is(dropout, Dropout):
         p = dropout.p if dropout.training else 0.0
         if isinstance(norm, LayerNorm) and _is(norm, LayerNorm):
             return _C.ops.add_layer_norm(

@@ -9,7 +9,7 @@ import math
 import sys
 from typing import Any
 
-from vibetensor import _C, autograd, cuda, nn, optim, profiler
+from vibetensor import _C, amp, autograd, cuda, nn, optim, profiler
 from vibetensor._C import (
     FabricError,
     OutOfMemoryError,
@@ -18,16 +18,26 @@ from vibetensor._C import (
     __version__,
     allclose,
     as_tensor,
+    clear_autocast_cache,
     device,
     dtype,
     equal,
     from_dlpack,
     from_numpy,
     get_num_threads,
+    is_autocast_cache_enabled,
     is_grad_enabled,
     isclose,
+    set_autocast_cache_enabled,
     set_num_threads,
     tensor,
+)
+from vibetensor.amp import (
+    autocast,
+    get_autocast_dtype,
+    is_autocast_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
 )
 from vibetensor.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from vibetensor.data import Generator
@@ -55,12 +65,15 @@ __all__ = [
     "Tensor",
     "__version__",
     "allclose",
+    "amp",
     "are_deterministic_algorithms_enabled",
     "as_tensor",
+    "autocast",
     "autograd",
     "backends",
     "bfloat16",
     "bool",
+    "clear_autocast_cache",
     "cuda",
     "device",
     "double",
@@ -75,6 +88,7 @@ __all__ = [
     "float64",
     "from_dlpack",
     "from_numpy",
+    "get_autocast_dtype",
     "get_default_dtype",
     "get_float32_matmul_precision",
     "get_num_threads",
@@ -88,6 +102,8 @@ __all__ = [
     "int8",
     "int32",
     "int64",
+    "is_autocast_cache_enabled",
+    "is_autocast_enabled",
     "is_grad_enabled",
     "is_tensor",
     "isclose",
@@ -104,6 +120,9 @@ __all__ = [
     "random",
     "save",
     "seed",
+    "set_autocast_cache_enabled",
+    "set_autocast_dtype",
+    "set_autocast_enabled",
     "set_float32_matmul_precision",
     "set_grad_enabled",
     "set_num_threads",
@@ -117,8 +136,6 @@ __all__ = [
 
 # What people look for here, and where it is instead.
 _ELSEWHERE = {
-    "amp": "the precision= of vibetensor.parallel.Trainer, or model.to(torch.bfloat16)",
-    "autocast": "the precision= of vibetensor.parallel.Trainer, or model.to(torch.bfloat16)",
     "compile": "vibetensor.capture(step, fuse=True)",
     "distributed": "vibetensor.parallel and vibetensor.collectives: one process has all devices",
 }
@@ -146,6 +163,7 @@ sys.modules.update(
     {
         f"{__name__}.{name}": module
         for name, module in {
+            "amp": amp,
             "autograd": autograd,
             "autograd.profiler": autograd.profiler,
             "cuda": cuda,

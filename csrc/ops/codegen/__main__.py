@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import (
+    emit_autocast,
     emit_autograd,
     emit_docs,
     emit_kernels,
@@ -40,6 +41,10 @@ def files() -> dict[str, Emit]:
         "python/generated.h": emit_python.generated_h,
         "python/index.cpp": emit_python.index_cpp,
         "sharding/ops.h": emit_sharding.ops_h,
+        "autograd/autocast_ops.h": emit_autocast.ops_h,
+        "autograd/autocast_ops.cpp": emit_autocast.ops_cpp,
+        "sharding/autocast_ops.h": emit_autocast.fabric_ops_h,
+        "sharding/autocast_ops.cpp": emit_autocast.fabric_ops_cpp,
         "python/fabric_slots.cpp": emit_sharding.slots_cpp,
     }
     for i in range(emit_kernels.SHARDS):

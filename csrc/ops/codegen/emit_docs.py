@@ -1,10 +1,10 @@
-"""The page of all operators that Python sees: signature, what it does, types, gradient, in-place and out= forms."""
+"""The page of all operators that Python sees: signature, what it does, types, gradient, in-place and out= forms, autocast."""
 
 from __future__ import annotations
 
 from .emit_ops import has_inplace
 from .emit_python import python_signature
-from .schema import Op
+from .schema import KINDS, Op
 from .table import Table
 
 TYPES = {"all": "all", "num": "numbers", "int": "integers, bool", "float": "floats"}
@@ -23,6 +23,13 @@ def _gradient(op: Op) -> str:
     return "yes" if op.gradients is not None or op.kind == "composite" else "no"
 
 
+def _autocast(op: Op) -> str:
+    rules = {kind: rule for kind, rule in op.autocast.items() if rule != "none"}
+    if len(rules) == len(KINDS) and len(set(rules.values())) == 1:
+        return next(iter(rules.values()))
+    return ", ".join(f"{kind}: {rule}" for kind, rule in rules.items())
+
+
 def operators_md(table: Table) -> str:
     rows = []
     for op in sorted((o for o in table.ops if o.places), key=lambda o: o.python_name):
@@ -37,10 +44,11 @@ def operators_md(table: Table) -> str:
             _types(op),
             _gradient(op),
             ", ".join(forms),
+            _autocast(op),
             ", ".join(op.places),
         ]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    head = "| operator | what it does | types | gradient | forms | where |\n|---|---|---|---|---|---|\n"
+    head = "| operator | what it does | types | gradient | forms | autocast | where |\n|---|---|---|---|---|---|---|\n"
     return (
         f"# Operators\n\nGenerated from csrc/ops/table; {len(rows)} entries.\n\n"
         + head

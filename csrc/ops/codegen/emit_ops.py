@@ -16,6 +16,14 @@ def has_inplace(op: Op) -> bool:
     return bool(op.entry.get("inplace"))
 
 
+def invoke(op: Op, namespace: str, arguments: str) -> str:
+    """The call of an operator that Python reaches: with casts, where autocast is on."""
+    plain = f"{namespace}::{op.name}({arguments})"
+    if not op.autocast:
+        return plain
+    return f"VT_UNLIKELY(autocasting()) ? {namespace}::autocast::{op.name}({arguments}) : {plain}"
+
+
 def ops_h(table: Table) -> str:
     raw, public = [], []
     for op in table.ops:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from . import emit_sharding
-from .emit_ops import HEADER, has_inplace
+from .emit_ops import HEADER, has_inplace, invoke
 from .python_names import COMPARISONS, REFLECTED, SLOTS, UNARY, prototype
 from .schema import Op, Parameter
 from .table import Table
@@ -89,15 +89,15 @@ def call(op: Op) -> str:
     work = [f"v{i}" for i, p in enumerate(op.parameters) if p.type in ("Tensor", "Tensor!")][:2]
     if work:
         lines.append(f"    ReleaseGil release({', '.join(work)});")
-    invoke = f"vt::{op.name}({', '.join(names)})"
+    called = invoke(op, "vt", ", ".join(names))
     if op.return_type(raw=False) == "Tensor" and op.mutates:
         target = next(i for i, p in enumerate(op.parameters) if p.type == "Tensor!")
-        lines.append(f"    {invoke};")
+        lines.append(f"    {called};")
         if work:
             lines.append("    release.reacquire();")
         lines.append(f"    return wrap(v{target});")
     else:
-        lines.append(f"    auto result = {invoke};")
+        lines.append(f"    auto result = {called};")
         if work:
             lines.append("    release.reacquire();")
         if op.entry.get("factory"):
@@ -179,14 +179,14 @@ def _dispatch(name: str, ops: list[Op], self_argument: str, suffix: str) -> str:
     )
 
 
-def number_slot(op: Op) -> str:
+def number_slot(op: Op, table: Table) -> str:
     """The CPython slot function of an operator."""
     kind = op.entry["operator"]
     extra = "".join(f", {p.cpp_default}" for p in op.parameters[2:])
     if kind in UNARY:
         return (
             f"PyObject* slot_{kind}(PyObject* x) {{\n  return guarded([&]() -> PyObject* {{\n    const Tensor& t = unwrap(x);\n"
-            f"    ReleaseGil release(t);\n    auto result = vt::{op.name}(t);\n    release.reacquire();\n"
+            f"    ReleaseGil release(t);\n    auto result = {invoke(op, 'vt', 't')};\n    release.reacquire();\n"
             "    return wrap(std::move(result));\n  });\n}"
         )
     ternary = ", PyObject*" if kind == "pow" else ""
@@ -199,7 +199,7 @@ def number_slot(op: Op) -> str:
         "      if (is_tensor(y)) {",
         "        const Tensor& right = unwrap(y);",
         "        ReleaseGil release(left, right);",
-        f"        auto result = vt::{op.name}(left, right{extra});",
+        f"        auto result = {invoke(op, 'vt', f'left, right{extra}')};",
         "        release.reacquire();",
         "        return wrap(std::move(result));",
         "      }",
@@ -209,7 +209,7 @@ def number_slot(op: Op) -> str:
             "      Scalar number;",
             "      if (!number_from(y, number)) Py_RETURN_NOTIMPLEMENTED;",
             "      ReleaseGil release(left);",
-            f"      auto result = vt::{op.name}(left, number{extra});",
+            f"      auto result = {invoke(op, 'vt', f'left, number{extra}')};",
             "      release.reacquire();",
             "      return wrap(std::move(result));",
         ]
@@ -220,12 +220,13 @@ def number_slot(op: Op) -> str:
     if kind in COMPARISONS or reflected is None:
         lines.append("    Py_RETURN_NOTIMPLEMENTED;")
     else:
+        other = next((o for o in table.ops if o.name == reflected), op)
         expression = {
-            "rsub": "vt::rsub(right, number, Scalar(1))",
-            "rdiv": "vt::rdiv(right, number)",
-            "rpow": "vt::rpow(right, number)",
-            "fill": f"vt::{op.name}(vt::full_like(right, number, {{}}, {{}}), right{extra})",
-        }.get(reflected, f"vt::{reflected}(right, number{extra})")
+            "rsub": invoke(other, "vt", "right, number, Scalar(1)"),
+            "rdiv": invoke(other, "vt", "right, number"),
+            "rpow": invoke(other, "vt", "right, number"),
+            "fill": invoke(op, "vt", f"vt::full_like(right, number, {{}}, {{}}), right{extra}"),
+        }.get(reflected, invoke(other, "vt", f"right, number{extra}"))
         lines += [
             "    const Tensor& right = unwrap(y);",
             "    Scalar number;",
@@ -295,13 +296,13 @@ def methods_cpp(table: Table, index: int) -> str:
     chosen = [(n, ops) for i, (n, ops) in enumerate(groups(table).items()) if i % SHARDS == index]
     parts = [
         HEADER,
-        '#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/fabric_type.h"\n#include "python/generated.h"\n#include "python/named_results.h"\n#include "python/parse.h"\n#include "sharding/ops.h"\n\nnamespace vt::py {\n',
+        '#include "autograd/autocast_ops.h"\n#include "autograd/variable.h"\n#include "ops/ops.h"\n#include "python/fabric_type.h"\n#include "python/generated.h"\n#include "python/named_results.h"\n#include "python/parse.h"\n#include "sharding/autocast_ops.h"\n#include "sharding/ops.h"\n\nnamespace vt::py {\n',
     ]
     for name, ops in chosen:
         for op in ops:
             parts += [signature(op), call(op)]
         parts.append(entry_points(name, ops))
-        parts += [number_slot(op) for op in ops if "operator" in op.entry]
+        parts += [number_slot(op, table) for op in ops if "operator" in op.entry]
     parts.append("\n}  // namespace vt::py\n")
     return "\n".join(parts)
 

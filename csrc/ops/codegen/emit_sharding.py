@@ -9,7 +9,7 @@ tensors only.
 
 from __future__ import annotations
 
-from .emit_ops import HEADER, has_inplace
+from .emit_ops import HEADER, has_inplace, invoke
 from .python_names import COMPARISONS, REFLECTED, SLOTS, UNARY, prototype
 from .schema import TYPES, Op, Parameter
 from .table import Table
@@ -200,11 +200,15 @@ def python_call(op: Op) -> str:
         names = ", ".join(f"v{i}" for i in range(len(op.parameters)))
         lines = [_convert(op, i) for i in range(len(op.parameters))]
         lines.append("ReleaseGil release(ReleaseGil::kAlways);")
-        invoke = f"sharding::{op.name}{suffix}({names});"
         if suffix or op.mutates:
-            lines += [invoke, "release.reacquire();", "return Py_NewRef(a.slot[0]);"]
+            lines += [
+                f"sharding::{op.name}{suffix}({names});",
+                "release.reacquire();",
+                "return Py_NewRef(a.slot[0]);",
+            ]
         else:
-            lines += [f"auto result = {invoke}", "release.reacquire();"]
+            called = invoke(op, "sharding", names)
+            lines += [f"auto result = {called};", "release.reacquire();"]
             if op.entry.get("factory"):
                 i = len(op.parameters)
                 lines.append(

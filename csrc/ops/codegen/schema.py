@@ -79,6 +79,9 @@ TYPES: dict[str, tuple[str, str, str, str, str]] = {
     ),
 }
 
+KINDS = ("cpu", "cuda")  # of devices
+AUTOCAST = ("none", "lower", "float32", "widest")
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -185,6 +188,17 @@ class Op:
     @property
     def mutates(self) -> bool:
         return any(p.type == "Tensor!" for p in self.parameters)
+
+    @property
+    def autocast(self) -> dict[str, str]:
+        """The rule of autocast on each kind of device; empty where it leaves the operator alone."""
+        given = self.entry.get("autocast")
+        if given is None:
+            return {}
+        found = given if isinstance(given, dict) else dict.fromkeys(KINDS, given)
+        if self.mutates or set(found) - set(KINDS) or set(found.values()) - set(AUTOCAST):
+            raise ValueError(f"operator table: {self.name}: autocast cannot be {given!r}")
+        return {kind: found.get(kind, "none") for kind in KINDS}
 
     def cpp_parameters(self) -> str:
         return ", ".join(p.cpp for p in self.parameters)

@@ -140,11 +140,22 @@ int64_t trailing_elements(const char* op, const Tensor& input, const Dims& shape
   return shape.product();
 }
 
+// A 16-bit input may have float32 parameters, as in torch: its norm is computed in float32 then,
+// and rounded at the end.
+bool has_wide_parameters(const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  const auto wide = [](const Tensor& t) { return t.defined() && t.dtype() == DType::kF32; };
+  return is_half(input.dtype()) && (wide(weight) || wide(bias));
+}
+
 }  // namespace
 
 Tensor layer_norm(const Tensor& input, const Dims& shape, const Tensor& weight, const Tensor& bias,
                   double eps) {
-  return layer_norm_rows(input, weight, bias, trailing_elements("layer_norm", input, shape), eps);
+  const int64_t n = trailing_elements("layer_norm", input, shape);
+  if (!has_wide_parameters(input, weight, bias))
+    return layer_norm_rows(input, weight, bias, n, eps);
+  const Tensor wide = layer_norm_rows(to_dtype(input, DType::kF32), weight, bias, n, eps);
+  return to_dtype(wide, input.dtype());
 }
 
 namespace {
@@ -160,8 +171,11 @@ double epsilon_of(const Tensor& input, std::optional<double> eps) {
 
 Tensor rms_norm(const Tensor& input, const Dims& shape, const Tensor& weight,
                 std::optional<double> eps) {
-  return rms_norm_rows(input, weight, trailing_elements("rms_norm", input, shape),
-                       epsilon_of(input, eps));
+  const int64_t n = trailing_elements("rms_norm", input, shape);
+  const double epsilon = epsilon_of(input, eps);
+  if (!has_wide_parameters(input, weight, Tensor()))
+    return rms_norm_rows(input, weight, n, epsilon);
+  return to_dtype(rms_norm_rows(to_dtype(input, DType::kF32), weight, n, epsilon), input.dtype());
 }
 
 static std::tuple<Tensor, Tensor> dropped_norm(const char* op, const Tensor& input,
