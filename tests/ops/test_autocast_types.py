@@ -45,6 +45,11 @@ def types(results: Any) -> list[str]:
     ]
 
 
+def is_torchs(case: Case) -> bool:
+    """Not one of those that have a formula for an oracle."""
+    return not case.test.get("ref", "").startswith("formulas.")
+
+
 @pytest.mark.parametrize("lower", ["bfloat16", "float16"])
 @pytest.mark.parametrize("case", FUNCTIONS, ids=lambda c: c.id)
 def test_types_on_the_cpu(case: Case, lower: str) -> None:
@@ -60,6 +65,28 @@ def test_types_on_the_cpu(case: Case, lower: str) -> None:
             continue
         assert error is None, f"{first}, {others}: {error}"
         assert types(ours) == types(theirs), f"{first}, {others}"
+        ran += 1
+    assert ran > 0
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("lower", ["bfloat16", "float16"])
+@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda c: c.id)
+def test_types_on_a_gpu(case: Case, lower: str) -> None:
+    ran = 0
+    for first, others in MIXES:
+        given = mixed(case, first, others)
+        there = [t.cuda() if isinstance(t, pt.Tensor) else t for t in given]
+        mine = [to_ours(t).cuda() if isinstance(t, pt.Tensor) else t for t in given]
+        with pt.autocast("cuda", getattr(pt, lower)):
+            theirs, refusal = attempt(case.torch, there, case.kwargs)
+        with vt.autocast("cuda", getattr(vt, lower)):
+            ours, error = attempt(case.ours, mine, case.kwargs)
+        if refusal is not None:
+            continue
+        assert error is None, f"{first}, {others}: {error}"
+        if is_torchs(case):
+            assert types(ours) == types(theirs), f"{first}, {others}"
         ran += 1
     assert ran > 0
 
@@ -102,11 +129,6 @@ def on_cuda(lower: pt.dtype) -> Iterator[None]:
     finally:
         pt.set_autocast_enabled("cuda", False)
         pt.set_autocast_dtype("cuda", pt.float16)
-
-
-def is_torchs(case: Case) -> bool:
-    """Not one of those that have a formula for an oracle."""
-    return not case.test.get("ref", "").startswith("formulas.")
 
 
 @pytest.mark.parametrize("case", [c for c in FUNCTIONS if is_torchs(c)], ids=lambda c: c.id)

@@ -1,6 +1,7 @@
 """Mixed precision of a training script: `torch.amp`."""
 
 from vibetensor.amp.custom import custom_bwd, custom_fwd
+from vibetensor.amp.grad_scaler import GradScaler
 from vibetensor.amp.region import (
     autocast,
     get_autocast_dtype,
@@ -11,6 +12,7 @@ from vibetensor.amp.region import (
 )
 
 __all__ = [
+    "GradScaler",
     "autocast",
     "custom_bwd",
     "custom_fwd",

@@ -157,7 +157,7 @@ __all__ = [
 
 # What people look for here, and where it is instead.
 _ELSEWHERE = {
-    "amp": "the precision= of vibetensor.parallel.Trainer, or model.to(torch.bfloat16)",
+    "amp": 'torch.amp, whose autocast("cuda") and GradScaler("cuda") are for GPUs',
     "caching_allocator_alloc": "torch.empty(bytes, dtype=torch.uint8, device='cuda').data_ptr()",
     "comm": "vibetensor.collectives",
     "max_memory_cached": "max_memory_reserved",
