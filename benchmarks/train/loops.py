@@ -30,17 +30,18 @@ class Loop:
     peak: Callable[[], int]
 
 
-def make(case: Case, mode: str, seed: int = 0, wide: bool = False) -> Loop:
+def make(case: Case, mode: str, seed: int = 0, wide: bool = False, autocast: bool = False) -> Loop:
     """The loop of a case in one of the modes of `OURS` or `TORCH`, or "trainer".
 
     With `wide` the losses that are told are taken of float32 logits, as PyTorch's autocast does;
-    otherwise they have the dtype of the logits.
+    otherwise they have the dtype of the logits. With `autocast` our parameters stay float32, and
+    a region of autocast makes the precision of the case.
     """
     held = _held(case, mode)
     if mode == "trainer":
         loop = _trainer(case)
     elif mode in OURS:
-        loop = _ours(case, mode, seed, wide)
+        loop = _ours(case, mode, seed, wide, autocast)
     else:
         loop = _theirs(case, mode, seed)
     return replace(loop, peak=lambda: loop.peak() - held)
@@ -100,7 +101,7 @@ def _trainer(case: Case) -> Loop:
     return _loop(lambda batch: trainer.step(batch).loss, batches, wait, cuda)
 
 
-def _ours(case: Case, mode: str, seed: int, wide: bool) -> Loop:
+def _ours(case: Case, mode: str, seed: int, wide: bool, autocast: bool) -> Loop:
     """A plain loop on our runtime; bf16 keeps float32 masters in the optimizer."""
     import vibetensor
     import vibetensor.torch as torch
@@ -108,10 +109,12 @@ def _ours(case: Case, mode: str, seed: int, wide: bool) -> Loop:
     models = networks()
     torch.manual_seed(seed)
     model = case.model(models).to(case.device)
-    if case.precision == "bf16":
+    narrow = case.precision == "bf16" and not autocast
+    if narrow:
         model = model.to(torch.bfloat16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=case.lr)
-    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if narrow else torch.float32
+    wanted = case.precision == "bf16" and autocast
     batches = []
     for inputs, targets in case.batches():
         inputs = torch.from_numpy(inputs)
@@ -123,8 +126,9 @@ def _ours(case: Case, mode: str, seed: int, wide: bool) -> Loop:
         inputs = inputs.to(case.device, non_blocking=True)
         targets = targets.to(case.device, non_blocking=True)
         optimizer.zero_grad()
-        logits = model(inputs)
-        loss = models.loss(logits, targets)
+        with torch.autocast(case.device, torch.bfloat16, enabled=wanted):
+            logits = model(inputs)
+            loss = models.loss(logits, targets)
         told = models.loss(logits.detach().float(), targets) if wide else loss.detach()
         del logits  # its memory may become the gradient's
         loss.backward()

@@ -6,6 +6,7 @@ median over turns. Variants are JSON objects by name, `--variant NAME JSON`, wit
 
 - "mode": "fused" if not given, or another side of `benchmarks.train`
 - "fuse": passes, as `vibetensor.capture` takes them
+- "autocast": float32 parameters in a region of autocast, in place of the case's own
 - "any_order": may gradients be added up in any order?
 - "rows": a file of choices of products (docs/tunable.md); "only": those whose problem starts so
 - "packaged": does the packaged table of products count?
@@ -114,7 +115,7 @@ def _work(case: Case, spec: dict[str, Any]) -> None:
         return captured[-1]
 
     vibetensor.capture = with_passes  # type: ignore[assignment]
-    side = loops.make(case, mode)
+    side = loops.make(case, mode, autocast=spec.get("autocast", False))
     losses = side.losses(6)
     side.reset()
     side.run(2)
