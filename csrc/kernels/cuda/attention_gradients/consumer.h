@@ -206,9 +206,9 @@ struct Consumer : Group<F> {
   // Makes an item the one at hand, number n.
   __device__ void enter(const Item& item, int n) {
     first = item.tile * F::kRows + group * 64;
-    if constexpr (F::kQueries) this->load_rows_of(item);
     await_phase(m.kept_full(n % 2), n / 2 % 2);
     kept = m.kept_at(n % 2) + group * 64 * 128;
+    if constexpr (F::kQueries) this->make_rows(item);
     this->hold_left(this->left1, kept);
     this->hold_left(this->left2, kept + F::kKeptBytes);
   }
@@ -218,6 +218,7 @@ struct Consumer : Group<F> {
     if (group == F::kGroups - 1) pass_turn();
     int n = 0, round = 0;
     Item item(job, F::kQueries, round);  // no block is without one
+    if constexpr (F::kQueries) this->load_rows_of(item);
     enter(item, n);
     while (!item.none) {
       this->clear();
@@ -229,6 +230,8 @@ struct Consumer : Group<F> {
       const uint32_t rows = kept;
       // An incomplete round is the last.
       item = Item(job, F::kQueries, ++round);
+      if constexpr (F::kQueries)
+        if (!item.none) this->load_rows_of(item);
       await_products();
       if (stage >= 0) {
         release(stage);

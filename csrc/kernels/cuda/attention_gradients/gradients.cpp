@@ -24,9 +24,8 @@ bool takes(const Attention& a) {
          a.batch * a.heads <= 0xffff && a.batch * a.heads * tiles <= kMost / 2 &&
          a.queries <= kMost / 2 && a.keys <= kMost / 2 &&
          a.heads / a.kv_heads * ceil_div(a.queries, kRowsOfTile) <= kMost / 2 && has_map(a.q) &&
-         has_map(a.k) && has_map(a.v) && has_map(gradient_of_out(a)) &&
-         is_aligned(a.out.data, 16) && has_map(a.dq) && has_map(a.dk) && has_map(a.dv) &&
-         has_wgmma(a.device.index);
+         has_map(a.k) && has_map(a.v) && has_map(gradient_of_out(a)) && has_map(a.out) &&
+         has_map(a.dq) && has_map(a.dk) && has_map(a.dv) && has_wgmma(a.device.index);
 }
 
 // Memory for the sums of items, where sums are wanted: for all three gradients.
@@ -83,12 +82,15 @@ void gradients_of_attention(const Attention& a) {
   const int64_t rows = a.batch * a.heads * padded;
   const Scratch<float> scratch(queue, 2 * rows);
 
-  launch_rows(queue, a, scratch.get(), scratch.get() + rows, padded);
-
   Job job{};
   job.shifts = scratch.get();
   job.deltas = scratch.get() + rows;
   job.padded = size(padded);
+  job.stats = static_cast<const float*>(a.stats);
+  job.out = a.out.data;
+  job.batch_stride = a.out.batch_stride;
+  job.head_stride = a.out.head_stride;
+  job.token_stride = a.out.token_stride;
   job.heads = size(a.heads);
   job.kv_heads = size(a.kv_heads);
   job.queries = size(a.queries);
@@ -112,11 +114,12 @@ void gradients_of_attention(const Attention& a) {
   SumsOfItems sums(queue, a);
   set_order(a.heads, a.queries);
   job.sums[0] = sums.rows(0);
-  launch_queries(queue, a.dtype, a.width, Maps{{q, dout}, {k, v}, {dq, dq}}, job);
+  launch_queries(queue, a.dtype, a.width, Maps{{q, dout}, {k, v}, {dq, dq}, of_queries(a.out)},
+                 job);
   set_order(a.kv_heads, a.keys);
   job.sums[0] = sums.rows(1);
   job.sums[1] = sums.rows(2);
-  launch_keys(queue, a.dtype, a.width, Maps{{k, v}, {q, dout}, {of_keys(a.dk), of_keys(a.dv)}},
+  launch_keys(queue, a.dtype, a.width, Maps{{k, v}, {q, dout}, {of_keys(a.dk), of_keys(a.dv)}, {}},
               job);
   if (wants_sums(a)) launch_sums(queue, a.dtype, sums.all());
 }

@@ -3,6 +3,7 @@
 #include "kernels/cuda/attention_gradients/form.h"
 #include "kernels/cuda/attention_gradients/pipeline.h"
 #include "kernels/cuda/attention_gradients/wgmma.h"
+#include "kernels/cuda/launch.h"
 
 namespace vt::cuda::attention_gradients {
 
@@ -57,15 +58,59 @@ struct Group {
     }
   }
 
-  // Shifts and deltas of the thread's queries.
+  // What shifts and deltas of the thread's queries are made of: logs of sums, and two lines of
+  // eight outputs for every 64.
+  float logs[2];
+  uint4 outs[2][F::kQueries ? D / 32 : 1];
+  // Asks for it.
   __device__ void load_rows_of(const Item& item) {
+    const int row = item.tile * F::kRows + group * 64 + warp * 16 + g;
+    const T* const from = static_cast<const T*>(job.out) + item.batch * job.batch_stride +
+                          item.head * job.head_stride + t4 * 8;
+    const float* const stats =
+        job.stats + (int64_t{item.batch} * job.heads + item.head) * job.queries;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const bool there = row + i * 8 < job.queries;
+      logs[i] = there ? stats[row + i * 8] : INFINITY;
+#pragma unroll
+      for (int j = 0; j < D / 32; ++j)
+        outs[i][j] =
+            there
+                ? *reinterpret_cast<const uint4*>(from + (row + i * 8) * job.token_stride + j * 32)
+                : uint4{};
+    }
+  }
+  // Shifts and deltas out of that and of kept gradients of outputs.
+  __device__ void make_rows(const Item& item) {
     const int row = first + warp * 16 + g;
     const int64_t at = (int64_t{item.batch} * job.heads + item.head) * job.padded + row;
-    const auto load = [&](const float* from, int i, float other) {
-      return row + i < job.queries ? from[at + i] : other;
-    };
-    shifts = make_float2(load(job.shifts, 0, INFINITY), load(job.shifts, 8, INFINITY));
-    deltas = make_float2(load(job.deltas, 0, 0), load(job.deltas, 8, 0));
+    float shift[2], delta[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float sum = 0;
+#pragma unroll
+      for (int j = 0; j < D / 32; ++j) {
+        const uint4 x =
+            read_line(kept + F::kKeptBytes + (j / 2 * F::kRows + warp * 16 + g + i * 8) * 128 +
+                      ((j % 2 * 4 + t4) ^ g) * 16);
+        const auto &a = reinterpret_cast<const Pack<T, 8>&>(outs[i][j]),
+                   &b = reinterpret_cast<const Pack<T, 8>&>(x);
+#pragma unroll
+        for (int c = 0; c < 8; ++c)
+          sum = fmaf(static_cast<float>(a.v[c]), static_cast<float>(b.v[c]), sum);
+      }
+      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      shift[i] = logs[i] * 1.4426950408889634f;
+      delta[i] = sum;
+      if (t4 == 0 && row + i * 8 < job.padded) {
+        job.shifts[at + i * 8] = shift[i];
+        job.deltas[at + i * 8] = sum;
+      }
+    }
+    shifts = make_float2(shift[0], shift[1]);
+    deltas = make_float2(delta[0], delta[1]);
   }
 
   // Kept rows of a buffer, 16 columns after the other, become left operands.

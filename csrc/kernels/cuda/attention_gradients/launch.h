@@ -9,13 +9,10 @@ namespace vt::cuda::attention_gradients {
 
 inline constexpr int kRowsOfItem = 128, kRowsOfTile = 64;
 
-// Shifts and deltas, from Attention::stats, outputs and their gradients.
-void launch_rows(const Queue& queue, const Attention& attention, float* shifts, float* deltas,
-                 int64_t padded);
-// Gradients of queries.
+// Gradients of queries, and shifts and deltas.
 void launch_queries(const Queue& queue, DType dtype, int64_t width, const Maps& maps,
                     const Job& job);
-// Gradients of keys and values.
+// Gradients of keys and values, with what that made.
 void launch_keys(const Queue& queue, DType dtype, int64_t width, const Maps& maps, const Job& job);
 // Adds up what their Job::sums gave.
 void launch_sums(const Queue& queue, DType dtype, const Sums& sums);

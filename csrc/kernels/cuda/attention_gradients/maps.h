@@ -6,9 +6,10 @@
 
 namespace vt::cuda::attention_gradients {
 
-// The tensors of a side: those of rows that are kept, those that stream by, those that are made.
+// The tensors of a side: those of rows that are kept, those that stream by, those that are made;
+// outputs of attention, of the side of queries.
 struct Maps {
-  CUtensorMap kept[2], streamed[2], made[2];
+  CUtensorMap kept[2], streamed[2], made[2], out;
 };
 
 // Boxes of 64 tokens by 64 features of one head, swizzled by 128 bytes in shared memory; what lies

@@ -16,6 +16,14 @@ __device__ __forceinline__ void load_box(uint32_t to, const CUtensorMap& map, in
       "l"(&map), "r"(column), "r"(token), "r"(head), "r"(batch), "r"(barrier)
       : "memory");
 }
+// A box of a tensor of four dimensions comes to the L2 cache.
+__device__ __forceinline__ void fetch_box(const CUtensorMap& map, int column, int token, int head,
+                                          int batch) {
+  asm volatile(
+      "cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(&map),
+      "r"(column), "r"(token), "r"(head), "r"(batch)
+      : "memory");
+}
 // A box leaves shared memory; what lies outside of the tensor is not written.
 __device__ __forceinline__ void store_box(const CUtensorMap& map, uint32_t from, int column,
                                           int token, int head, int batch) {

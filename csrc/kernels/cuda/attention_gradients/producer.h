@@ -33,6 +33,12 @@ __device__ void produce(const Memory<F>& m, const Maps& maps, const Job& job) {
     for (int i = 0; i < 2; ++i)
       load_rows<D, F::kRows>(m.kept_at(buffer) + i * F::kKeptBytes, maps.kept[i], first, item.head,
                              item.batch, m.kept_full(buffer));
+    if constexpr (F::kQueries)
+#pragma unroll
+      for (int part = 0; part < D / 64; ++part)
+#pragma unroll
+        for (int i = 0; i < F::kRows; i += 64)
+          fetch_box(maps.out, part * 64, first + i, item.head, item.batch);
     const Range<F> range(job, first, F::kRows);
     for (int h = 0; h < (F::kQueries ? 1 : group); ++h) {
       const int head = F::kQueries ? item.head / group : item.head * group + h;
