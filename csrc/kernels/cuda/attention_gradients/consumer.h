@@ -180,7 +180,7 @@ struct Consumer : Group<F> {
   }
 
   // Sums go to memory by way of kept rows, which nothing needs any more.
-  __device__ void store(const Item& item, int buffer, uint32_t rows, const Maps& maps) {
+  __device__ void store(const Item& item, uint32_t rows, const Maps& maps) {
     hold(sum1);
     hold(sum2);
     meet_group(group);  // all have read what was kept
@@ -189,9 +189,9 @@ struct Consumer : Group<F> {
     publish_writes();
     meet_group(group);
     const int row = item.tile * F::kRows + group * 64;
+    const int count = F::kQueries ? job.queries : job.keys;
     if (threadIdx.x % 128 == 0) {
-      if (job.sums[0]) arrive(m.made(buffer));
-      if (row < (F::kQueries ? job.queries : job.keys)) {
+      if (row < count) {
 #pragma unroll
         for (int i = 0; i < (F::kQueries ? 1 : 2); ++i)
 #pragma unroll
@@ -199,8 +199,15 @@ struct Consumer : Group<F> {
             store_box(maps.made[i], rows + i * F::kKeptBytes + part * F::kRows * 128, part * 64,
                       row, item.head, item.batch);
       }
-      await_stores();
     }
+    if (job.sums[0]) {
+      const int64_t at = (int64_t{item.batch} * job.order.tiles + item.tile) * kSumsOfItem +
+                         group * 4 + this->warp;
+      const int64_t to = (at * (F::kQueries ? job.heads : job.kv_heads) + item.head) * D;
+      this->put_columns(job.sums[0] + to, sum1, job.scale, row, count);
+      if constexpr (!F::kQueries) this->put_columns(job.sums[1] + to, sum2, 1.f, row, count);
+    }
+    if (threadIdx.x % 128 == 0) await_stores();
   }
 
   // Makes an item the one at hand, number n.
@@ -238,7 +245,7 @@ struct Consumer : Group<F> {
         skip(all.end - seen.end);
       }
       if (!item.none) enter(item, n + 1);
-      store(done, n % 2, rows, maps);
+      store(done, rows, maps);
       if (threadIdx.x % 128 == 0) arrive(m.kept_empty(n % 2));
       ++n;
     }

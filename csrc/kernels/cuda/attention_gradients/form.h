@@ -28,7 +28,7 @@ struct Form {
   static constexpr bool kAhead = kHeld;
   static constexpr int kKeptBytes = kRows * kWidth * 2, kTileBytes = kColumns * kWidth * 2;
   static constexpr int kStreamedRowBytes = kQueries ? 0 : kColumns * 8;
-  static constexpr int kBarriers = 6 + 2 * kStages;
+  static constexpr int kBarriers = 4 + 2 * kStages;
   static constexpr int kSharedBytes =
       4 * kKeptBytes + kStages * (2 * kTileBytes + kStreamedRowBytes) + kBarriers * 8;
   static_assert(kSharedBytes <= 227 * 1024);
@@ -58,10 +58,8 @@ struct Memory {
 
   __device__ uint32_t kept_full(int buffer) const { return barriers + buffer * 8; }
   __device__ uint32_t kept_empty(int buffer) const { return barriers + 16 + buffer * 8; }
-  // Gradients are where kept rows were.
-  __device__ uint32_t made(int buffer) const { return barriers + 32 + buffer * 8; }
-  __device__ uint32_t full(int stage) const { return barriers + 48 + stage * 8; }
-  __device__ uint32_t empty(int stage) const { return barriers + 48 + (F::kStages + stage) * 8; }
+  __device__ uint32_t full(int stage) const { return barriers + 32 + stage * 8; }
+  __device__ uint32_t empty(int stage) const { return barriers + 32 + (F::kStages + stage) * 8; }
 };
 
 // A place in the ring of stages.

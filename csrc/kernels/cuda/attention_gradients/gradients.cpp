@@ -28,10 +28,10 @@ bool takes(const Attention& a) {
          has_map(a.dq) && has_map(a.dk) && has_map(a.dv) && has_wgmma(a.device.index);
 }
 
-// Memory for the sums of items, where sums are wanted: for all three gradients.
-class SumsOfItems {
+// Memory for the sums of warps, where sums are wanted: for all three gradients.
+class SumsOfWarps {
  public:
-  SumsOfItems(const Queue& queue, const Attention& a)
+  SumsOfWarps(const Queue& queue, const Attention& a)
       : memory_(queue, wants_sums(a)
                            ? count(a, a.heads, a.queries) + 2 * count(a, a.kv_heads, a.keys)
                            : 0) {
@@ -51,7 +51,7 @@ class SumsOfItems {
 
  private:
   static int64_t rows(const Attention& a, int64_t tokens) {
-    return a.batch * ceil_div(tokens, kRowsOfItem);
+    return a.batch * ceil_div(tokens, kRowsOfItem) * kSumsOfItem;
   }
   static int64_t count(const Attention& a, int64_t heads, int64_t tokens) {
     return rows(a, tokens) * heads * a.width;
@@ -111,7 +111,7 @@ void gradients_of_attention(const Attention& a) {
   };
   const CUtensorMap q = of_queries(a.q), dout = of_queries(gradient_of_out(a)), k = of_keys(a.k),
                     v = of_keys(a.v), dq = of_queries(a.dq);
-  SumsOfItems sums(queue, a);
+  SumsOfWarps sums(queue, a);
   set_order(a.heads, a.queries);
   job.sums[0] = sums.rows(0);
   launch_queries(queue, a.dtype, a.width, Maps{{q, dout}, {k, v}, {dq, dq}, of_queries(a.out)},

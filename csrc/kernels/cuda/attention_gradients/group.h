@@ -217,6 +217,31 @@ struct Group {
               join<T>(sum[i] * factor, sum[i + 1] * factor));
       }
   }
+
+  // Sums of the columns of the warp's rows times a factor; the group's rows begin at `start`, there
+  // are `count`. Of the eight lanes that have the same columns each ends up with one in eight.
+  __device__ void put_columns(float* to, const float (&sum)[D / 2], float factor, int start,
+                              int count) const {
+    float x[D / 4];
+    const int row = start + warp * 16 + g;
+#pragma unroll
+    for (int i = 0; i < D / 4; ++i) {
+      const int at = i / 2 * 4 + i % 2;
+      x[i] = (row < count ? sum[at] : 0) + (row + 8 < count ? sum[at + 2] : 0);
+    }
+#pragma unroll
+    for (int half = 4; half > 0; half /= 2) {
+      const bool upper = g & half;
+#pragma unroll
+      for (int i = 0; i < D / 4; ++i) {
+        if (i % 8 >= half) continue;
+        const float other = __shfl_xor_sync(0xffffffffu, upper ? x[i] : x[i + half], half * 4);
+        x[i] = (upper ? x[i + half] : x[i]) + other;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < D / 32; ++i) to[i * 32 + g / 2 * 8 + t4 * 2 + g % 2] = x[i * 8] * factor;
+  }
 };
 
 }  // namespace vt::cuda::attention_gradients

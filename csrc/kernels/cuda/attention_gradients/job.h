@@ -28,9 +28,10 @@ struct Job {
   bool causal;
   float scale, factor;  // factor: of scores in base 2
   Order order;
-  // Sums of the columns of what is made: [batch * tiles, heads * width], a row for each item. Null:
-  // none are wanted.
+  // Sums of the columns of what is made, before it is rounded: [batch * tiles * kSumsOfItem,
+  // heads * width], a row for each warp's rows of each item. Null: none are wanted.
   float* sums[2];
 };
+inline constexpr int kSumsOfItem = 8;
 
 }  // namespace vt::cuda::attention_gradients

@@ -1,6 +1,5 @@
 // The kernel of both sides.
 #pragma once
-#include "kernels/cuda/attention_gradients/columns.h"
 #include "kernels/cuda/attention_gradients/consumer.h"
 #include "kernels/cuda/launch.h"
 
@@ -16,8 +15,7 @@ __global__ void __launch_bounds__(F::kThreads, 1)
   if (threadIdx.x == 0) {
     for (int i = 0; i < 2; ++i) {
       init_barrier(m.kept_full(i), 1);
-      init_barrier(m.kept_empty(i), F::kGroups + (job.sums[0] ? kSumWarps : 0));
-      init_barrier(m.made(i), F::kGroups);
+      init_barrier(m.kept_empty(i), F::kGroups);
     }
     for (int i = 0; i < F::kStages; ++i) {
       init_barrier(m.full(i), 1);
@@ -29,7 +27,6 @@ __global__ void __launch_bounds__(F::kThreads, 1)
   if (threadIdx.x >= 128 * F::kGroups) {
     give_registers<F::kProducerRegisters>();
     if (threadIdx.x == 128 * F::kGroups) produce(m, maps, job);
-    else if (job.sums[0] && threadIdx.x >= 128 * F::kGroups + 32) add_columns(m, job);
   } else {
     take_registers<F::kRegisters>();
     Consumer<F>(m, job).run(maps);

@@ -1,4 +1,4 @@
-// Sums of columns of gradients, of items, to be added up.
+// Sums of columns of gradients, of warps' rows, to be added up.
 #pragma once
 
 namespace vt::cuda::attention_gradients {
