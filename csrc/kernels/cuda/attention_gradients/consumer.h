@@ -14,7 +14,7 @@ namespace vt::cuda::attention_gradients {
 // Or each group starts what comes next as soon as registers are free, so that products are on their
 // way while it weighs: under the exponentials of a tile the gradients of its weights and the last
 // sum of the tile before, under the gradients of its scores the sum of values, then the scores of
-// the next tile and the sum of keys.
+// the next tile and the sum of keys, or of queries.
 template <class F>
 struct Consumer : Group<F> {
   using Base = Group<F>;
@@ -138,7 +138,7 @@ struct Consumer : Group<F> {
       this->start_scores(s, this->left1, kept, m.tile_at(stage));
       end_products();
     };
-    const auto start_sum_of_keys = [&](int its_stage) {
+    const auto start_first_sum = [&](int its_stage) {
       begin_products();
       this->start_sum(sum1, ds, m.tile_at(its_stage));
       end_products();
@@ -149,10 +149,12 @@ struct Consumer : Group<F> {
       this->start_scores(d, this->left2, kept + F::kKeptBytes, tile);
       end_products();
       this->weigh(p, s, t, stage);
-      begin_products();
-      this->start_sum(sum2, p, tile);
-      end_products();
-      await_products<1>();
+      if constexpr (!F::kQueries) {
+        begin_products();
+        this->start_sum(sum2, p, tile);
+        end_products();
+      }
+      await_products<F::kQueries ? 0 : 1>();
       hold(d);
       if (read >= 0) release(read);
       this->differentiate(ds, s, d, stage);
@@ -165,17 +167,18 @@ struct Consumer : Group<F> {
 #pragma unroll 1
     while (--left > 0) {
       weigh();
-      if (++t == seen.end) {
+      ++t;
+      if (!F::kQueries && t == seen.end) {
         t = seen.begin;
         skip(before);
       }
       start_scores();
-      start_sum_of_keys(read);
+      start_first_sum(read);
       await_products<1>();
       hold(s);
     }
     weigh();
-    start_sum_of_keys(read);
+    start_first_sum(read);
     return stage;
   }
 

@@ -25,7 +25,7 @@ struct Form {
   // Sums of the tile before are done before scores take the registers of their left operands.
   static constexpr bool kShort = !kQueries && kWidth == 128;
   // Groups go on by themselves, Note [Ahead]. Else they take turns.
-  static constexpr bool kAhead = kHeld;
+  static constexpr bool kAhead = kWidth == 64;
   static constexpr int kKeptBytes = kRows * kWidth * 2, kTileBytes = kColumns * kWidth * 2;
   static constexpr int kStreamedRowBytes = kQueries ? 0 : kColumns * 8;
   static constexpr int kBarriers = 4 + 2 * kStages;
