@@ -7,10 +7,12 @@ namespace vt::cuda::gelu {
 namespace {
 
 template <class N, class Tile>
-struct Powers : Parts<4, 4> {
+struct Powers : Parts<4, 2> {
+  // 1% faster than 32 columns at a time (32768x50304x768, H200 at the power limit).
+  using Piece = Part<Tile, 64>;
   using Source = void;
   using OrderOfB = cutlass::layout::ColumnMajor;
-  using Tree = fusion::Sm90EVT<Exponentials<N, Tile, Part<Tile>>, fusion::Sm90AccFetch>;
+  using Tree = fusion::Sm90EVT<Exponentials<N, Tile, Piece>, fusion::Sm90AccFetch>;
 };
 
 }  // namespace

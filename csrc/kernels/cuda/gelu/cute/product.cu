@@ -127,7 +127,7 @@ bool is_for_gelu(const Gemm& g, int multiprocessors) {
 // Products whose results, exponentials, have whole parts of tiles and rows without gaps, and which
 // are large enough to fill the GPU.
 bool is_for_exponentials(const Gemm& g, int multiprocessors) {
-  constexpr int64_t kPartColumns = 32, kMostSums = 0x7fffffff;
+  constexpr int64_t kPartColumns = 64, kMostSums = 0x7fffffff;
   return g.dtype == DType::kBF16 && is_plain(g) && !g.column_sums && !g.row_sums &&
          g.n % kPartColumns == 0 && g.out.row_stride == g.n && is_wide(g, multiprocessors) &&
          tiles_of(g, kManyColumns) >= 4 * multiprocessors &&
