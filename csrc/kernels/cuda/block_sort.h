@@ -18,7 +18,7 @@ struct BlockSort {
   static constexpr int kEach = kBlock < kDigits ? kDigits / kBlock : 1, kSumming = kDigits / kEach;
   static constexpr size_t kShared =
       kAll * (sizeof(uint32_t) + sizeof(uint16_t)) + kWarps * kDigits * sizeof(uint16_t);
-  static_assert(kAll <= 65536 && kItems % 2 == 0);
+  static_assert(kAll <= 65536 && kItems % 2 == 0 && kItems * kWarp >= kDigits);
 
   // Numbers of 16 bits, two a register.
   struct Halves {
@@ -45,33 +45,31 @@ struct BlockSort {
   static __device__ __forceinline__ uint32_t digit(uint32_t key, int shift) {
     return key >> shift & (kDigits - 1);
   }
-  // The lanes that have the same digit.
-  static __device__ __forceinline__ unsigned same(uint32_t digit) {
-    unsigned lanes = 0xffffffffu;
-#pragma unroll
-    for (int b = 0; b < kDigitBits; ++b) {
-      const bool bit = digit >> b & 1;
-      const unsigned vote = __ballot_sync(0xffffffffu, bit);
-      lanes &= bit ? vote : ~vote;
-    }
-    return lanes;
-  }
-
   // Each key's number among those of its warp with the same digit; counts[warp] tells how many.
   __device__ __forceinline__ void number(const uint32_t (&keys)[kItems], int shift,
                                          Halves& numbers) const {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     const unsigned before = (1u << lane) - 1;
     uint16_t* counts = counts_at + warp * kDigits;
+    // Lanes of the same digit meet in a word each, where there are no keys at this time.
+    uint32_t* meetings = keys_at + warp * kDigits;
     reinterpret_cast<uint4*>(counts)[lane] = uint4{0, 0, 0, 0};
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      reinterpret_cast<uint4*>(meetings)[lane + half * kWarp] = uint4{0, 0, 0, 0};
     __syncwarp();
 #pragma unroll
     for (int j = 0; j < kItems; ++j) {
       const uint32_t own = digit(keys[j], shift);
-      const unsigned lanes = same(own);
+      atomicOr(meetings + own, 1u << lane);
+      __syncwarp();
+      const unsigned lanes = meetings[own];
       const uint32_t met = counts[own];
       __syncwarp();
-      if ((lanes & before) == 0) counts[own] = static_cast<uint16_t>(met + __popc(lanes));
+      if ((lanes & before) == 0) {
+        counts[own] = static_cast<uint16_t>(met + __popc(lanes));
+        meetings[own] = 0;
+      }
       __syncwarp();
       numbers.set(j, met + __popc(lanes & before));
     }

@@ -1,5 +1,5 @@
 // Rows that fit a block: each is read once, sorted, written once. Short ones are sorted in a warp's
-// registers, others by CUB's radix sort in shared memory, long ones by our own.
+// registers, others by radix sorts in shared memory, CUB's or our own.
 #include "kernels/cuda/sort_rows.h"
 
 #include <cub/block/block_load.cuh>
@@ -83,6 +83,7 @@ bool sort_short_rows(const Queue& queue, const Tensor& values, const Tensor& ind
       if (n > 16384 && n <= 32768) return in_block(std::integer_sequence<int, 1024, 32>{});
       if (n > 8192 && n <= 16384) return in_block(std::integer_sequence<int, 1024, 16>{});
       if (n > 4096 && n <= 8192) return in_block(std::integer_sequence<int, 512, 16>{});
+      if (sizeof(T) == 4 && n <= 1024) return in_block(std::integer_sequence<int, 128, 8>{});
     }
     if (n <= 256) return launch(&sort_rows_kernel<T, 64, 4>, rows, 64, 0);
     if (n <= 1024) return launch(&sort_rows_kernel<T, 128, 8>, rows, 128, 0);
