@@ -32,13 +32,14 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) <= 4 ? kBlocks : 1)
   using C = compute_t<T>;
   const int64_t row = int64_t{blockIdx.x} * (kThreads / kWidth) + threadIdx.x / kWidth;
   if (row >= rows.rows) return;
-  const int64_t begin = rows.begin(blockIdx.y), end = rows.end(blockIdx.y);
-  const T* from = x + row * rows.n;
+  const int64_t begin = rows.begin(blockIdx.y);
+  const T* from = x + row * rows.n + begin;
+  const int end = static_cast<int>(rows.end(blockIdx.y) - begin);
   constexpr int kTogether = 4, kStep = kWidth * V;
   Moments<C> moments{0, 0, 0};
-  int64_t i = begin + threadIdx.x % kWidth * V;
+  int i = threadIdx.x % kWidth * V;
   using Packs = Pack<T, V>[kTogether];
-  auto load = [&](Packs& packs, int64_t at) {
+  auto load = [&](Packs& packs, int at) {
 #pragma unroll
     for (int u = 0; u < kTogether; ++u)
       packs[u] = *reinterpret_cast<const Pack<T, V>*>(from + at + u * kStep);
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) <= 4 ? kBlocks : 1)
     }
     moments = JoinMoments{}(moments, moments_of(values));
   };
-  auto fits = [&](int64_t at) { return at + (kTogether - 1) * kStep + V <= end; };
+  auto fits = [&](int at) { return at <= end - ((kTogether - 1) * kStep + V); };
   if (fits(i)) {
     Packs packs;
     load(packs, i);
@@ -87,9 +88,18 @@ __global__ void __launch_bounds__(kThreads)
                          int64_t rows, int chunks) {
   await_earlier();
   Moments<compute_t<T>> moments{0, 0, 0};
-  moments = combine_strided<3>(
-      moments, threadIdx.x, chunks, kThreads, [&](int c) { return partial[c * rows + blockIdx.x]; },
-      JoinMoments{});
+  constexpr int kTogether = 3;  // that are on their way at once
+  for (int first = threadIdx.x; first < chunks; first += kTogether * kThreads) {
+    Moments<compute_t<T>> parts[kTogether];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u) {
+      const int c = first + u * kThreads;
+      parts[u] = partial[(c < chunks ? c : 0) * rows + blockIdx.x];
+    }
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+      if (first + u * kThreads < chunks) moments = JoinMoments{}(moments, parts[u]);
+  }
   moments = block_reduce<kThreads>(moments, JoinMoments{});
   if (threadIdx.x == 0) result.store(blockIdx.x, moments);
 }
