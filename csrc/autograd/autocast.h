@@ -111,11 +111,9 @@ class Casts {
   }
 
  private:
-  // The first tensor says which kind of device it is.
+  // One tensor on a GPU makes it a call of GPUs: the others are numbers of the host then.
   void see_place(const T& t) {
-    if (placed_ || !t.defined()) return;
-    kind_ = kind_of(t);
-    placed_ = true;
+    if (t.defined() && kind_of(t) == DeviceType::kCUDA) kind_ = DeviceType::kCUDA;
   }
   void see_place(const std::vector<T>& list) {
     for (const T& t : list) see_place(t);
@@ -136,7 +134,6 @@ class Casts {
   }
 
   DeviceType kind_ = DeviceType::kCPU;
-  bool placed_ = false;
   CastRule rule_ = CastRule::kNone;
   std::optional<DType> target_;
 };
