@@ -12,6 +12,7 @@ from oracle import copy_weights, to_vt
 
 import vibetensor.torch as torch
 from vibetensor import fabric, fuse
+from vibetensor.parallel import DataParallel, Trainer
 from vibetensor.profiler import ProfilerActivity, profile
 
 bf16 = torch.bfloat16
@@ -311,6 +312,28 @@ def test_a_transformers_types_and_curve_are_torchs(norm_first: bool, kind: str) 
     assert curves[0][-1] < 0.5 * curves[0][0]
     tolerance = 0.02 if kind == "float32" else 0.08  # masters make our bfloat16 weights better
     assert curves[1] == pytest.approx(curves[0], abs=tolerance * curves[0][0])
+
+
+def test_ranks_of_a_trainer_give_one_curve() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(8, 16), torch.nn.Linear(16, 4)
+
+        @torch.autocast("cpu")
+        def forward(self, x: Any) -> Any:
+            return self.second(F.gelu(self.first(x)))
+
+    def curve(ranks: int) -> list[float]:
+        torch.manual_seed(0)
+        model = DataParallel(Net(), fabric.mesh("cpu", ranks=ranks))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        trainer = Trainer(model, optimizer, lambda out, y: F.cross_entropy(out.float(), y))
+        batch = torch.randn(16, 8), torch.randint(4, (16,))
+        return [trainer.step(batch).loss for _ in range(6)]
+
+    one, two = curve(1), curve(2)
+    assert two == pytest.approx(one, rel=1e-2) and one[-1] < one[0]
 
 
 def test_the_step_compiler_sees_plain_casts() -> None:
