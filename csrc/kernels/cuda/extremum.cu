@@ -7,6 +7,12 @@
 namespace vt::cuda {
 namespace {
 
+template <class C, class Index = int64_t>
+struct Candidate {
+  C value;
+  Index index;
+};
+
 // The better of two: NaN first, then the larger (smaller) value, then the smaller index.
 template <bool kLargest>
 struct BetterOp {
@@ -68,7 +74,7 @@ __global__ void __launch_bounds__(kThreads)
   best = kWidth == kWarp ? warp_reduce(best, better) : block_reduce<kThreads>(best, better);
   if (threadIdx.x % kWidth != 0) return;
   if (result.partial) {
-    result.partial[blockIdx.y * rows.rows + row] = {best.value, begin + best.index};
+    result.partial[blockIdx.y * rows.rows + row] = begin + best.index;
     return;
   }
   result.values[row] = convert<T>(best.value);
@@ -83,22 +89,27 @@ __global__ void __launch_bounds__(kThreads)
   await_earlier();
   using C = compute_t<T>;
   const int64_t row = blockIdx.x;
+  x += row * n;
   const BetterOp<kLargest> better{};
-  Candidate<C> best = result.partial[row];
-  constexpr int kTogether = 5;  // that are on their way at once
+  Candidate<C> best{convert<C>(x[result.partial[row]]), result.partial[row]};
+  constexpr int kTogether = 5;  // places, then values, that are on their way at once
   for (int first = threadIdx.x; first < chunks; first += kTogether * kThreads) {
-    Candidate<C> parts[kTogether];
+    int64_t places[kTogether];
+    T values[kTogether];
 #pragma unroll
-    for (int u = 0; u < kTogether; ++u) {  // past the end the first one again
+    for (int u = 0; u < kTogether; ++u) {
       const int c = first + u * kThreads;
-      parts[u] = result.partial[(c < chunks ? c : 0) * rows + row];
+      places[u] = result.partial[(c < chunks ? c : 0) * rows + row];
     }
 #pragma unroll
-    for (const Candidate<C>& part : parts) best = better(best, part);
+    for (int u = 0; u < kTogether; ++u) values[u] = x[places[u]];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+      best = better(best, Candidate<C>{convert<C>(values[u]), places[u]});
   }
   best = block_reduce<kThreads>(best, better);
   if (threadIdx.x != 0) return;
-  result.values[row] = x[row * n + best.index];
+  result.values[row] = x[best.index];
   result.indices[row] = best.index;
 }
 
@@ -121,26 +132,6 @@ __global__ void __launch_bounds__(kThreads)
   indices[line] = best.index;
 }
 
-// Rows that fit the registers of a warp; false: these do not.
-template <class T, bool kLargest>
-bool short_rows(const Queue& queue, const ExtremumResult<T>& result, const Tensor& x,
-                const RowChunks& rows) {
-  constexpr int V = 16 / sizeof(T);
-  const int64_t packs = rows.n / V;
-  if (!rows.warps || rows.n % V != 0 || packs > 8 * kWarp || !is_aligned(x.data(), 16))
-    return false;
-  auto launch = [&]<int kPacks>(std::integral_constant<int, kPacks>) {
-    queue.launch_early(&extremum_short_rows_kernel<T, kLargest, kPacks>,
-                       ceil_div(rows.rows, kThreads / kWarp), kThreads, result, x.data<T>(),
-                       rows.rows, static_cast<int>(packs));
-  };
-  if (packs <= kWarp) launch(std::integral_constant<int, 1>{});
-  else if (packs <= 2 * kWarp) launch(std::integral_constant<int, 2>{});
-  else if (packs <= 4 * kWarp) launch(std::integral_constant<int, 4>{});
-  else launch(std::integral_constant<int, 8>{});
-  return true;
-}
-
 }  // namespace
 
 void extremum(const Tensor& values, const Tensor& indices, const Tensor& x, int dim, bool largest) {
@@ -159,15 +150,11 @@ void extremum(const Tensor& values, const Tensor& indices, const Tensor& x, int 
     const RowChunks rows(
         lines.outer, lines.n,
         kGroups ? RowChunks::kMultiprocessors * kGroupBlocks<T> : RowChunks::kWantedBlocks);
-    const Scratch<Candidate<compute_t<T>>> partial(queue,
-                                                   rows.chunks > 1 ? rows.chunks * rows.rows : 0);
+    const Scratch<int64_t> partial(queue, rows.chunks > 1 ? rows.chunks * rows.rows : 0);
     const ExtremumResult<T> result{values.data<T>(), to, partial.get()};
-    if constexpr (kGroups)
-      if (short_rows<T, kLargest>(queue, result, x, rows)) return;
     visit_row_chunks<T>(rows, x, [&]<int kWidth, int V>(std::integer_sequence<int, kWidth, V>) {
       auto* kernel = &extremum_rows_kernel<T, kLargest, kWidth, V>;
-      if constexpr (kGroups && kWidth > kWarp)
-        kernel = &extremum_groups_kernel<T, kLargest, kWidth, V>;
+      if constexpr (kGroups) kernel = &extremum_groups_kernel<T, kLargest, kWidth, V>;
       queue.launch_early(kernel, rows.grid(kWidth), kThreads, result, x.data<T>(), rows);
     });
     if (rows.chunks > 1)

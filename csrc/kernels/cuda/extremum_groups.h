@@ -1,22 +1,15 @@
-// The largest or smallest of a row of floats and its place: packs are looked at as a whole.
+// The largest or smallest of a row of floats and its place: packs are looked at in groups.
 #pragma once
 #include "kernels/cuda/packs.h"
 #include "kernels/cuda/row_chunks.h"
 
 namespace vt::cuda {
 
-template <class C, class Index = int64_t>
-struct Candidate {
-  C value;
-  Index index;
-};
-
-// Where the best of a row goes: to the results, or to partial [chunk][row].
+// Where the best of a row goes: to the results, or, as an index, to partial [chunk][row].
 template <class T>
 struct ExtremumResult {
   T* values;
-  int64_t* indices;
-  Candidate<compute_t<T>>* partial;
+  int64_t *indices, *partial;
 };
 
 // The larger or the smaller of two floats; NaN wins.
@@ -187,55 +180,11 @@ __global__ void __launch_bounds__(kThreads, kGroupBlocks<T>)
   const int place = extreme.find(value, mine);
   if (!mine) return;
   if (result.partial) {
-    result.partial[blockIdx.y * rows.rows + row] = {convert<float>(value), begin + place};
+    result.partial[blockIdx.y * rows.rows + row] = begin + place;
   } else {
     result.values[row] = value;
     result.indices[row] = place;
   }
-}
-
-// Rows of at most 32 * kPacks packs, a warp each, whose packs stay in registers.
-template <class T, bool kLargest, int kPacks>
-__global__ void __launch_bounds__(kThreads)
-    extremum_short_rows_kernel(ExtremumResult<T> result, const T* x, int64_t rows, int packs) {
-  await_earlier();
-  constexpr int V = 16 / sizeof(T), kNowhere = 0x7fffffff;
-  const int64_t row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
-  if (row >= rows) return;
-  const int lane = threadIdx.x % kWarp;
-  const auto* from = reinterpret_cast<const Pack<T, V>*>(x + row * packs * V);
-  Pack<T, V> own[kPacks];
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p) {  // past the end the first pack again, at a later place
-    const int at = p * kWarp + lane;
-    own[p] = from[at < packs ? at : 0];
-  }
-  int best = -kNowhere - 1, best_pack = 0;
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    const Pack<T, V> one[1] = {own[p]};
-    const int value = merit<kLargest>(extreme_of<kLargest>(one));
-    if (value > best) {
-      best = value;
-      best_pack = p;
-    }
-  }
-  const int most = __reduce_max_sync(0xffffffffu, best);
-  Pack<T, V> found = own[0];
-#pragma unroll
-  for (int p = 1; p < kPacks; ++p)
-    if (p == best_pack) found = own[p];
-  int place = kNowhere;
-  T value = found.v[0];
-#pragma unroll
-  for (int j = V - 1; j >= 0; --j)
-    if (merit<kLargest>(convert<float>(found.v[j])) == most) {
-      place = (best_pack * kWarp + lane) * V + j;
-      value = found.v[j];
-    }
-  if (place != __reduce_min_sync(0xffffffffu, place)) return;
-  result.values[row] = value;
-  result.indices[row] = place;
 }
 
 }  // namespace vt::cuda
