@@ -69,10 +69,17 @@ def test_types_on_the_cpu(case: Case, lower: str) -> None:
     assert ran > 0
 
 
+# Lists grow: torch 2.13 casts these on GPUs, 2.11 did not.
+SINCE = {"rms_norm": (2, 13)}
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("lower", ["bfloat16", "float16"])
-@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda c: c.id)
+@pytest.mark.parametrize("case", [c for c in FUNCTIONS if is_torchs(c)], ids=lambda c: c.id)
 def test_types_on_a_gpu(case: Case, lower: str) -> None:
+    version = tuple(int(part) for part in pt.__version__.split(".")[:2])
+    if version < SINCE.get(case.id, (0, 0)):
+        pytest.skip(f"torch {pt.__version__} does not cast it yet")
     ran = 0
     for first, others in MIXES:
         given = mixed(case, first, others)
@@ -85,8 +92,7 @@ def test_types_on_a_gpu(case: Case, lower: str) -> None:
         if refusal is not None:
             continue
         assert error is None, f"{first}, {others}: {error}"
-        if is_torchs(case):
-            assert types(ours) == types(theirs), f"{first}, {others}"
+        assert types(ours) == types(theirs), f"{first}, {others}"
         ran += 1
     assert ran > 0
 
