@@ -35,9 +35,9 @@ def work_of(
     sizes: tuple[int, int, int, int, int],
     packed: bool,
     causal: bool = True,
-) -> Callable[[], list[torch.Tensor]]:
-    """Gradients of the layers in front of attention; sizes: batch, heads, those of keys, tokens
-    and features of a head."""
+) -> Callable[..., list[torch.Tensor]]:
+    """Gradients of the biases and weights of the layers in front of attention, and to `kept` those
+    of what they make; sizes: batch, heads, those of keys, tokens and features of a head."""
     batch, heads, kv_heads, tokens, width = sizes
     torch.manual_seed(0)
     widths = [heads * width, kv_heads * width, kv_heads * width]
@@ -46,12 +46,17 @@ def work_of(
     x = torch.randn(batch, tokens, 32, device=device).to(dtype)
     grad = torch.randn(batch, tokens, heads * width, device=device).to(dtype)
 
-    def work() -> list[torch.Tensor]:
+    def work(kept: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
         for layer in layers:
             layer.weight.grad = layer.bias.grad = None
         made = [layer(x) for layer in layers]
+        if kept is not None:
+            for t in made:
+                t.retain_grad()
         parts = list(made[0].split(widths, dim=-1)) if packed else made
         attend(parts, heads, width, causal).backward(grad)
+        if kept is not None:
+            kept += [t.grad for t in made]
         return [p.grad for layer in layers for p in (layer.bias, layer.weight)]
 
     return work
@@ -75,12 +80,14 @@ def test_sums_join_attentions_gradients(device: str, packed: bool, kv_heads: int
     assert made.report.rewrites[NAME] == joined and "reduce" not in made.report.alone
     assert made.report.alone["attention_backward"] == 1
     unit = 2.0**-6 if dtype == torch.bfloat16 else 2.0**-18
-    # Biases, then weights. The gradient of the keys' bias is nothing but roundings, as softmax does
-    # not change when a number is added to all scores of a query.
-    for kind in range(2):
-        size = max(np.abs(e).max() for e in expected[kind::2])
-        for f, e in zip(found[kind::2], expected[kind::2], strict=True):
-            np.testing.assert_allclose(f, e, rtol=unit, atol=unit * size)
+    # Sums are judged beside the size of what is summed: that of keys is nothing but roundings, as
+    # softmax does not change when a number is added to all scores of a query.
+    kept: list[torch.Tensor] = []
+    work(kept)
+    terms = [np.sqrt((t.reshape(-1, t.shape[-1]) ** 2).sum(0)).max() for t in values(kept)]
+    for i, (f, e) in enumerate(zip(found, expected, strict=True)):
+        size = np.abs(e).max() if i % 2 else terms[i // 2]
+        np.testing.assert_allclose(f, e, rtol=unit, atol=unit * size)
     with fuse.recording({NAME: False}) as made:
         found = values(work())
     assert NAME not in made.report.rewrites
