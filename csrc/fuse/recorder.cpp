@@ -244,15 +244,16 @@ class OnStreamsOf {
 
 }  // namespace
 
-const Node* Recorder::last_writer(const Tensor& x) const {
+std::optional<Node> Recorder::last_writer(const Tensor& x) const {
+  std::lock_guard lock(mutex_);
   const char* begin = x.data<char>();
   const Range range{begin, begin + x.bytes()};
   const auto hit = [&](const Range& each) { return each.overlaps(range); };
   for (auto node = pending_.rbegin(); node != pending_.rend(); ++node) {
     const Access access = access_of(*node);
-    if (std::any_of(access.writes.begin(), access.writes.end(), hit)) return &*node;
+    if (std::any_of(access.writes.begin(), access.writes.end(), hit)) return *node;
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 void Recorder::flush() {

@@ -30,7 +30,10 @@ class Recorder {
   Report end();
   bool active() const { return active_; }
   // The source of each kernel that the last recording made; for CPU programs, what a GPU would get.
-  std::vector<std::string> sources() const { return sources_; }
+  std::vector<std::string> sources() const {
+    std::lock_guard lock(mutex_);
+    return sources_;
+  }
 
   // Is the calling thread the one that records, outside a flush?
   bool here() const;
@@ -41,11 +44,13 @@ class Recorder {
   // Counts an operator of this thread that is not put off.
   void pass_by(const char* name) {
     if (!here()) return;
+    std::lock_guard lock(mutex_);  // another thread may be running the list
     ++report_.passed_by;
     ++report_.alone[name];
   }
-  // The last pending node that writes any of the dense tensor x; null if none does.
-  const Node* last_writer(const Tensor& x) const;
+  // The last pending node that writes any of the dense tensor x, if one does. A copy: another
+  // thread may run the list at any time.
+  std::optional<Node> last_writer(const Tensor& x) const;
   void flush();
   bool keep(Device device, void* data, size_t bytes) noexcept;
 
@@ -67,7 +72,7 @@ class Recorder {
   void stop() noexcept;
   void release() noexcept;
 
-  std::recursive_mutex mutex_;
+  mutable std::recursive_mutex mutex_;
   bool active_ = false;
   unsigned passes_ = 0;
   std::vector<Node> pending_;

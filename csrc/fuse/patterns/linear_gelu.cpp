@@ -92,7 +92,7 @@ bool replace(PatternList& list, int at, int i, Node both) {
 bool makes_gelu_slope(const Tensor& x) {
   if (!recorder().here() || !recorder().enabled(kGeluSlope) || x.numel() == 0 || !x.is_dense())
     return false;
-  const Node* node = recorder().last_writer(x);
+  const std::optional<Node> node = recorder().last_writer(x);
   const Gemm* gemm = node ? plain_product(*node) : nullptr;
   return gemm && gemm->out.data == x.data() && gemm->dtype == x.dtype() &&
          gemm->m * gemm->n == x.numel() && makes_both(*gemm, node->device);
