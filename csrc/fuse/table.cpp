@@ -113,4 +113,11 @@ const Kernels& recording_table() {
   return instance;
 }
 
+namespace {
+
+// Made while the library is loaded, before there are threads: those that meet it through g_stand_in
+// in the middle of a recording, by a plain load, find it whole.
+[[maybe_unused]] const Kernels& g_made_at_load = recording_table();
+
+}  // namespace
 }  // namespace vt::fuse
