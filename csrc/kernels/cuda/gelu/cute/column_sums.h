@@ -1,8 +1,13 @@
 // A node of the epilogue's tree that adds up the columns of a tile on their way through.
 #pragma once
-#include <cutlass/epilogue/fusion/sm90_visitor_tma_warpspecialized.hpp>
+#include "kernels/cuda/gelu/cute/on_the_way.h"
 
 namespace vt::cuda::gelu {
+
+struct ColumnSumsTo {
+  float* sums = nullptr;
+  int64_t width = 0;  // of a row of sums
+};
 
 // Passes its input on. A tile has kWarps rows of sums, one of each warp's rows, in an order that is
 // always the same; null: nothing is added up. What lies beyond the matrix must be zeros.
@@ -10,7 +15,7 @@ namespace vt::cuda::gelu {
 // For one group of four warps that go through the tile in parts of 64 rows, of which a warp has 16,
 // a thread two.
 template <class Tile, class Part>
-struct ColumnSums {
+struct ColumnSums : OnTheWay<ColumnSumsTo> {
   static constexpr int kWarps = 4;
   static constexpr int kRows = cute::size<0>(Tile{}), kColumns = cute::size<1>(Tile{});
   static constexpr int kPartColumns = cute::size<1>(Part{}), kParts = kColumns / kPartColumns;
@@ -18,41 +23,8 @@ struct ColumnSums {
   static constexpr int kHeld = kPartColumns / 4;  // columns of a part that a thread has
   static_assert(cute::size<0>(Part{}) == 64 && kPartColumns % 32 == 0);
 
-  struct SharedStorage {};
-  struct Arguments {
-    float* sums = nullptr;
-    int64_t width = 0;  // of a row of sums
-  };
-  using Params = Arguments;
-
-  template <class Shape>
-  static constexpr Params to_underlying_arguments(const Shape&, const Arguments& arguments, void*) {
-    return arguments;
-  }
-  template <class Shape>
-  static bool can_implement(const Shape&, const Arguments&) {
-    return true;
-  }
-  template <class Shape>
-  static size_t get_workspace_size(const Shape&, const Arguments&) {
-    return 0;
-  }
-  template <class Shape>
-  static cutlass::Status initialize_workspace(const Shape&, const Arguments&, void*, cudaStream_t,
-                                              cutlass::CudaHostAdapter* = nullptr) {
-    return cutlass::Status::kSuccess;
-  }
-
-  CUTLASS_HOST_DEVICE ColumnSums() {}
-  CUTLASS_HOST_DEVICE ColumnSums(const Params& params, const SharedStorage&) : params_(&params) {}
-
-  CUTLASS_DEVICE bool is_producer_load_needed() const { return false; }
-  CUTLASS_DEVICE bool is_C_load_needed() const { return false; }
-  template <class... Args>
-  CUTLASS_DEVICE auto get_producer_load_callbacks(
-      const cutlass::epilogue::fusion::detail::ProducerLoadArgs<Args...>&) {
-    return cutlass::epilogue::fusion::detail::EmptyProducerLoadCallbacks{};
-  }
+  using Base = OnTheWay<ColumnSumsTo>;
+  using Base::Base, Base::params_;
 
   struct Callbacks : cutlass::epilogue::fusion::detail::EmptyConsumerStoreCallbacks {
     CUTLASS_DEVICE Callbacks(float* to, int lane) : to(to), lane(lane) {}
@@ -116,9 +88,6 @@ struct ColumnSums {
     float* to = wanted ? params_->sums + row * params_->width + n * kColumns : nullptr;
     return Callbacks(to, args.thread_idx % 32);
   }
-
- private:
-  const Params* params_;
 };
 
 }  // namespace vt::cuda::gelu

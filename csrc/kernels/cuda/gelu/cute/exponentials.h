@@ -2,9 +2,15 @@
 #pragma once
 #include <cutlass/numeric_conversion.h>
 // The header above first: this one leaves it out.
-#include <cutlass/epilogue/fusion/sm90_visitor_tma_warpspecialized.hpp>
+#include "kernels/cuda/gelu/cute/on_the_way.h"
 
 namespace vt::cuda::gelu {
+
+struct ExponentialsOf {
+  const float* shifts = nullptr;
+  float* sums = nullptr;
+  int stride = 0;
+};
 
 // Passes on exp2(log2(e) x + shifts[row]), rounded to N, where 16 bits ask for no more than the
 // hardware's exp2. Before it is rounded, row r of tile n is added up into sums[n * stride + r], in
@@ -14,48 +20,14 @@ namespace vt::cuda::gelu {
 // For one group of four warps that go through the tile in parts of 64 rows, of which a warp has 16,
 // a thread two.
 template <class N, class Tile, class Part>
-struct Exponentials {
+struct Exponentials : OnTheWay<ExponentialsOf> {
   static constexpr int kRows = cute::size<0>(Tile{}), kColumns = cute::size<1>(Tile{});
   static constexpr int kPartRows = cute::size<0>(Part{}), kPartColumns = cute::size<1>(Part{});
   static constexpr int kParts = kRows / kPartRows, kApart = 8;  // a thread's two rows
   static_assert(kPartRows == 64);
 
-  struct SharedStorage {};
-  struct Arguments {
-    const float* shifts = nullptr;
-    float* sums = nullptr;
-    int stride = 0;
-  };
-  using Params = Arguments;
-
-  template <class Shape>
-  static constexpr Params to_underlying_arguments(const Shape&, const Arguments& arguments, void*) {
-    return arguments;
-  }
-  template <class Shape>
-  static bool can_implement(const Shape&, const Arguments&) {
-    return true;
-  }
-  template <class Shape>
-  static size_t get_workspace_size(const Shape&, const Arguments&) {
-    return 0;
-  }
-  template <class Shape>
-  static cutlass::Status initialize_workspace(const Shape&, const Arguments&, void*, cudaStream_t,
-                                              cutlass::CudaHostAdapter* = nullptr) {
-    return cutlass::Status::kSuccess;
-  }
-
-  CUTLASS_HOST_DEVICE Exponentials() {}
-  CUTLASS_HOST_DEVICE Exponentials(const Params& params, const SharedStorage&) : params_(&params) {}
-
-  CUTLASS_DEVICE bool is_producer_load_needed() const { return false; }
-  CUTLASS_DEVICE bool is_C_load_needed() const { return false; }
-  template <class... Args>
-  CUTLASS_DEVICE auto get_producer_load_callbacks(
-      const cutlass::epilogue::fusion::detail::ProducerLoadArgs<Args...>&) {
-    return cutlass::epilogue::fusion::detail::EmptyProducerLoadCallbacks{};
-  }
+  using Base = OnTheWay<ExponentialsOf>;
+  using Base::Base, Base::params_;
 
   struct Callbacks : cutlass::epilogue::fusion::detail::EmptyConsumerStoreCallbacks {
     CUTLASS_DEVICE Callbacks(const float* shifts, float* sums, int columns)
@@ -126,9 +98,6 @@ struct Exponentials {
     return Callbacks(params_->shifts + row, params_->sums + int64_t{tile} * params_->stride + row,
                      cute::get<1>(args.problem_shape_mnkl) - tile * kColumns);
   }
-
- private:
-  const Params* params_;
 };
 
 }  // namespace vt::cuda::gelu
