@@ -20,9 +20,9 @@ class autocast:
     Matrix products, convolutions and attention run in `dtype`; what loses too much there, as
     losses (and on GPUs exponentials, norms and sums), in float32; the rest in the type that it is
     given. The lists and the state of GPUs hold for a call with a tensor on one, those of the CPU
-    for others, and only tensors of that kind of device are cast; float64 and integers never are. Regions nest, and one with
-    `enabled=False` turns the casts off inside another one of the same device type. The state
-    belongs to the calling thread. Backward runs in the types of its forward.
+    for others, and only tensors of that kind of device are cast; float64 and integers never are.
+    Regions nest, and one with `enabled=False` turns the casts off inside another one of the same
+    device type. The state belongs to the calling thread. Backward runs in the types of its forward.
 
     Args:
         device_type: "cpu" or "cuda", without an index.

@@ -1,6 +1,6 @@
-// Attention's gradients that are summed over all tokens later, as those of the layers in front of it
-// are for the gradient of a bias: their kernels have every column at hand. On a GPU they add up in
-// another order what is not rounded yet.
+// Attention's gradients that are summed over all tokens later, as those of the layers in front of
+// it are for the gradient of a bias: their kernels have every column at hand. On a GPU they add up
+// in another order what is not rounded yet.
 #include "kernels/attention_sums.h"
 #include "fuse/patterns/pattern.h"
 
