@@ -50,16 +50,17 @@ def is_torchs(case: Case) -> bool:
     return not case.test.get("ref", "").startswith("formulas.")
 
 
-@pytest.mark.parametrize("lower", ["bfloat16", "float16"])
-@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda c: c.id)
-def test_types_on_the_cpu(case: Case, lower: str) -> None:
+def same_types(case: Case, device: str, lower: str) -> None:
+    """Results in a region have torch's types, for all mixes that torch takes, at least one."""
     ran = 0
     for first, others in MIXES:
-        given = mixed(case, first, others)
-        mine = [to_ours(t) for t in given]
-        with pt.autocast("cpu", getattr(pt, lower)):
+        given = [
+            t.to(device) if isinstance(t, pt.Tensor) else t for t in mixed(case, first, others)
+        ]
+        mine = [to_ours(t.cpu()).to(device) if isinstance(t, pt.Tensor) else t for t in given]
+        with pt.autocast(device, getattr(pt, lower)):
             theirs, refusal = attempt(case.torch, given, case.kwargs)
-        with vt.autocast("cpu", getattr(vt, lower)):
+        with vt.autocast(device, getattr(vt, lower)):
             ours, error = attempt(case.ours, mine, case.kwargs)
         if refusal is not None:
             continue
@@ -67,6 +68,12 @@ def test_types_on_the_cpu(case: Case, lower: str) -> None:
         assert types(ours) == types(theirs), f"{first}, {others}"
         ran += 1
     assert ran > 0
+
+
+@pytest.mark.parametrize("lower", ["bfloat16", "float16"])
+@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda c: c.id)
+def test_types_on_the_cpu(case: Case, lower: str) -> None:
+    same_types(case, "cpu", lower)
 
 
 # Lists grow: torch 2.13 casts these on GPUs, 2.11 did not.
@@ -80,21 +87,7 @@ def test_types_on_a_gpu(case: Case, lower: str) -> None:
     version = tuple(int(part) for part in pt.__version__.split(".")[:2])
     if version < SINCE.get(case.id, (0, 0)):
         pytest.skip(f"torch {pt.__version__} does not cast it yet")
-    ran = 0
-    for first, others in MIXES:
-        given = mixed(case, first, others)
-        there = [t.cuda() if isinstance(t, pt.Tensor) else t for t in given]
-        mine = [to_ours(t).cuda() if isinstance(t, pt.Tensor) else t for t in given]
-        with pt.autocast("cuda", getattr(pt, lower)):
-            theirs, refusal = attempt(case.torch, there, case.kwargs)
-        with vt.autocast("cuda", getattr(vt, lower)):
-            ours, error = attempt(case.ours, mine, case.kwargs)
-        if refusal is not None:
-            continue
-        assert error is None, f"{first}, {others}: {error}"
-        assert types(ours) == types(theirs), f"{first}, {others}"
-        ran += 1
-    assert ran > 0
+    same_types(case, "cuda", lower)
 
 
 def cast(rule: str, lower: pt.dtype, given: list[Any]) -> list[Any]:
